@@ -1,0 +1,3 @@
+//! Decides whether an interleaving can happen.
+
+fn main() {}

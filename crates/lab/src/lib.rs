@@ -1,0 +1,1 @@
+//! A simulated multiprocessor that explores every interleaving of real code.

@@ -1,0 +1,76 @@
+//! A lock for many readers or one writer.
+
+use crate::cpu::Cpu;
+use crate::word::Word32;
+
+const WRITER: u32 = 1 << 31;
+
+/// Many readers or one writer; the mmap lock and the lock of a file's rmap are of this kind.
+///
+/// Context: interrupts on, outside spin locks (it may wait long). Writers may starve: readers do not queue behind them.
+#[repr(transparent)]
+pub struct RwLock(Word32);
+
+/// An [`RwLock`] is held for reading while this value lives.
+#[must_use = "the lock is released as soon as this is dropped"]
+pub struct ReadGuard<'l, C: Cpu> {
+    lock: &'l RwLock,
+    cpu: &'l C,
+}
+
+/// An [`RwLock`] is held for writing while this value lives.
+#[must_use = "the lock is released as soon as this is dropped"]
+pub struct WriteGuard<'l, C: Cpu> {
+    lock: &'l RwLock,
+    cpu: &'l C,
+}
+
+impl RwLock {
+    /// A free lock.
+    pub const fn new() -> Self {
+        Self(Word32::new(0))
+    }
+
+    /// Waits until no writer holds the lock, and takes it for reading.
+    #[inline]
+    #[track_caller]
+    pub fn read<'l, C: Cpu>(&'l self, cpu: &'l C) -> ReadGuard<'l, C> {
+        cpu.await_update(&self.0, |state| (state < WRITER - 1).then(|| state + 1));
+        ReadGuard { lock: self, cpu }
+    }
+
+    /// Waits until nobody holds the lock, and takes it for writing.
+    #[inline]
+    #[track_caller]
+    pub fn write<'l, C: Cpu>(&'l self, cpu: &'l C) -> WriteGuard<'l, C> {
+        cpu.await_update(&self.0, |state| (state == 0).then_some(WRITER));
+        WriteGuard { lock: self, cpu }
+    }
+
+    /// The lock's own word, so that a machine or a trace can name it.
+    pub const fn word(&self) -> &Word32 {
+        &self.0
+    }
+}
+
+impl Default for RwLock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<C: Cpu> Drop for ReadGuard<'_, C> {
+    #[inline]
+    #[track_caller]
+    fn drop(&mut self) {
+        self.cpu.fetch_add(&self.lock.0, u32::MAX);
+    }
+}
+
+impl<C: Cpu> Drop for WriteGuard<'_, C> {
+    #[inline]
+    #[track_caller]
+    fn drop(&mut self) {
+        self.cpu.store(&self.lock.0, 0);
+    }
+}

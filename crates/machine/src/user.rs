@@ -1,0 +1,43 @@
+//! Loads and stores made by user code.
+
+use crate::addr::VirtAddr;
+use crate::cpu::Cpu;
+
+/// What user code does at an address.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Access {
+    /// Loads from it.
+    Read,
+    /// Stores to it.
+    Write,
+}
+
+/// The hardware found no translation that allows the access (#PF).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PageFault {
+    /// The address accessed (CR2).
+    pub address: VirtAddr,
+    /// The access.
+    pub access: Access,
+    /// Whether an entry was present but forbade the access (bit 0 of the error code).
+    pub cause: FaultCause,
+}
+
+/// Bit 0 of the page-fault error code (SDM vol. 3A, 4.7).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultCause {
+    /// An entry was not present.
+    NotPresent,
+    /// A translation exists and forbids the access. May be spurious: a stale TLB entry had fewer rights.
+    Protection,
+}
+
+/// A CPU with an MMU, on which user code can run.
+pub trait UserAccess: Cpu {
+    /// Performs one user-mode access of the page table that is loaded, through the TLB.
+    ///
+    /// # Errors
+    /// The page fault that the hardware raised; the access did not happen.
+    #[track_caller]
+    fn user_access(&self, address: VirtAddr, access: Access) -> Result<(), PageFault>;
+}

@@ -1,0 +1,1 @@
+//! Litmus files of memory-management races, and the protocol variants they name.

@@ -1,0 +1,3 @@
+//! Sets up and runs what fastgup needs.
+
+fn main() {}
