@@ -1,1 +1,28 @@
 //! Litmus files of memory-management races, and the protocol variants they name.
+//!
+//! ```no_run
+//! let race = races::Race::find("SB")?;
+//! races::decide(&[race], &races::Options::default(), |report| println!("{:?} {:?}", report.verdict, report.observation));
+//! # Ok::<(), races::LoadError>(())
+//! ```
+//!
+//! A file is parsed ([`parse`]) into a [`syntax::Litmus`], checked into a [`Race`], and decided ([`decide()`]) into
+//! one [`VariantReport`] for each of its variants and memory orders. `GRAMMAR.md` has the language.
+
+pub mod catalogue;
+mod decide;
+mod error;
+pub mod parse;
+mod race;
+mod report;
+mod source;
+pub mod syntax;
+
+pub use decide::{Limits, Options, Progress, decide};
+pub use error::{Error, LoadError, Problem};
+pub use race::Race;
+pub use report::{FinalState, MemoryOrder, Observation, Trace, TraceStep, VariantReport, Verdict};
+pub use source::{Position, Source, Span, Spanned};
+
+/// The largest file that is read, in bytes.
+pub const MAX_FILE_BYTES: u64 = 1 << 20;
