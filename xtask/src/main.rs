@@ -1,3 +1,51 @@
-//! Sets up and runs what fastgup needs.
+//! Sets up and runs what fastgup needs: `cargo xtask test` is the one command that checks everything.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod bench;
+mod cargo;
+mod mutants;
+mod rooms;
+mod setup;
+mod steps;
+mod summary;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Sets up and runs what fastgup needs")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every check there is, or only the steps named
+    Test(test::Arguments),
+    /// Break the engine on purpose, one edit at a time, and see that a race file notices
+    Mutants(mutants::Arguments),
+    /// Say what this machine lacks, and how to install it
+    Setup,
+    /// Run the benchmarks; what follows is passed on to them
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Mutants(arguments) => mutants::run(&arguments),
+        Command::Setup => setup::run(),
+        Command::Bench(arguments) => bench::run(&arguments),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
