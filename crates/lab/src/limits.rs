@@ -1,0 +1,91 @@
+//! What ends an exploration before it is complete, and what it says meanwhile.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Bounds of the search itself. The default is unbounded but for memory (4 GiB).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits<'c> {
+    /// Distinct states.
+    pub states: u64,
+    /// Steps in one run.
+    pub depth: u64,
+    /// Wall-clock time.
+    pub time: Duration,
+    /// Bytes for visited states and for undoing.
+    pub memory: u64,
+    /// States of the second search, which makes a violating trace as short as possible. When it runs out, the trace found first is given.
+    pub shortening: u64,
+    /// Set to `true` (by a signal handler, say) to end the exploration soon.
+    pub cancel: Option<&'c AtomicBool>,
+}
+
+impl Default for Limits<'_> {
+    fn default() -> Self {
+        Self {
+            states: u64::MAX,
+            depth: u64::MAX,
+            time: Duration::MAX,
+            memory: 4 << 30,
+            shortening: 20_000_000,
+            cancel: None,
+        }
+    }
+}
+
+impl Limits<'_> {
+    pub(crate) fn cancelled(&self) -> bool {
+        self.cancel.is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+}
+
+/// Which bound ended the search.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Limit {
+    /// [`Limits::states`].
+    States,
+    /// [`Limits::depth`].
+    Depth,
+    /// [`Limits::time`].
+    Time,
+    /// [`Limits::memory`].
+    Memory,
+    /// [`Limits::cancel`].
+    Cancelled,
+}
+
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::States => "the limit of states was reached",
+            Self::Depth => "the limit of steps in one run was reached",
+            Self::Time => "the time was up",
+            Self::Memory => "the limit of memory was reached",
+            Self::Cancelled => "cancelled",
+        })
+    }
+}
+
+/// What the search is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// Visiting every state.
+    Exploring,
+    /// Looking for the shortest trace of a violation that was found.
+    Shortening,
+}
+
+/// How far the search is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Which search.
+    pub phase: Phase,
+    /// Distinct states so far.
+    pub states: u64,
+    /// Steps executed so far.
+    pub transitions: u64,
+    /// Steps from the initial state to the current one.
+    pub depth: u64,
+    /// Time since the search began.
+    pub elapsed: Duration,
+}

@@ -1,0 +1,114 @@
+//! How the simulated hardware reads page tables.
+//!
+//! Written from the SDM (vol. 3A, chapter 4 "Paging") and from nothing else: the engine's own decoder is not used, so that a
+//! mistake there is a difference here.
+
+use machine::{Frame, PhysAddr, VirtAddr};
+
+const PRESENT: u64 = 1 << 0;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+const ACCESSED: u64 = 1 << 5;
+const DIRTY: u64 = 1 << 6;
+const PAGE_SIZE: u64 = 1 << 7;
+
+/// A format of page tables.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Paging {
+    /// Levels that translate, the top one included.
+    levels: u8,
+    /// Bits of the index into the top table; 9 everywhere else.
+    top_bits: u32,
+    /// The largest level whose entries may map a page: 1 = 4 KiB, 2 = 2 MiB, 3 = 1 GiB.
+    largest_leaf: u8,
+    /// Whether the top table is four registers, loaded with CR3 (SDM vol. 3A, 4.4.1).
+    registers: bool,
+}
+
+/// What one entry says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decoded {
+    /// Bit 0.
+    pub present: bool,
+    /// Whether it maps a page, and does not name a table.
+    pub leaf: bool,
+    /// The first frame of the page, or the table's frame.
+    pub frame: Frame,
+    /// Bit 1. PDPTEs of PAE have none: `true`.
+    pub writable: bool,
+    /// Bit 2. PDPTEs of PAE have none: `true`.
+    pub user: bool,
+    /// Bit 5. PDPTEs of PAE have none: `true`.
+    pub accessed: bool,
+    /// Bit 6; only of leaves.
+    pub dirty: bool,
+}
+
+impl Paging {
+    /// 32-bit PAE paging (SDM vol. 3A, 4.4): PDPTE registers, then two levels; 4 KiB and 2 MiB pages.
+    pub const PAE: Self = Self { levels: 3, top_bits: 2, largest_leaf: 2, registers: true };
+    /// 4-level paging (SDM vol. 3A, 4.5): 4 KiB, 2 MiB and 1 GiB pages.
+    pub const FOUR_LEVEL: Self = Self { levels: 4, top_bits: 9, largest_leaf: 3, registers: false };
+    /// 5-level paging (SDM vol. 3A, 4.5).
+    pub const FIVE_LEVEL: Self = Self { levels: 5, top_bits: 9, largest_leaf: 3, registers: false };
+
+    /// How many levels there are. The top table is at this level, entries that map 4 KiB pages at level 1.
+    pub const fn levels(self) -> u8 {
+        self.levels
+    }
+
+    /// Whether `load_root` copies the top table into registers.
+    pub const fn has_registers(self) -> bool {
+        self.registers
+    }
+
+    /// The index of the entry for `address` in a table of `level`.
+    pub const fn index(self, address: VirtAddr, level: u8) -> usize {
+        let bits = if level == self.levels { self.top_bits } else { 9 };
+        (address.as_u64() >> Self::shift(level)) as usize & ((1 << bits) - 1)
+    }
+
+    /// Bytes that one entry of `level` translates.
+    pub const fn span(level: u8) -> u64 {
+        1 << Self::shift(level)
+    }
+
+    const fn shift(level: u8) -> u32 {
+        12 + 9 * (level as u32 - 1)
+    }
+
+    /// The physical address of the top table that `root` (CR3) names: 32-byte aligned on PAE, else 4096.
+    pub const fn table_of_root(self, root: PhysAddr) -> PhysAddr {
+        let ignored = if self.registers { 0x1f } else { 0xfff };
+        PhysAddr::new(root.as_u64() & 0x000f_ffff_ffff_ffff & !ignored)
+    }
+
+    /// Reads an entry of a table of `level`.
+    pub const fn decode(self, level: u8, entry: u64) -> Decoded {
+        let register = self.registers && level == self.levels;
+        let leaf = level == 1 || level <= self.largest_leaf && !register && entry & PAGE_SIZE != 0;
+        // Bits 51:12 are the address; of a large page the bits below its size are PAT or reserved.
+        let address = entry & 0x000f_ffff_ffff_f000;
+        let address = if leaf { address & !(Self::span(level) - 1) } else { address };
+        Decoded {
+            present: entry & PRESENT != 0,
+            leaf,
+            frame: PhysAddr::new(address).frame(),
+            writable: register || entry & WRITABLE != 0,
+            user: register || entry & USER != 0,
+            accessed: register || entry & ACCESSED != 0,
+            dirty: leaf && entry & DIRTY != 0,
+        }
+    }
+
+    /// The flags that a walk for a load (or a store) that uses this entry must find set, and sets if it does not.
+    pub(crate) const fn walker_flags(decoded: &Decoded, write: bool) -> u64 {
+        let accessed = if decoded.accessed { 0 } else { ACCESSED };
+        if decoded.leaf && write && !decoded.dirty { accessed | DIRTY } else { accessed }
+    }
+
+    /// An entry as a dirty frame might hold one: present, writable, user, accessed, naming `frame`.
+    pub(crate) const fn garbage(frame: Frame) -> u64 {
+        frame.start().as_u64() | PRESENT | WRITABLE | USER | ACCESSED
+    }
+}
