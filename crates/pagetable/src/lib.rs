@@ -1,9 +1,11 @@
 //! x86 page tables: PAE, 4-level and 5-level; lockless walks, exact accessed and dirty bits.
 #![no_std]
 
+pub mod detach;
 pub mod entry;
 pub mod error;
 pub mod level;
+pub mod locked;
 pub mod memory;
 pub mod mode;
 pub mod nonpresent;
@@ -13,13 +15,16 @@ pub mod recheck;
 pub mod rights;
 pub mod software;
 pub mod table;
+pub mod tables;
 pub mod walk;
 pub mod width;
 pub mod write;
 
+pub use detach::{DetachedTable, FlushedTable, NeverLoaded, NobodyWalks};
 pub use entry::{BadLeaf, Entry};
 pub use error::{AddressError, BadRoot, Malformed, MapError, NotATable, OutOfFrames, WalkError};
 pub use level::Level;
+pub use locked::{DetachError, Link, LockedTable, Position, Unlinked};
 pub use memory::{TableMemory, TableSource};
 pub use mode::{FiveLevel, FourLevel, LongMode, Mode, Pae, PhysicalWidth, Root};
 pub use nonpresent::{
@@ -31,6 +36,7 @@ pub use recheck::{Recheck, Rechecked};
 pub use rights::{Attributes, Cache, Flags, Rights};
 pub use software::Mark;
 pub use table::{Pdpt, Slot, Table, TableMeta};
+pub use tables::Tables;
 pub use walk::Translation;
 pub use width::{Split, Wide, Width};
 pub use write::{EntryWrite, Sequenced, TwoStep, Whole, Xchg64};
