@@ -21,7 +21,7 @@ pub mod syntax;
 pub use decide::{Limits, Options, Progress, decide};
 pub use error::{Error, LoadError, Problem};
 pub use race::Race;
-pub use report::{FinalState, MemoryOrder, Observation, Trace, TraceStep, VariantReport, Verdict};
+pub use report::{FinalState, MemoryOrder, Observation, VariantReport, Verdict};
 pub use source::{Position, Source, Span, Spanned};
 
 /// The largest file that is read, in bytes.

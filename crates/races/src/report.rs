@@ -1,5 +1,7 @@
 //! What deciding a variant says: one [`VariantReport`] for each variant and memory order.
 
+mod trace;
+
 use serde::Serialize;
 
 /// The answer for one variant of one race under one memory order. As JSON it is one object on one line.
@@ -33,8 +35,11 @@ pub struct VariantReport {
     pub steps: Option<usize>,
     /// How long the search took, in seconds of wall-clock time.
     pub seconds: f64,
-    /// The shortest way to the violation, or to a final state that the condition asks for.
-    pub trace: Option<Trace>,
+    /// The run that breaks the rule, or that ends in a final state that the condition asks for. `lab::trace::columns` prints it.
+    #[serde(serialize_with = "trace::serialize")]
+    pub trace: Option<lab::Trace>,
+    /// Whether no such run has fewer steps, and none as many with fewer context switches.
+    pub shortest: Option<bool>,
     /// How many final states satisfy the condition: none, some, all. Only with a condition.
     pub observation: Option<Observation>,
     /// How many final states there are, told apart by what the condition and `locations` name. Only with one of them.
@@ -150,25 +155,4 @@ pub struct FinalState {
     pub values: Vec<(String, String)>,
     /// Whether it satisfies the condition (`true` without one).
     pub satisfies: bool,
-}
-
-/// One interleaving, step by step.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct Trace {
-    /// The steps, in order.
-    pub steps: Vec<TraceStep>,
-    /// How often the acting CPU changes.
-    pub switches: usize,
-}
-
-/// One step of a [`Trace`].
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-pub struct TraceStep {
-    /// The CPU in whose column the step stands.
-    pub cpu: usize,
-    /// What happens, in the words of the file: entry values in hex and in words.
-    pub text: String,
-    /// The line of the file's cell, or of the engine's source, that does it: `gup.rs:120`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub at: Option<String>,
 }

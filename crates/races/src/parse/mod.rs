@@ -1,7 +1,13 @@
 //! From text to [`Litmus`].
 
-use crate::error::Error;
-use crate::source::Source;
+mod condition;
+mod cursor;
+mod frame;
+mod instruction;
+mod operation;
+
+use crate::error::{Error, Problem};
+use crate::source::{Source, Span};
 use crate::syntax::Litmus;
 
 /// Parses a litmus test.
@@ -9,5 +15,9 @@ use crate::syntax::Litmus;
 /// # Errors
 /// The first thing that is not as the grammar says, with its place.
 pub fn parse(source: &Source) -> Result<Litmus, Error> {
-    Err(Error::new(source, crate::Span::default(), crate::Problem::UnterminatedComment))
+    let bytes = source.text().len() as u64;
+    if bytes > crate::MAX_FILE_BYTES {
+        return Err(Error::new(source, Span::default(), Problem::TooLarge { found: bytes }));
+    }
+    frame::litmus(&mut cursor::Cursor::new(source))
 }
