@@ -85,6 +85,13 @@ impl CpuSet {
         Self(self.0 & !(1 << cpu.0))
     }
 
+    /// The CPUs that are not in the set.
+    #[inline]
+    #[must_use]
+    pub const fn complement(self) -> Self {
+        Self(!self.0)
+    }
+
     /// Whether the CPU is in the set.
     #[inline]
     pub const fn contains(self, cpu: CpuId) -> bool {

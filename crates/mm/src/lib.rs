@@ -1,2 +1,65 @@
-//! Memory management on lockless page tables: folios, faults, zap, shootdown, fast GUP.
+//! Memory management on lockless page tables: folios, areas, faults, zap by address and by rmap, TLB shootdown, the life of tables, and
+//! fast GUP.
+//!
+//! The engine is `no_std`, allocates nothing but frames for page tables, and touches shared memory only through [`machine::Cpu`]. So the code that
+//! the lab explored is the code that runs in a VMM or a kernel.
+//!
+//! # Where things are
+//!
+//! | module | what |
+//! |---|---|
+//! | [`platform`] | what the engine is told: machine, mode, memory, protocols |
+//! | [`mm`] | the memory manager itself |
+//! | [`folio`] | frames' records and their counts |
+//! | [`area`], [`space`], [`file`](mod@file) | which addresses mean which pages; the way back (rmap) |
+//! | `map` | adding and removing areas; changing a file's frames |
+//! | `fault` | from a page fault to an entry |
+//! | `protect` | taking rights from entries |
+//! | `zap`, `gather` | from an entry to nothing: by address, by area, by rmap |
+//! | [`shootdown`] | making other CPUs' TLBs forget |
+//! | [`lifetime`] | when a detached table may be freed |
+//! | [`gup`] | references on user pages, without a lock where possible |
+//! | [`order`] | when flushes happen; who notices special entries |
+//!
+//! # Locks, outermost first
+//!
+//! | lock | protects | held by |
+//! |---|---|---|
+//! | mmap lock (of an address space) | its areas | `mmap`, `munmap` (writing); faults, slow GUP (reading) |
+//! | rmap lock (of a file) | where the file is mapped | `mmap`, `munmap` (writing); zap by rmap (reading) |
+//! | driver lock (of a driver's file) | the driver's frames | faults on the file; the driver's revoke |
+//! | page-table lock (of a table) | the table's entries and child count, against other software | whoever changes entries |
+//! | shootdown lock | the IPI mailbox | senders |
+//!
+//! Hardware walkers and fast GUP hold none of them. With interrupts on, a CPU that waits for any of them takes IPIs; the engine never waits with
+//! interrupts off.
+
 #![no_std]
+
+pub mod area;
+pub mod error;
+mod fault;
+pub mod file;
+pub mod folio;
+mod gather;
+pub mod gup;
+pub mod lifetime;
+mod map;
+pub mod mm;
+pub mod order;
+pub mod platform;
+mod protect;
+pub mod shootdown;
+pub mod space;
+mod zap;
+
+pub use area::{Area, AreaRights, AreaSlot};
+pub use error::{FaultError, GupError, MapError, RangeError, ReleaseError, UnmapError, ZapError};
+pub use file::{File, FileId, FileKind, Mapping, PageSlot};
+pub use folio::{FolioFlags, Membership, MemoryMap, Page, Reference};
+pub use gup::{Foll, Run};
+pub use map::DriverFrames;
+pub use mm::Mm;
+pub use platform::{Platform, Protocols};
+pub use shootdown::Shootdown;
+pub use space::{AddressSpace, SpaceId};

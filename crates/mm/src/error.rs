@@ -1,0 +1,234 @@
+//! What can go wrong, with what a caller needs to mend it.
+
+use core::fmt;
+
+use machine::Access;
+use machine::addr::{Frame, VirtAddr};
+use pagetable::{Level, MapError as MapTableError, WalkError};
+
+use crate::area::Area;
+use crate::file::FileId;
+use crate::folio::CountUnderflow;
+use crate::gup::InvalidFlags;
+use crate::space::SpaceId;
+
+/// Why an access at an address cannot be resolved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultError {
+    /// No area holds the address (SIGSEGV).
+    NoArea {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// The area forbids the access (SIGSEGV).
+    Forbidden {
+        /// The address.
+        address: VirtAddr,
+        /// The access.
+        access: Access,
+        /// The area.
+        area: Area,
+    },
+    /// The file has no page there (SIGBUS).
+    NoPage {
+        /// The file.
+        file: FileId,
+        /// The 4 KiB page of the file.
+        page: u64,
+    },
+    /// The file's frame cannot be mapped: it is not aligned to the file's leaf size, or the folio is not big enough or gone.
+    BadFrame {
+        /// The file.
+        file: FileId,
+        /// The frame that it holds.
+        frame: Frame,
+        /// The level of the leaf that was to map it.
+        level: Level,
+    },
+    /// Another frame is mapped there already, or tables are where the leaf should go.
+    Occupied {
+        /// The address.
+        address: VirtAddr,
+        /// The level of the leaf that was to be inserted.
+        level: Level,
+    },
+    /// No frame for a page table.
+    OutOfFrames,
+    /// A page table holds what it must not.
+    Malformed(MapTableError),
+}
+
+/// Why a range of pages cannot be meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RangeError {
+    /// The address is not page-aligned.
+    Misaligned {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// `address + pages * 4096` overflows (-EOVERFLOW).
+    Overflow {
+        /// The address.
+        address: VirtAddr,
+        /// How many pages were asked for.
+        pages: u64,
+    },
+    /// Part of the range lies outside the user half of the mode (-EFAULT).
+    OutsideUser {
+        /// The address.
+        address: VirtAddr,
+        /// How many pages were asked for.
+        pages: u64,
+    },
+}
+
+/// Why entries were not, or not all, zapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ZapError {
+    /// The range cannot be meant.
+    Range(RangeError),
+    /// The file has no such page, or is not of the right kind.
+    NoPage {
+        /// The 4 KiB page of the file.
+        page: u64,
+    },
+    /// A page table holds what it must not.
+    Malformed(WalkError),
+}
+
+/// Why GUP did not give what was asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GupError {
+    /// The flags exclude each other.
+    Flags(InvalidFlags),
+    /// The range cannot be meant.
+    Range(RangeError),
+    /// The first page could not be had by a fault.
+    Fault(FaultError),
+    /// The page belongs to a driver: nobody takes references to it (-EFAULT).
+    Special {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// The folio may not be pinned like this: for long (movable, or of a file whose dirtying is tracked) or at all (secret).
+    NotAllowed {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// The folio has too many references already.
+    CountLimit {
+        /// The address.
+        address: VirtAddr,
+    },
+}
+
+/// Why an area could not be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MapError {
+    /// Not page-aligned, empty, outside the user half of the mode, or its offset is too large.
+    BadRange {
+        /// What was asked for.
+        area: Area,
+    },
+    /// There is no such address space.
+    NoSpace(SpaceId),
+    /// There is no such file.
+    NoFile(FileId),
+    /// The area is not aligned to the leaf size of the file.
+    NotLeafAligned {
+        /// What was asked for.
+        area: Area,
+        /// The level of the file's leaves.
+        level: Level,
+    },
+    /// It overlaps another area.
+    Overlaps(Area),
+    /// The address space has no free area slot.
+    SpaceFull,
+    /// The file has no free mapping slot.
+    FileFull,
+}
+
+/// Why an area could not be unmapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnmapError {
+    /// There is no such address space.
+    NoSpace(SpaceId),
+    /// No area starts at the address.
+    NoArea {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// The area is gone, but not all of its entries.
+    Zap(ZapError),
+}
+
+/// Why references could not be given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReleaseError {
+    /// The frame has no record.
+    NoRecord(Frame),
+    /// The folio does not have that many references: given back twice? Nothing was changed.
+    Underflow(CountUnderflow),
+}
+
+impl From<FaultError> for GupError {
+    fn from(error: FaultError) -> Self {
+        Self::Fault(error)
+    }
+}
+
+impl From<InvalidFlags> for GupError {
+    fn from(error: InvalidFlags) -> Self {
+        Self::Flags(error)
+    }
+}
+
+impl From<MapTableError> for FaultError {
+    fn from(error: MapTableError) -> Self {
+        match error {
+            MapTableError::OutOfFrames { .. } => Self::OutOfFrames,
+            error => Self::Malformed(error),
+        }
+    }
+}
+
+impl From<WalkError> for FaultError {
+    fn from(error: WalkError) -> Self {
+        Self::Malformed(error.into())
+    }
+}
+
+impl From<RangeError> for GupError {
+    fn from(error: RangeError) -> Self {
+        Self::Range(error)
+    }
+}
+
+impl From<RangeError> for ZapError {
+    fn from(error: RangeError) -> Self {
+        Self::Range(error)
+    }
+}
+
+impl fmt::Display for FaultError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoArea { address } => write!(f, "no area holds {address}"),
+            Self::Forbidden { address, access, area } => {
+                write!(f, "the area from {} to {} does not allow a {access:?} at {address}", area.start, area.end())
+            }
+            Self::NoPage { file, page } => write!(f, "file {} has no page {page}", file.number()),
+            Self::BadFrame { file, frame, level } => {
+                write!(f, "frame {frame} of file {} cannot be mapped by a {level} leaf", file.number())
+            }
+            Self::Occupied { address, level } => {
+                write!(f, "something else is mapped where the {level} leaf for {address} should go")
+            }
+            Self::OutOfFrames => f.write_str("no frame for a page table"),
+            Self::Malformed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for FaultError {}

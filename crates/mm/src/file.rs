@@ -1,0 +1,211 @@
+//! Files: pages that address spaces map, and the way back from a file to its mappings (rmap).
+
+use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
+use machine::{Cpu, RwLock, SpinLock, Word64};
+use pagetable::Level;
+
+use crate::area::Area;
+use crate::space::SpaceId;
+
+/// The number of a file: its index in the slice that [`crate::Mm`] was given.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FileId(u16);
+
+impl FileId {
+    /// The file with this number.
+    pub const fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What the frames of a file are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileKind {
+    /// Pages with counts: mapping, GUP and the file itself hold references.
+    Cached,
+    /// Frames that belong to a driver, with or without page records. Entries are *special*: nobody takes references, and the driver
+    /// gets its frames back by [`crate::Mm::revoke`] (Linux: VM_PFNMAP, `vmf_insert_pfn*`).
+    Driver,
+}
+
+/// A file, and where it is mapped.
+pub struct File<'a> {
+    kind: FileKind,
+    /// The level of the leaves that map the file: one page slot serves one leaf.
+    leaf: Level,
+    /// Which frame each leaf-sized piece of the file is in; see [`PageSlot`].
+    pages: &'a [PageSlot],
+    /// Held by the driver while it changes `pages` and revokes, and by faults while they read `pages` and insert. Only of [`FileKind::Driver`].
+    driver_lock: SpinLock,
+    /// Protects `mappings` (Linux: `i_mmap_rwsem`). Zap by rmap holds it for reading, and no lock of any address space.
+    rmap_lock: RwLock,
+    mappings: &'a [Mapping],
+}
+
+/// Room for one leaf-sized piece of a file: no frame, or one.
+pub struct PageSlot(Word64);
+
+/// Room for one mapping of a file.
+pub struct Mapping {
+    /// The address space in the upper 16 bits, plus one; 0 = the slot is free.
+    space: Word64,
+    start: Word64,
+    pages: Word64,
+    offset: Word64,
+}
+
+/// Where part of a file is mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct MappedAt {
+    pub(crate) space: SpaceId,
+    pub(crate) start: VirtAddr,
+    pub(crate) pages: u64,
+    pub(crate) offset: u64,
+}
+
+impl MappedAt {
+    pub(crate) const fn new(space: SpaceId, area: &Area) -> Self {
+        Self { space, start: area.start, pages: area.pages, offset: area.offset }
+    }
+
+    /// The addresses at which pages of `first .. first + pages` of the file are mapped.
+    pub(crate) fn addresses(&self, first: u64, pages: u64) -> Option<(VirtAddr, VirtAddr)> {
+        let from = first.max(self.offset);
+        let until = first.saturating_add(pages).min(self.offset + self.pages);
+        let at = |page: u64| self.start.wrapping_add((page - self.offset) * PAGE_SIZE);
+        (from < until).then(|| (at(from), at(until)))
+    }
+}
+
+const PRESENT: u64 = 1 << 63;
+
+impl PageSlot {
+    /// A slot that holds `frame`.
+    pub const fn new(frame: Option<Frame>) -> Self {
+        Self(Word64::new(Self::pack(frame)))
+    }
+
+    const fn pack(frame: Option<Frame>) -> u64 {
+        match frame {
+            Some(frame) => PRESENT | frame.number(),
+            None => 0,
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn get<C: Cpu>(&self, cpu: &C) -> Option<Frame> {
+        Self::unpack(cpu.load(&self.0))
+    }
+
+    /// Puts another frame in, and returns the one that was there. A full barrier: zaps that follow find whatever was mapped by the old one.
+    #[track_caller]
+    pub(crate) fn replace<C: Cpu>(&self, cpu: &C, frame: Option<Frame>) -> Option<Frame> {
+        Self::unpack(cpu.swap(&self.0, Self::pack(frame)))
+    }
+
+    /// The word, so that a trace can name it.
+    pub const fn word(&self) -> &Word64 {
+        &self.0
+    }
+
+    fn unpack(word: u64) -> Option<Frame> {
+        (word & PRESENT != 0).then(|| Frame::new(word & !PRESENT))
+    }
+}
+
+impl Mapping {
+    /// A free slot.
+    pub const fn new() -> Self {
+        Self { space: Word64::new(0), start: Word64::new(0), pages: Word64::new(0), offset: Word64::new(0) }
+    }
+}
+
+impl Default for Mapping {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a> File<'a> {
+    /// A file whose pieces of the size of a leaf at `leaf` are in `pages`. `mappings` is the room for its rmap: that many areas can map it.
+    pub const fn new(kind: FileKind, leaf: Level, pages: &'a [PageSlot], mappings: &'a [Mapping]) -> Self {
+        Self { kind, leaf, pages, driver_lock: SpinLock::new(), rmap_lock: RwLock::new(), mappings }
+    }
+
+    /// What the file's frames are.
+    pub const fn kind(&self) -> FileKind {
+        self.kind
+    }
+
+    /// The level of the leaves that map the file.
+    pub const fn leaf(&self) -> Level {
+        self.leaf
+    }
+
+    /// The lock that faults on a driver's file and its revoke take, so that a trace can name it.
+    pub const fn driver_lock(&self) -> &SpinLock {
+        &self.driver_lock
+    }
+
+    /// The lock of the file's rmap, so that a trace can name it.
+    pub const fn rmap_lock(&self) -> &RwLock {
+        &self.rmap_lock
+    }
+
+    /// The slot of the piece that holds 4 KiB page `page` of the file.
+    pub(crate) fn slot(&self, page: u64) -> Option<&'a PageSlot> {
+        let piece = page / self.leaf.frames();
+        self.pages.get(usize::try_from(piece).ok()?)
+    }
+
+    /// Enters a mapping into the rmap. The caller holds [`Self::rmap_lock`] for writing.
+    #[track_caller]
+    pub(crate) fn link<C: Cpu>(&self, cpu: &C, at: &MappedAt) -> Result<(), NoRoom> {
+        let slot = self.mappings.iter().find(|slot| cpu.owned_load(&slot.space) == 0).ok_or(NoRoom)?;
+        cpu.owned_store(&slot.space, u64::from(at.space.number()) + 1);
+        cpu.owned_store(&slot.start, at.start.as_u64());
+        cpu.owned_store(&slot.pages, at.pages);
+        cpu.owned_store(&slot.offset, at.offset);
+        Ok(())
+    }
+
+    /// Takes a mapping out of the rmap. The caller holds [`Self::rmap_lock`] for writing.
+    #[track_caller]
+    pub(crate) fn unlink<C: Cpu>(&self, cpu: &C, at: &MappedAt) {
+        for slot in self.mappings {
+            if Self::read(cpu, slot) == Some(*at) {
+                cpu.owned_store(&slot.space, 0);
+                return;
+            }
+        }
+    }
+
+    /// The mappings. The caller holds [`Self::rmap_lock`].
+    pub(crate) fn mappings<C: Cpu>(&self, cpu: &C) -> impl Iterator<Item = MappedAt> {
+        self.mappings.iter().filter_map(move |slot| Self::read(cpu, slot))
+    }
+
+    #[track_caller]
+    fn read<C: Cpu>(cpu: &C, slot: &Mapping) -> Option<MappedAt> {
+        let space = cpu.owned_load(&slot.space).checked_sub(1)?;
+        Some(MappedAt {
+            space: SpaceId::new(space as u16),
+            start: VirtAddr::new(cpu.owned_load(&slot.start)),
+            pages: cpu.owned_load(&slot.pages),
+            offset: cpu.owned_load(&slot.offset),
+        })
+    }
+}
+
+/// The caller-provided slots are all in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NoRoom;

@@ -1,0 +1,380 @@
+//! Folios and their counts.
+//!
+//! A folio is a power-of-two run of frames that is referenced, pinned, mapped and freed as one. Each frame has a [`Page`] record; the
+//! record of the first frame (the *head*) carries the counts of the folio.
+//!
+//! # The counts, as Linux keeps them
+//!
+//! | count | small folio (order 0) | large folio |
+//! |---|---|---|
+//! | references | `refcount` | `refcount` |
+//! | pins | `refcount`, [`PIN_BIAS`] each: false positives are possible, false negatives are not | `refcount` and `pincount`, exact |
+//! | mappings | `mapcount` | `mapcount` |
+//!
+//! The zero page is exempt from pins: it is never freed, so nothing needs to hold it.
+//!
+//! # Taking a reference without a lock
+//!
+//! A walker that found a frame in an entry knows nothing about the folio but that its record exists. So it (1) reads which folio the frame belongs
+//! to, (2) adds to the count *unless it is zero* (a free folio cannot be revived) or out of range, and (3) reads again which folio the
+//! frame belongs to: a split in between would leave the reference on the wrong head (Linux c24d37322548).
+
+use machine::addr::Frame;
+use machine::{Access, Cpu, Word32, Word64};
+use pagetable::Level;
+
+use crate::gup::Term;
+
+/// What one pin of a small folio adds to its reference count (Linux: `GUP_PIN_COUNTING_BIAS`).
+pub const PIN_BIAS: u32 = 1024;
+
+/// Counts at or above this are refused new references: an `i32` would turn negative soon (CVE-2019-11487).
+pub const COUNT_LIMIT: u32 = i32::MAX as u32 - PIN_BIAS;
+
+/// What the memory map knows of one 4 KiB frame.
+#[repr(C, align(32))]
+pub struct Page {
+    /// Which folio the frame belongs to: [`Membership`], packed.
+    membership: Word64,
+    refcount: Word32,
+    pincount: Word32,
+    mapcount: Word32,
+    flags: Word32,
+}
+
+/// Which folio a frame belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Membership {
+    /// The folio's first frame.
+    pub head: Frame,
+    /// The folio has `1 << order` frames.
+    pub order: u8,
+}
+
+/// Facts about a folio that walkers must know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FolioFlags(u32);
+
+impl FolioFlags {
+    /// Nothing special: a page of an ordinary file whose dirtying is tracked.
+    pub const FILE: Self = Self(0);
+    /// Of a file that lives in memory only, so that writes through a pin need no notice to a file system.
+    pub const SHMEM: Self = Self(1 << 0);
+    /// Of secret memory, which even the kernel does not map: fast GUP must never hand it out (CVE-2024-35872).
+    pub const SECRET: Self = Self(1 << 1);
+    /// The zero page: never freed, never counted.
+    pub const ZERO: Self = Self(1 << 2);
+    /// In a region that must stay movable: no long-term pins.
+    pub const MOVABLE: Self = Self(1 << 3);
+    /// No longer of its file: truncated.
+    pub const TRUNCATED: Self = Self(1 << 4);
+    /// Written since it was last cleaned.
+    pub const DIRTY: Self = Self(1 << 5);
+    /// Used since it was last aged.
+    pub const REFERENCED: Self = Self(1 << 6);
+
+    /// Both sets.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether references for this long and this access may be had at all (Linux: `gup_fast_folio_allowed`, `folio_is_longterm_pinnable`).
+    pub const fn allow(self, term: Term, access: Access) -> bool {
+        if self.contains(Self::SECRET) || self.contains(Self::TRUNCATED) {
+            return false;
+        }
+        match (term, access) {
+            (Term::Short, _) => true,
+            (Term::Long, _) if self.contains(Self::MOVABLE) => false,
+            (Term::Long, Access::Read) => true,
+            // A file system that tracks dirtying must be told before every write; a long-term pin writes unannounced.
+            (Term::Long, Access::Write) => self.contains(Self::SHMEM),
+        }
+    }
+
+    /// As the record holds them.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl Membership {
+    const ORDER_BITS: u32 = 8;
+
+    const fn pack(self) -> u64 {
+        self.head.number() << Self::ORDER_BITS | self.order as u64
+    }
+
+    const fn unpack(word: u64) -> Self {
+        Self { head: Frame::new(word >> Self::ORDER_BITS), order: word as u8 }
+    }
+}
+
+impl Page {
+    /// The record of a frame that belongs to a folio with `references` references.
+    ///
+    /// Only the record of the head counts; the records of the other frames are made with 0 references.
+    pub const fn new(membership: Membership, references: u32, flags: FolioFlags) -> Self {
+        Self {
+            membership: Word64::new(membership.pack()),
+            refcount: Word32::new(references),
+            pincount: Word32::new(0),
+            mapcount: Word32::new(0),
+            flags: Word32::new(flags.0),
+        }
+    }
+
+    /// Which folio the frame belongs to at this moment.
+    #[inline]
+    #[track_caller]
+    pub fn membership<C: Cpu>(&self, cpu: &C) -> Membership {
+        Membership::unpack(cpu.load(&self.membership))
+    }
+
+    /// The word of the reference count, so that a monitor can watch it.
+    pub const fn refcount_word(&self) -> &Word32 {
+        &self.refcount
+    }
+
+    /// The word of the pin count, so that a monitor can watch it.
+    pub const fn pincount_word(&self) -> &Word32 {
+        &self.pincount
+    }
+
+    /// The word of the map count, so that a monitor can watch it.
+    pub const fn mapcount_word(&self) -> &Word32 {
+        &self.mapcount
+    }
+
+    /// The word that says which folio the frame belongs to, so that a monitor can watch it.
+    pub const fn membership_word(&self) -> &Word64 {
+        &self.membership
+    }
+
+    /// The word of the flags, so that a monitor can watch it.
+    pub const fn flags_word(&self) -> &Word32 {
+        &self.flags
+    }
+}
+
+/// Where the [`Page`] records are.
+pub trait MemoryMap<C: Cpu> {
+    /// The record of `frame`; `None` where no memory is, or memory without records (a device's).
+    ///
+    /// Fast GUP calls this with a frame number that it has *not yet re-checked*: the answer must be right for any number.
+    #[track_caller]
+    fn page(&self, cpu: &C, frame: Frame) -> Option<&Page>;
+
+    /// Takes back a folio whose last reference is gone.
+    #[track_caller]
+    fn release(&self, cpu: &C, folio: Membership);
+}
+
+/// Which kind of reference fast GUP takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reference {
+    /// An ordinary reference: the folio stays allocated (FOLL_GET).
+    Get,
+    /// A pin: its contents will be accessed by a device or another CPU (FOLL_PIN).
+    Pin,
+}
+
+/// Why no reference was taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotGrabbed {
+    /// The frame has no record: not memory that can be referenced.
+    NoRecord,
+    /// The reference count is zero: the folio is free.
+    Free,
+    /// The reference count is negative or near overflow.
+    CountLimit,
+}
+
+/// A folio to which the holder of this value has a reference, or which something else keeps alive meanwhile.
+pub struct Folio<'m> {
+    page: &'m Page,
+    membership: Membership,
+}
+
+impl<'m> Folio<'m> {
+    /// The folio that `frame` belongs to, for a caller that holds a reference to it already (so that it can neither split nor go away).
+    #[inline]
+    #[track_caller]
+    pub(crate) fn held<C: Cpu, M: MemoryMap<C>>(map: &'m M, cpu: &C, frame: Frame) -> Option<Self> {
+        let membership = map.page(cpu, frame)?.membership(cpu);
+        Some(Self { page: map.page(cpu, membership.head)?, membership })
+    }
+
+    /// Takes `references` references of the given kind to the folio that `frame` belongs to, without a lock.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn try_grab<C: Cpu, M: MemoryMap<C>>(
+        map: &'m M,
+        cpu: &C,
+        frame: Frame,
+        references: u32,
+        kind: Reference,
+    ) -> Result<Self, NotGrabbed> {
+        let record = map.page(cpu, frame).ok_or(NotGrabbed::NoRecord)?;
+        loop {
+            let word = cpu.load(&record.membership);
+            let membership = Membership::unpack(word);
+            let page = if membership.head == frame {
+                record
+            } else {
+                map.page(cpu, membership.head).ok_or(NotGrabbed::NoRecord)?
+            };
+            let folio = Self { page, membership };
+            if kind == Reference::Pin && folio.flags(cpu).contains(FolioFlags::ZERO) {
+                return Ok(folio);
+            }
+            folio.add_unless_zero(cpu, folio.weight(references, kind))?;
+            if cpu.load(&record.membership) == word {
+                if kind == Reference::Pin && membership.order > 0 {
+                    cpu.fetch_add(&page.pincount, references);
+                }
+                return Ok(folio);
+            }
+            folio.drop_references(cpu, map, folio.weight(references, kind));
+            cpu.checkpoint(frame.number());
+        }
+    }
+
+    /// What `references` references add to the reference count.
+    const fn weight(&self, references: u32, kind: Reference) -> u32 {
+        match kind {
+            Reference::Pin if self.membership.order == 0 => references * PIN_BIAS,
+            Reference::Pin | Reference::Get => references,
+        }
+    }
+
+    #[inline]
+    #[track_caller]
+    fn add_unless_zero<C: Cpu>(&self, cpu: &C, weight: u32) -> Result<(), NotGrabbed> {
+        let mut count = cpu.load(&self.page.refcount);
+        loop {
+            if count == 0 {
+                return Err(NotGrabbed::Free);
+            }
+            if count >= COUNT_LIMIT {
+                return Err(NotGrabbed::CountLimit);
+            }
+            match cpu.compare_exchange(&self.page.refcount, count, count + weight) {
+                Ok(_) => return Ok(()),
+                Err(found) => count = found,
+            }
+        }
+    }
+
+    /// Gives back `references` references of the given kind; frees the folio if they were the last.
+    ///
+    /// # Errors
+    /// If the folio does not have that many: nothing is changed then.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn put<C: Cpu, M: MemoryMap<C>>(
+        self,
+        cpu: &C,
+        map: &M,
+        references: u32,
+        kind: Reference,
+    ) -> Result<(), CountUnderflow> {
+        if kind == Reference::Pin && self.flags(cpu).contains(FolioFlags::ZERO) {
+            return Ok(());
+        }
+        let weight = self.weight(references, kind);
+        if kind == Reference::Pin && self.membership.order > 0 {
+            let pins = cpu.fetch_add(&self.page.pincount, references.wrapping_neg());
+            if pins < references {
+                cpu.fetch_add(&self.page.pincount, references);
+                return Err(CountUnderflow { folio: self.membership, held: pins, given_back: references });
+            }
+        }
+        let before = cpu.fetch_add(&self.page.refcount, weight.wrapping_neg());
+        if before < weight {
+            cpu.fetch_add(&self.page.refcount, weight);
+            return Err(CountUnderflow { folio: self.membership, held: before, given_back: weight });
+        }
+        if before == weight {
+            map.release(cpu, self.membership);
+        }
+        Ok(())
+    }
+
+    #[track_caller]
+    fn drop_references<C: Cpu, M: MemoryMap<C>>(&self, cpu: &C, map: &M, weight: u32) {
+        if cpu.fetch_add(&self.page.refcount, weight.wrapping_neg()) == weight {
+            map.release(cpu, self.membership);
+        }
+    }
+
+    /// Whether a leaf of `level` that starts at `frame` maps nothing but this folio.
+    pub(crate) const fn covers(&self, frame: Frame, level: Level) -> bool {
+        let first = self.membership.head.number();
+        let end = first + (1 << self.membership.order);
+        first <= frame.number() && frame.number() + level.frames() <= end
+    }
+
+    /// Which folio this is.
+    pub const fn membership(&self) -> Membership {
+        self.membership
+    }
+
+    /// The folio's flags at this moment.
+    #[inline]
+    #[track_caller]
+    pub fn flags<C: Cpu>(&self, cpu: &C) -> FolioFlags {
+        FolioFlags(cpu.load(&self.page.flags))
+    }
+
+    /// Sets flags that are not set yet. Looks first: setting what is set would take the cache line from others for nothing.
+    #[inline]
+    #[track_caller]
+    pub fn mark<C: Cpu>(&self, cpu: &C, flags: FolioFlags) {
+        if !self.flags(cpu).contains(flags) {
+            cpu.fetch_or(&self.page.flags, flags.0);
+        }
+    }
+
+    /// Whether a device may be accessing the folio. May say yes for a small folio with very many references, never wrongly no.
+    #[inline]
+    #[track_caller]
+    pub fn maybe_dma_pinned<C: Cpu>(&self, cpu: &C) -> bool {
+        if self.membership.order > 0 {
+            cpu.load(&self.page.pincount) > 0
+        } else {
+            cpu.load(&self.page.refcount) >= PIN_BIAS
+        }
+    }
+
+    /// One more entry maps the folio.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn add_rmap<C: Cpu>(&self, cpu: &C) {
+        cpu.fetch_add(&self.page.mapcount, 1);
+    }
+
+    /// One entry fewer maps the folio.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn remove_rmap<C: Cpu>(&self, cpu: &C) {
+        cpu.fetch_add(&self.page.mapcount, u32::MAX);
+    }
+}
+
+/// More references were given back than are held: given back twice, or of the wrong kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CountUnderflow {
+    /// The folio.
+    pub folio: Membership,
+    /// What the count was.
+    pub held: u32,
+    /// What was to be taken off.
+    pub given_back: u32,
+}

@@ -1,0 +1,203 @@
+//! Gather: what a zap took away, kept until every TLB has forgotten it (Linux: `mmu_gather`).
+//!
+//! # Protocol
+//!
+//! 1. Entries are cleared under the page-table lock, and what they mapped is *gathered*: the range to flush, the folios to give back.
+//! 2. TLBs are flushed, on this CPU and all others that may hold a translation. When, relative to the lock, is [`crate::order::FlushOrder`]'s choice; a
+//!    dirty page of a file always before the lock is dropped, because a store through a stale TLB entry after the folio's last mapping is gone would be
+//!    forgotten (Linux 5df397dec7c4).
+//! 3. Only now folios lose the mapping's reference, and detached tables are freed, these after the wait of [`crate::lifetime`] besides.
+//!
+//! # Two at once
+//!
+//! While one gather has cleared entries and not flushed yet, another may come upon them, find nothing to do, and return to a caller who takes that
+//! for "nobody can reach my pages any more". So gathers of an address space count themselves, and one that is not alone at its end flushes
+//! everything (Linux: `mm_tlb_flush_nested`).
+
+use machine::Invalidation;
+use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
+use pagetable::{DetachedTable, Entry, Flags, Level, LockedTable, NobodyWalks};
+
+use crate::folio::{Folio, FolioFlags, Reference};
+use crate::lifetime::TableLifetime;
+use crate::mm::Mm;
+use crate::order::{FlushMoment, FlushOrder, SpecialCheck};
+use crate::platform::Platform;
+use crate::shootdown::RemoteFlush;
+use crate::space::AddressSpace;
+
+/// How many folios, and how many tables, wait for one flush. It lies on the stack of whoever zaps.
+const BATCH: usize = 16;
+
+/// What was taken away and not given back yet.
+#[must_use = "what was gathered is lost without `finish`"]
+pub(crate) struct Gather<'g, 'm, P: Platform> {
+    mm: &'g Mm<'m, P>,
+    space: &'g AddressSpace<'m>,
+    /// The addresses whose translations must go: first, and last plus one.
+    stale: Option<(VirtAddr, VirtAddr)>,
+    /// Whether a dirty file page waits: then the flush must come before the page-table lock is dropped.
+    urgency: FlushMoment,
+    folios: [Frame; BATCH],
+    folio_count: usize,
+    /// Of [`Self::folios`], how many have been taken off their rmap.
+    off_rmap: usize,
+    tables: [Option<DetachedTable>; BATCH],
+    table_count: usize,
+}
+
+/// Tables detached before this was made are walked by nobody: TLBs are flushed, and lockless walkers were waited for.
+struct Waited;
+
+impl NobodyWalks for Waited {}
+
+impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
+    /// An empty gather for this address space. Every gather that was begun must be [finished](Self::finish).
+    #[track_caller]
+    pub(crate) fn begin(cpu: &P::Cpu, mm: &'g Mm<'m, P>, space: &'g AddressSpace<'m>) -> Self {
+        space.gather_begins(cpu);
+        Self {
+            mm,
+            space,
+            stale: None,
+            urgency: mm.protocols().flush_order.moment(),
+            folios: [Frame::new(0); BATCH],
+            folio_count: 0,
+            off_rmap: 0,
+            tables: [const { None }; BATCH],
+            table_count: 0,
+        }
+    }
+
+    /// Takes in a leaf that was cleared just now, under the page-table lock that is still held.
+    #[track_caller]
+    pub(crate) fn leaf(&mut self, cpu: &P::Cpu, level: Level, address: VirtAddr, entry: Entry) {
+        self.stale(address, level);
+        if entry.is_marked(self.mm.protocols().special.mark()) {
+            return;
+        }
+        let frame = entry.leaf_frame(level);
+        // The mapping's reference keeps the folio as it is until this gather gives it back.
+        let Some(folio) = Folio::held(self.mm.map(), cpu, frame) else { return };
+        if entry.has(Flags::ACCESSED) {
+            folio.mark(cpu, FolioFlags::REFERENCED);
+        }
+        if entry.has(Flags::DIRTY) {
+            folio.mark(cpu, FolioFlags::DIRTY);
+            self.urgency = FlushMoment::BeforeUnlock;
+        }
+        if self.folio_count == BATCH {
+            self.flush(cpu);
+            self.give_back_folios(cpu);
+        }
+        self.folios[self.folio_count] = frame;
+        self.folio_count += 1;
+    }
+
+    /// Takes in a table that was detached just now.
+    #[track_caller]
+    pub(crate) fn table(&mut self, cpu: &P::Cpu, address: VirtAddr, table: DetachedTable) {
+        // What must be forgotten is not a translation but the paging-structure caches' way to the table: any page below it will do.
+        self.stale(address, Level::Pte);
+        if self.table_count == BATCH {
+            self.flush(cpu);
+            self.free_tables(cpu);
+        }
+        self.tables[self.table_count] = Some(table);
+        self.table_count += 1;
+    }
+
+    /// Drops the page-table lock under which leaves were cleared, after the flush if it has to come before.
+    #[track_caller]
+    pub(crate) fn unlock(&mut self, cpu: &P::Cpu, table: LockedTable<'_, P::Cpu>) {
+        if self.urgency == FlushMoment::BeforeUnlock {
+            self.flush(cpu);
+            self.urgency = self.mm.protocols().flush_order.moment();
+        }
+        drop(table);
+    }
+
+    /// Flushes what has not been flushed, and gives everything back.
+    ///
+    /// Context: interrupts on, no page-table lock held.
+    #[track_caller]
+    pub(crate) fn finish(mut self, cpu: &P::Cpu) {
+        if self.space.gather_is_alone(cpu) {
+            self.flush(cpu);
+        } else {
+            self.flush_all(cpu);
+        }
+        self.free_tables(cpu);
+        self.give_back_folios(cpu);
+        self.space.gather_ends(cpu);
+    }
+
+    /// Takes note that TLBs may hold a translation of `level` for `address` that must go.
+    pub(crate) fn stale(&mut self, address: VirtAddr, level: Level) {
+        let start = address.align_down(level.size());
+        let end = start.wrapping_add(level.size());
+        self.stale = Some(match self.stale {
+            None => (start, end),
+            Some((first, last)) => (first.min(start), last.max(end)),
+        });
+    }
+
+    #[track_caller]
+    fn flush(&mut self, cpu: &P::Cpu) {
+        if let Some((start, end)) = self.stale.take() {
+            let pages = (end.as_u64() - start.as_u64()) / PAGE_SIZE;
+            self.invalidate(cpu, Invalidation::pages(start, pages));
+        }
+        self.take_off_rmap(cpu);
+    }
+
+    #[track_caller]
+    fn flush_all(&mut self, cpu: &P::Cpu) {
+        self.stale = None;
+        self.invalidate(cpu, Invalidation::All);
+        self.take_off_rmap(cpu);
+    }
+
+    #[track_caller]
+    fn invalidate(&self, cpu: &P::Cpu, what: Invalidation) {
+        let others = self.mm.others(cpu, self.space);
+        self.mm.protocols().remote_flush.flush(cpu, self.mm.shootdown(), others, what);
+    }
+
+    /// The flush is over: no store can reach the folios through the mappings any more.
+    #[track_caller]
+    fn take_off_rmap(&mut self, cpu: &P::Cpu) {
+        for frame in &self.folios[self.off_rmap..self.folio_count] {
+            if let Some(folio) = Folio::held(self.mm.map(), cpu, *frame) {
+                folio.remove_rmap(cpu);
+            }
+        }
+        self.off_rmap = self.folio_count;
+    }
+
+    #[track_caller]
+    fn give_back_folios(&mut self, cpu: &P::Cpu) {
+        for frame in &self.folios[..self.folio_count] {
+            if let Some(folio) = Folio::held(self.mm.map(), cpu, *frame) {
+                // The mapping held one reference, so this cannot underflow.
+                let _ = folio.put(cpu, self.mm.map(), 1, Reference::Get);
+            }
+        }
+        self.folio_count = 0;
+        self.off_rmap = 0;
+    }
+
+    /// The flush is over, so hardware walkers are out of the tables; lockless software walkers may still be in them.
+    #[track_caller]
+    fn free_tables(&mut self, cpu: &P::Cpu) {
+        if self.table_count == 0 {
+            return;
+        }
+        let others = self.mm.others(cpu, self.space);
+        self.mm.protocols().lifetime.wait(cpu, self.mm.shootdown(), others);
+        for table in self.tables.iter_mut().filter_map(Option::take) {
+            table.after_flush(&Waited).free(cpu, self.mm.tables());
+        }
+        self.table_count = 0;
+    }
+}

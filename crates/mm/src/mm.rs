@@ -1,0 +1,128 @@
+//! The memory manager: everything that address spaces share.
+
+use machine::addr::{PAGE_SIZE, VirtAddr};
+use machine::{Cpu, CpuSet, Vector};
+use pagetable::{Mode, Tables};
+
+use crate::error::RangeError;
+use crate::file::{File, FileId};
+use crate::platform::{Platform, Protocols};
+use crate::shootdown::Shootdown;
+use crate::space::{AddressSpace, SpaceId};
+
+/// The memory manager of one machine.
+///
+/// It owns nothing and allocates nothing but frames for tables: address spaces and files are slices that the caller provides, and areas and rmap
+/// entries live in slots of those. Any CPU may call any method at any time; each method says in which context.
+pub struct Mm<'m, P: Platform> {
+    protocols: Protocols<P>,
+    tables: &'m P::Tables,
+    map: &'m P::Map,
+    spaces: &'m [AddressSpace<'m>],
+    files: &'m [File<'m>],
+    shootdown: &'m Shootdown,
+}
+
+impl<'m, P: Platform> Mm<'m, P> {
+    /// A memory manager of these parts.
+    pub const fn new(
+        protocols: Protocols<P>,
+        tables: &'m P::Tables,
+        map: &'m P::Map,
+        spaces: &'m [AddressSpace<'m>],
+        files: &'m [File<'m>],
+        shootdown: &'m Shootdown,
+    ) -> Self {
+        Self { protocols, tables, map, spaces, files, shootdown }
+    }
+
+    /// The protocols that it follows.
+    #[inline(always)]
+    pub const fn protocols(&self) -> &Protocols<P> {
+        &self.protocols
+    }
+
+    /// Where page tables are.
+    #[inline(always)]
+    pub const fn tables(&self) -> &'m P::Tables {
+        self.tables
+    }
+
+    /// Where the records of frames are.
+    #[inline(always)]
+    pub const fn map(&self) -> &'m P::Map {
+        self.map
+    }
+
+    /// The address space with this number.
+    #[inline]
+    pub fn space(&self, id: SpaceId) -> Option<&'m AddressSpace<'m>> {
+        self.spaces.get(id.index())
+    }
+
+    /// The file with this number.
+    #[inline]
+    pub fn file(&self, id: FileId) -> Option<&'m File<'m>> {
+        self.files.get(id.index())
+    }
+
+    /// Makes this CPU translate by the address space.
+    ///
+    /// Context: interrupts off or pinned to the CPU; `space` is not active on this CPU yet.
+    #[track_caller]
+    pub fn enter(&self, cpu: &P::Cpu, space: &AddressSpace<'_>) {
+        // First into the set, then into CR3: between the two a shootdown is superfluous, the other way round it would be missed.
+        space.enter(cpu);
+        cpu.load_root(space.root().address());
+    }
+
+    /// Makes this CPU translate by `to`, where it translated by `from`.
+    ///
+    /// Context: interrupts off or pinned to the CPU.
+    #[track_caller]
+    pub fn switch(&self, cpu: &P::Cpu, from: &AddressSpace<'_>, to: &AddressSpace<'_>) {
+        self.enter(cpu, to);
+        // Only now: until CR3 was loaded, this CPU could hold translations of `from`.
+        from.leave(cpu);
+    }
+
+    /// What a CPU does when it takes an IPI. Runs with interrupts off.
+    #[track_caller]
+    pub fn handle_ipi(&self, cpu: &P::Cpu, vector: Vector) {
+        self.shootdown.handle(cpu, vector);
+    }
+
+    pub(crate) const fn shootdown(&self) -> &'m Shootdown {
+        self.shootdown
+    }
+
+    /// The CPUs besides this one that may hold translations of the address space, or walk it.
+    #[track_caller]
+    pub(crate) fn others(&self, cpu: &P::Cpu, space: &AddressSpace<'_>) -> CpuSet {
+        space.active(cpu).without(cpu.id())
+    }
+
+    /// The page tables of an address space.
+    pub(crate) fn page_tables(&self, space: &AddressSpace<'_>) -> Tables<'_, P::Mode, P::Tables, P::Read, P::Write> {
+        Tables {
+            mode: &self.protocols.mode,
+            memory: self.tables,
+            reader: &self.protocols.read,
+            writer: &self.protocols.write,
+            root: space.root(),
+        }
+    }
+
+    /// The first address behind `pages` pages from `start` on, all of which user code can have.
+    pub(crate) fn page_range(&self, start: VirtAddr, pages: u64) -> Result<VirtAddr, RangeError> {
+        if !start.is_aligned(PAGE_SIZE) {
+            return Err(RangeError::Misaligned { address: start });
+        }
+        let bytes = pages.checked_mul(PAGE_SIZE).ok_or(RangeError::Overflow { address: start, pages })?;
+        let end = start.checked_add(bytes).ok_or(RangeError::Overflow { address: start, pages })?;
+        match self.protocols.mode.check_user(start, bytes) {
+            Ok(()) => Ok(end),
+            Err(_) => Err(RangeError::OutsideUser { address: start, pages }),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Taking rights from entries while CPUs use them.
+
+use machine::addr::VirtAddr;
+use pagetable::{Entry, Flags, Level};
+
+use crate::error::ZapError;
+use crate::gather::Gather;
+use crate::mm::Mm;
+use crate::platform::Platform;
+use crate::space::AddressSpace;
+
+impl<'m, P: Platform> Mm<'m, P> {
+    /// Takes the right to write from the entries of `pages` pages from `start` on: the next store to each faults (dirty tracking; Linux: `folio_mkclean`
+    /// without the cleaning). The areas keep their rights, so the fault gives it back.
+    ///
+    /// Accessed and dirty bits that the hardware sets meanwhile stay. On return no CPU can write through an entry from before.
+    ///
+    /// Context: interrupts on, no lock.
+    ///
+    /// # Errors
+    /// Nothing was done if the range is wrong. Behind a malformed table nothing was.
+    #[track_caller]
+    pub fn write_protect(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        start: VirtAddr,
+        pages: u64,
+    ) -> Result<(), ZapError> {
+        let end = self.page_range(start, pages)?;
+        let mmap = space.mmap_lock().read(cpu);
+        let mut gather = Gather::begin(cpu, self, space);
+        let result = self.for_each_table(cpu, space, start, end, |mut table, from, until| {
+            let level = table.level();
+            let mut at = from;
+            while at < until {
+                let entry = table.entry(&self.protocols().mode, at);
+                if is_writable_leaf(level, entry) {
+                    table.update(&self.protocols().write, at, |entry| entry.without(Flags::WRITE));
+                    gather.stale(at, level);
+                }
+                at = level.next(at);
+            }
+            gather.unlock(cpu, table);
+        });
+        gather.finish(cpu);
+        drop(mmap);
+        result
+    }
+}
+
+const fn is_writable_leaf(level: Level, entry: Entry) -> bool {
+    entry.is_present() && entry.is_leaf(level) && entry.has(Flags::WRITE)
+}

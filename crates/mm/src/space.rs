@@ -1,0 +1,180 @@
+//! Address spaces.
+
+use machine::addr::VirtAddr;
+use machine::{Cpu, CpuSet, RwLock, Word32, Word64};
+use pagetable::Root;
+
+use crate::area::{Area, AreaSlot};
+
+/// The number of an address space: its index in the slice that [`crate::Mm`] was given.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SpaceId(u16);
+
+impl SpaceId {
+    /// The address space with this number.
+    pub const fn new(number: u16) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A page table and the areas that say what belongs into it.
+pub struct AddressSpace<'a> {
+    root: Root,
+    /// Protects the areas. Faults hold it for reading, `mmap` and `munmap` for writing; zap by rmap does not hold it.
+    mmap_lock: RwLock,
+    /// Sorted by address; the first [`Self::count`] are in use.
+    slots: &'a [AreaSlot],
+    count: Word64,
+    /// The CPUs that may translate by this page table (Linux: `mm_cpumask`).
+    active: Word64,
+    /// How many gathers have begun and not ended (Linux: `tlb_flush_pending`).
+    gathers: Word32,
+}
+
+/// Where an area would go among those that are there.
+pub(crate) enum Placement {
+    /// At this index: what follows moves on.
+    At(usize),
+    /// It overlaps this one.
+    Overlaps(Area),
+    /// All slots are in use.
+    Full,
+}
+
+impl<'a> AddressSpace<'a> {
+    /// An address space without areas. `root` is an empty root table; `slots` is the room for its areas.
+    pub const fn new(root: Root, slots: &'a [AreaSlot]) -> Self {
+        Self {
+            root,
+            mmap_lock: RwLock::new(),
+            slots,
+            count: Word64::new(0),
+            active: Word64::new(0),
+            gathers: Word32::new(0),
+        }
+    }
+
+    /// The root table.
+    pub const fn root(&self) -> Root {
+        self.root
+    }
+
+    /// The mmap lock, so that a trace can name it.
+    pub const fn mmap_lock(&self) -> &RwLock {
+        &self.mmap_lock
+    }
+
+    /// The word with the set of CPUs that may translate by this page table, so that a trace can name it.
+    pub const fn active_word(&self) -> &Word64 {
+        &self.active
+    }
+
+    /// The CPUs that may translate by this page table.
+    #[inline]
+    #[track_caller]
+    pub(crate) fn active<C: Cpu>(&self, cpu: &C) -> CpuSet {
+        CpuSet::from_bits(cpu.load(&self.active))
+    }
+
+    /// The caller is about to load [`Self::root`] on its CPU.
+    #[track_caller]
+    pub(crate) fn enter<C: Cpu>(&self, cpu: &C) {
+        cpu.fetch_or(&self.active, CpuSet::only(cpu.id()).bits());
+    }
+
+    /// The caller has loaded another root on its CPU.
+    #[track_caller]
+    pub(crate) fn leave<C: Cpu>(&self, cpu: &C) {
+        cpu.fetch_and(&self.active, CpuSet::only(cpu.id()).complement().bits());
+    }
+
+    /// A gather begins. The full barrier orders this before every entry that it clears.
+    #[track_caller]
+    pub(crate) fn gather_begins<C: Cpu>(&self, cpu: &C) {
+        cpu.fetch_add(&self.gathers, 1);
+    }
+
+    /// Whether the caller's is the only gather that has begun and not ended.
+    #[track_caller]
+    pub(crate) fn gather_is_alone<C: Cpu>(&self, cpu: &C) -> bool {
+        cpu.load(&self.gathers) == 1
+    }
+
+    /// A gather has ended: what it took away is flushed.
+    #[track_caller]
+    pub(crate) fn gather_ends<C: Cpu>(&self, cpu: &C) {
+        cpu.fetch_add(&self.gathers, u32::MAX);
+    }
+
+    /// The word that counts gathers, so that a trace can name it.
+    pub const fn gathers_word(&self) -> &Word32 {
+        &self.gathers
+    }
+
+    /// How many areas there are. The caller holds [`Self::mmap_lock`].
+    fn count<C: Cpu>(&self, cpu: &C) -> usize {
+        (cpu.owned_load(&self.count) as usize).min(self.slots.len())
+    }
+
+    /// The index of the first area that ends behind `address`. The caller holds [`Self::mmap_lock`].
+    fn first_ending_behind<C: Cpu>(&self, cpu: &C, address: VirtAddr) -> usize {
+        self.slots[..self.count(cpu)].partition_point(|slot| slot.get(cpu).end() <= address)
+    }
+
+    /// The area that holds `address`. The caller holds [`Self::mmap_lock`].
+    #[track_caller]
+    pub(crate) fn find<C: Cpu>(&self, cpu: &C, address: VirtAddr) -> Option<Area> {
+        let index = self.first_ending_behind(cpu, address);
+        let area = self.slots[..self.count(cpu)].get(index)?.get(cpu);
+        area.contains(address).then_some(area)
+    }
+
+    /// Where `area` would go. The caller holds [`Self::mmap_lock`] for writing.
+    #[track_caller]
+    pub(crate) fn place<C: Cpu>(&self, cpu: &C, area: &Area) -> Placement {
+        let count = self.count(cpu);
+        let index = self.first_ending_behind(cpu, area.start);
+        if let Some(next) = self.slots[..count].get(index).map(|slot| slot.get(cpu))
+            && next.start < area.end()
+        {
+            return Placement::Overlaps(next);
+        }
+        if count == self.slots.len() { Placement::Full } else { Placement::At(index) }
+    }
+
+    /// Puts `area` at `index`, where [`Self::place`] said it goes. The caller has held [`Self::mmap_lock`] for writing since.
+    #[track_caller]
+    pub(crate) fn insert<C: Cpu>(&self, cpu: &C, index: usize, area: &Area) {
+        let count = self.count(cpu);
+        for moved in (index..count).rev() {
+            self.slots[moved + 1].set(cpu, &self.slots[moved].get(cpu));
+        }
+        self.slots[index].set(cpu, area);
+        cpu.owned_store(&self.count, count as u64 + 1);
+    }
+
+    /// Takes the area out that starts at `start`. The caller holds [`Self::mmap_lock`] for writing.
+    #[track_caller]
+    pub(crate) fn remove<C: Cpu>(&self, cpu: &C, start: VirtAddr) -> Option<Area> {
+        let count = self.count(cpu);
+        let index = self.first_ending_behind(cpu, start);
+        let area = self.slots[..count].get(index)?.get(cpu);
+        if area.start != start {
+            return None;
+        }
+        for moved in index + 1..count {
+            self.slots[moved - 1].set(cpu, &self.slots[moved].get(cpu));
+        }
+        cpu.owned_store(&self.count, count as u64 - 1);
+        Some(area)
+    }
+}

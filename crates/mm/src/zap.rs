@@ -1,0 +1,127 @@
+//! Zap: taking entries away, by address or by rmap.
+
+use machine::addr::VirtAddr;
+use pagetable::{Level, LockedTable, WalkError};
+
+use crate::error::ZapError;
+use crate::file::File;
+use crate::gather::Gather;
+use crate::mm::Mm;
+use crate::platform::Platform;
+use crate::space::AddressSpace;
+
+impl<'m, P: Platform> Mm<'m, P> {
+    /// Takes the entries of `pages` pages from `start` on away (Linux: MADV_DONTNEED). The areas stay: accesses fault the pages back in.
+    ///
+    /// Context: interrupts on, no lock.
+    ///
+    /// # Errors
+    /// Nothing was zapped if the range is wrong. Behind a malformed table nothing was.
+    #[track_caller]
+    pub fn zap(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, start: VirtAddr, pages: u64) -> Result<(), ZapError> {
+        let end = self.page_range(start, pages)?;
+        let mmap = space.mmap_lock().read(cpu);
+        let result = self.zap_and_finish(cpu, space, start, end);
+        drop(mmap);
+        result
+    }
+
+    /// Takes every entry away, in every address space, that maps one of `pages` pages of a file from `first` on (Linux: `unmap_mapping_pages`).
+    ///
+    /// Finds them by the file's rmap. Holds *no lock of any address space*: faults on the same addresses go on, excluded only by page-table
+    /// locks.
+    ///
+    /// On return no CPU can reach the pages by a translation that existed before the call. Later faults may map them again, unless the caller
+    /// prevents that.
+    ///
+    /// Context: interrupts on, no lock but perhaps the file's driver lock.
+    ///
+    /// # Errors
+    /// A page table was malformed: what lies behind was not zapped. All other mappings were.
+    #[track_caller]
+    pub fn unmap_mapping(&self, cpu: &P::Cpu, file: &File<'m>, first: u64, pages: u64) -> Result<(), ZapError> {
+        let rmap = file.rmap_lock().read(cpu);
+        let mut result = Ok(());
+        for mapping in file.mappings(cpu) {
+            let Some((start, end)) = mapping.addresses(first, pages) else { continue };
+            let Some(space) = self.space(mapping.space) else { continue };
+            result = result.and(self.zap_and_finish(cpu, space, start, end));
+        }
+        drop(rmap);
+        result
+    }
+
+    #[track_caller]
+    fn zap_and_finish(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        start: VirtAddr,
+        end: VirtAddr,
+    ) -> Result<(), ZapError> {
+        let mut gather = Gather::begin(cpu, self, space);
+        let result = self.zap_range(cpu, &mut gather, space, start, end);
+        gather.finish(cpu);
+        result
+    }
+
+    /// Clears the entries of a range and gathers what they mapped. A huge leaf that reaches beyond the range goes whole: its pages come back by faults.
+    ///
+    /// Context: tables of the range are not detached meanwhile (mmap lock, or rmap lock of a file mapped there).
+    #[track_caller]
+    pub(crate) fn zap_range(
+        &self,
+        cpu: &P::Cpu,
+        gather: &mut Gather<'_, 'm, P>,
+        space: &AddressSpace<'m>,
+        start: VirtAddr,
+        end: VirtAddr,
+    ) -> Result<(), ZapError> {
+        self.for_each_table(cpu, space, start, end, |mut table, from, until| {
+            let level = table.level();
+            let mut at = from;
+            while at < until && table.children() > 0 {
+                let entry = table.entry(&self.protocols().mode, at);
+                if entry.is_present() && entry.is_leaf(level) {
+                    let cleared = table.get_and_clear(&self.protocols().write, at);
+                    gather.leaf(cpu, level, at, cleared);
+                }
+                at = level.next(at);
+            }
+            gather.unlock(cpu, table);
+        })
+    }
+
+    /// Calls `visit` for every table with leaves for `start..end`, locked, with the part of the range that it translates (of a table of huge leaves:
+    /// one leaf at a time).
+    ///
+    /// Context: tables of the range are not detached meanwhile (mmap lock, or rmap lock of a file mapped there).
+    #[track_caller]
+    pub(crate) fn for_each_table(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        start: VirtAddr,
+        end: VirtAddr,
+        mut visit: impl FnMut(LockedTable<'_, P::Cpu>, VirtAddr, VirtAddr),
+    ) -> Result<(), ZapError> {
+        let tables = self.page_tables(space);
+        let mut at = start;
+        while at < end {
+            let (found, next) = match tables.find(cpu, at, Level::Pte) {
+                Ok(position) => (Ok(position), Level::Pmd.next(at)),
+                Err(WalkError::Leaf { level, .. }) => (tables.find(cpu, at, level), level.next(at)),
+                Err(WalkError::NotPresent { level, .. }) => {
+                    at = level.next(at);
+                    continue;
+                }
+                Err(error) => return Err(ZapError::Malformed(error)),
+            };
+            // A leaf that was there a moment ago and is gone, or has become a table: look again.
+            let Ok(position) = found else { continue };
+            visit(position.lock(cpu), at, end.min(next));
+            at = next;
+        }
+        Ok(())
+    }
+}
