@@ -1,3 +1,38 @@
-//! Decides whether an interleaving can happen.
+//! `fastgup`: can this interleaving happen, and does the mend close it? Decided by running the code.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod command;
+mod exit;
+mod failure;
+mod interrupt;
+mod mends;
+mod progress;
+mod select;
+mod show;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use exit::Exit;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match &arguments.command {
+        None => command::seed::run(),
+        Some(Command::Check(check)) => command::check::run(check),
+        Some(Command::Races(races)) => command::races::run(races),
+    };
+    let exit = done.unwrap_or_else(|failure| {
+        failure.report();
+        match failure {
+            Failure::Output(_) => Exit::OutputClosed,
+            Failure::Load(_) | Failure::Usage { .. } | Failure::Folder { .. } => Exit::BadInput,
+        }
+    });
+    exit.into()
+}

@@ -1,0 +1,172 @@
+//! `fastgup check`: decides races.
+
+use std::io::{self, Write};
+
+use races::{Limits, MemoryOrder, Options, Race, VariantReport, Verdict};
+
+use crate::arguments::{Check, Memory, ShowTrace};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+use crate::progress::Line;
+use crate::select;
+use crate::show::number::plural;
+use crate::show::palette::HEADING;
+use crate::show::verdict::{Table, story};
+use crate::show::width;
+
+/// Decides what the words name. Bad files are reported and the rest is decided.
+pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
+    let (races, failures) = select::races(&arguments.what);
+    for failure in &failures {
+        failure.report();
+    }
+    let mut exit = if failures.is_empty() { Exit::AsExpected } else { Exit::BadInput };
+    let variants = select::variants(&races, &arguments.variant)?;
+    let interrupt = Interrupt::listen()?;
+    if let Some(limit) = arguments.limit_seconds {
+        interrupt.after(limit);
+    }
+    let line = Line::new();
+    let mut printer = Printer::new(arguments, &races);
+    let mut broken_output = None;
+    for memory in orders(arguments.memory) {
+        let options = Options {
+            memory,
+            variants: variants.clone(),
+            limits: Limits { states: arguments.limit_states, depth: None },
+            threads: arguments.jobs,
+            progress: Some(line.callback()),
+            cancel: Some(interrupt.flag()),
+        };
+        races::decide(&races, &options, |report| {
+            exit = exit.and(Exit::of(&report));
+            if broken_output.is_none()
+                && let Err(error) = line.suspended(|| printer.print(report))
+            {
+                // Nobody listens any more: there is no point in going on.
+                broken_output = Some(error);
+                interrupt.cancel();
+            }
+        });
+    }
+    drop(line);
+    if let Some(error) = broken_output {
+        return Err(error.into());
+    }
+    printer.close()?;
+    Ok(if interrupt.is_by_user() { Exit::Interrupted } else { exit })
+}
+
+fn orders(memory: Option<Memory>) -> Vec<Option<MemoryOrder>> {
+    match memory {
+        None => vec![None],
+        Some(Memory::Sc) => vec![Some(MemoryOrder::Sc)],
+        Some(Memory::Tso) => vec![Some(MemoryOrder::Tso)],
+        Some(Memory::Both) => MemoryOrder::ALL.map(Some).to_vec(),
+    }
+}
+
+/// Prints reports as they come.
+struct Printer<'a> {
+    arguments: &'a Check,
+    races: &'a [Race],
+    page: usize,
+    /// The file whose variants are being printed, and their table.
+    current: Option<(String, Table)>,
+    tally: Tally,
+}
+
+#[derive(Default)]
+struct Tally {
+    files: usize,
+    variants: usize,
+    safe: usize,
+    broken: usize,
+    undecided: usize,
+    errors: usize,
+    unexpected: usize,
+}
+
+impl<'a> Printer<'a> {
+    fn new(arguments: &'a Check, races: &'a [Race]) -> Self {
+        Self { arguments, races, page: width::of_stdout(), current: None, tally: Tally::default() }
+    }
+
+    fn print(&mut self, mut report: VariantReport) -> io::Result<()> {
+        let is_shown = match self.arguments.trace {
+            ShowTrace::Always => true,
+            ShowTrace::Violations => report.verdict == Verdict::Violation,
+            ShowTrace::Never => false,
+        };
+        if !is_shown {
+            report.trace = None;
+        }
+        self.tally.add(&report);
+        let mut out = anstream::stdout().lock();
+        if self.arguments.json {
+            serde_json::to_writer(&mut out, &report)?;
+            writeln!(out)?;
+            return out.flush();
+        }
+        if self.current.as_ref().is_none_or(|(file, _)| *file != report.file) {
+            let race = self.races.iter().find(|race| race.source.name() == report.file);
+            let table = Table::of(race, self.page);
+            writeln!(out, "{HEADING}{}{HEADING:#}", report.file)?;
+            self.current = Some((report.file.clone(), table));
+            self.tally.files += 1;
+        }
+        if let Some((_, table)) = &self.current {
+            table.line(&mut out, &report)?;
+        }
+        if is_shown {
+            story(&mut out, &report, self.page)?;
+        }
+        out.flush()
+    }
+
+    fn close(&self) -> io::Result<()> {
+        if self.arguments.json {
+            return Ok(());
+        }
+        let mut out = anstream::stdout().lock();
+        writeln!(out, "{}", self.tally)?;
+        out.flush()
+    }
+}
+
+impl Tally {
+    fn add(&mut self, report: &VariantReport) {
+        self.variants += 1;
+        match report.verdict {
+            Verdict::Safe => self.safe += 1,
+            Verdict::Violation => self.broken += 1,
+            Verdict::Bounded => self.undecided += 1,
+            Verdict::Error => self.errors += 1,
+        }
+        self.unexpected += usize::from(report.as_expected == Some(false));
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}, {}: {} safe, {} broken",
+            plural(self.files, "file"),
+            plural(self.variants, "verdict"),
+            self.safe,
+            self.broken
+        )?;
+        if self.undecided > 0 {
+            write!(f, ", {} undecided", self.undecided)?;
+        }
+        if self.errors > 0 {
+            write!(f, ", {}", plural(self.errors, "error"))?;
+        }
+        match self.unexpected {
+            0 => write!(f, "; nothing unexpected"),
+            count => write!(f, "; {count} UNEXPECTED"),
+        }
+    }
+}

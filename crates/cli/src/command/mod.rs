@@ -1,0 +1,5 @@
+//! The sub-commands, one file each.
+
+pub(crate) mod check;
+pub(crate) mod races;
+pub(crate) mod seed;

@@ -1,0 +1,78 @@
+//! What can go wrong before there is an answer, and how it is said: with the source underlined on a terminal, on one line elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+
+use anstream::{AutoStream, ColorChoice};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
+use races::LoadError;
+
+/// Why a command ends early.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+pub(crate) enum Failure {
+    /// A file or name is wrong.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Load(#[from] LoadError),
+    /// The arguments do not fit the races.
+    #[error("{problem}")]
+    Usage {
+        /// What is wrong.
+        problem: String,
+        /// What would be right.
+        #[help]
+        remedy: String,
+    },
+    /// A folder cannot be searched.
+    #[error("cannot read the folder {}", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// The output cannot be written.
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    /// Says it on standard error. A reader who has gone away needs no telling.
+    pub(crate) fn report(&self) {
+        if matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe) {
+            return;
+        }
+        let text = if io::stderr().is_terminal() { self.fancy() } else { self.plain() };
+        let _ = writeln!(anstream::stderr(), "{text}");
+    }
+
+    fn fancy(&self) -> String {
+        let has_colour = AutoStream::choice(&io::stderr()) != ColorChoice::Never;
+        let theme = if has_colour { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let mut text = String::new();
+        match GraphicalReportHandler::new_themed(theme)
+            .with_width(crate::show::width::of_stderr())
+            .render_report(&mut text, self)
+        {
+            Ok(()) => text,
+            Err(std::fmt::Error) => self.plain(),
+        }
+    }
+
+    fn plain(&self) -> String {
+        if let Self::Load(LoadError::Syntax(error)) = self {
+            return format!("error: {}", error.one_line());
+        }
+        let mut text = format!("error: {self}");
+        let mut cause = std::error::Error::source(self);
+        while let Some(deeper) = cause {
+            text.push_str(&format!(": {deeper}"));
+            cause = deeper.source();
+        }
+        if let Some(help) = self.help() {
+            text.push_str(&format!(" ({help})"));
+        }
+        text
+    }
+}

@@ -1,0 +1,8 @@
+//! How answers look as text.
+
+pub(crate) mod columns;
+pub(crate) mod number;
+pub(crate) mod palette;
+pub(crate) mod step;
+pub(crate) mod verdict;
+pub(crate) mod width;

@@ -1,0 +1,27 @@
+//! How wide the output is.
+
+use std::io::{stderr, stdout};
+
+use terminal_size::{Width, terminal_size_of};
+
+/// What a pipe or a file gets: three columns that a mail can still quote.
+const ELSEWHERE: usize = 100;
+/// Wider lines tire the eye.
+const MOST: usize = 160;
+/// Narrower terminals wrap by themselves.
+const LEAST: usize = 20;
+
+/// Columns of standard output: the terminal's, else `COLUMNS`, else 100.
+pub(crate) fn of_stdout() -> usize {
+    choose(terminal_size_of(stdout()).map(|(Width(width), _)| width))
+}
+
+/// Columns of standard error, in the same way.
+pub(crate) fn of_stderr() -> usize {
+    choose(terminal_size_of(stderr()).map(|(Width(width), _)| width))
+}
+
+fn choose(terminal: Option<u16>) -> usize {
+    let named = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse::<usize>().ok());
+    terminal.map(usize::from).filter(|width| *width > 0).or_else(named).unwrap_or(ELSEWHERE).clamp(LEAST, MOST)
+}
