@@ -163,6 +163,13 @@ impl Entry {
         rights_of(self.0)
     }
 
+    /// The same with other rights.
+    #[inline]
+    #[must_use]
+    pub const fn with_rights(self, rights: Rights) -> Self {
+        Self(self.0 & !bits::RIGHTS | Attributes::new(rights).bits() & bits::RIGHTS)
+    }
+
     /// Whether all these flags are set.
     #[inline(always)]
     pub const fn has(self, flags: Flags) -> bool {

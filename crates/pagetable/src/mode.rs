@@ -12,6 +12,7 @@ use machine::{PhysAddr, VirtAddr};
 use crate::entry::{Entry, bits};
 use crate::error::{AddressError, BadRoot, Malformed};
 use crate::level::Level;
+use crate::software;
 use crate::width::{Split, Wide, Width};
 
 /// A paging mode: which levels there are, which addresses they translate, and which bits an entry must not have.
@@ -41,6 +42,20 @@ pub trait Mode: Copy + Eq + fmt::Debug + Send + Sync + 'static {
     /// of that for itself says so in its address spaces.
     fn user_end(&self) -> VirtAddr;
 
+    /// The highest level at which an entry that points to a table may be cleared while the root is in use. All of them, but for the
+    /// PDPTEs of PAE: the CPU holds copies of those.
+    #[inline(always)]
+    fn highest_detachable(&self) -> Level {
+        self.root_level()
+    }
+
+    /// Whether entries of `level` give or withhold rights. The PDPTEs of PAE do not: SDM vol. 3A, table 4-8.
+    #[inline(always)]
+    fn has_rights(&self, level: Level) -> bool {
+        let _ = level;
+        true
+    }
+
     /// Bits that are reserved in a present pte, pmd, pud (but for PDPTEs of PAE), p4d or pgd alike.
     fn reserved_always(&self) -> u64;
 
@@ -54,6 +69,14 @@ pub trait Mode: Copy + Eq + fmt::Debug + Send + Sync + 'static {
             _ => 0,
         };
         entry.bits() & (by_level | self.reserved_always())
+    }
+
+    /// Whether a hardware walker at `level` would go on into the table that the entry points to. One test; if it fails,
+    /// [`crate::walk::step`] says why.
+    #[inline(always)]
+    fn leads_to_table(&self, level: Level, entry: Entry) -> bool {
+        let _ = level;
+        entry.bits() & (bits::PRESENT | bits::HUGE | self.reserved_always()) == bits::PRESENT
     }
 
     /// The bits that the hardware ignores in present entries of every level, so that software may use them.
@@ -198,11 +221,6 @@ impl Root {
     }
 }
 
-/// Bits 11:9: ignored in every present entry of every mode (SOFTW1 to SOFTW3 in Linux).
-const SOFTWARE_LOW: u64 = 0b111 << 9;
-/// Bits 58:52: ignored by 4- and 5-level paging; 62:59 are the protection key of a leaf (SDM vol. 3A, table 4-20).
-const SOFTWARE_HIGH: u64 = 0x7f << 52;
-
 macro_rules! long_mode {
     ($(#[$doc:meta])* $mode:ident, $name:literal, $root:expr) => {
         $(#[$doc])*
@@ -248,7 +266,7 @@ macro_rules! long_mode {
             }
             #[inline(always)]
             fn software_bits(&self) -> u64 {
-                SOFTWARE_LOW | SOFTWARE_HIGH
+                software::Available::LONG_MODE.bits
             }
         }
     };
@@ -314,7 +332,7 @@ impl Mode for LongMode {
     }
     #[inline(always)]
     fn software_bits(&self) -> u64 {
-        SOFTWARE_LOW | SOFTWARE_HIGH
+        software::Available::LONG_MODE.bits
     }
 }
 
@@ -357,7 +375,13 @@ impl Pae {
     /// **No x86 does.** 32-bit Arm with LPAE does (58:55), and reads entries in halves if it is told to. This is for asking what a
     /// software bit in the high half would mean where entries tear.
     pub const fn with_ignored_high_bits(width: PhysicalWidth) -> Self {
-        Self { width, reserved: width.excess() | PAE_ABOVE_ADDRESS & !SOFTWARE_HIGH }
+        Self { width, reserved: width.excess() | PAE_ABOVE_ADDRESS & !software::HIGH }
+    }
+
+    /// Bits 2:1, 8:5 and 63:MAXPHYADDR (SDM vol. 3A, table 4-8). PS is among 8:5: there are no 1 GiB pages.
+    #[inline(always)]
+    const fn reserved_in_pdpte(self) -> u64 {
+        0x1e6 | self.width.excess() | PAE_ABOVE_ADDRESS | bits::NO_EXECUTE
     }
 }
 
@@ -392,19 +416,31 @@ impl Mode for Pae {
     fn reserved_always(&self) -> u64 {
         self.reserved
     }
+    #[inline(always)]
+    fn highest_detachable(&self) -> Level {
+        Level::Pmd
+    }
+    #[inline(always)]
+    fn has_rights(&self, level: Level) -> bool {
+        level < Level::Pud
+    }
     #[inline]
     fn reserved(&self, level: Level, entry: Entry) -> u64 {
         let mask = match level {
-            // Bits 2:1, 8:5 and 63:MAXPHYADDR; PS is among 8:5, so there are no 1 GiB pages.
-            Level::Pud | Level::P4d | Level::Pgd => 0x1e6 | self.width.excess() | PAE_ABOVE_ADDRESS | bits::NO_EXECUTE,
+            Level::Pud | Level::P4d | Level::Pgd => self.reserved_in_pdpte(),
             Level::Pmd if entry.is_leaf(level) => self.reserved | (level.size() - 1) & bits::ADDRESS & !bits::PAT_HUGE,
             Level::Pmd | Level::Pte => self.reserved,
         };
         entry.bits() & mask
     }
     #[inline(always)]
+    fn leads_to_table(&self, level: Level, entry: Entry) -> bool {
+        let reserved = if level == Level::Pud { self.reserved_in_pdpte() } else { self.reserved };
+        entry.bits() & (bits::PRESENT | bits::HUGE | reserved) == bits::PRESENT
+    }
+    #[inline(always)]
     fn software_bits(&self) -> u64 {
-        SOFTWARE_LOW | SOFTWARE_HIGH & !self.reserved
+        software::LOW | software::HIGH & !self.reserved
     }
     #[inline(always)]
     fn table_entry(&self, level: Level, frame: machine::Frame) -> Entry {

@@ -8,15 +8,24 @@ use crate::read::EntryRead;
 use crate::recheck::{Recheck, Rechecked};
 use crate::write::EntryWrite;
 
-/// The words of a table: one frame.
+/// The words of a table as the hardware wants them: a frame of their own.
 #[repr(C, align(4096))]
-pub struct TableWords(pub [Word64; ENTRIES]);
+pub struct TableFrame(pub [Word64; ENTRIES]);
 
-/// The words of a PAE root.
-#[repr(C, align(32))]
-pub struct PdptWords(pub [Word64; 4]);
+const _: () = assert!(size_of::<TableFrame>() == 4096);
 
-const _: () = assert!(size_of::<TableWords>() == 4096 && size_of::<PdptWords>() == 32);
+impl TableFrame {
+    /// A frame full of zeros.
+    pub const fn new() -> Self {
+        Self([const { Word64::new(0) }; ENTRIES])
+    }
+}
+
+impl Default for TableFrame {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// What software keeps beside a table: in Linux, fields of the table page's `struct ptdesc`.
 #[repr(C)]
@@ -46,14 +55,14 @@ impl Default for TableMeta {
 /// A table of 512 entries.
 #[derive(Clone, Copy)]
 pub struct Table<'m> {
-    words: &'m TableWords,
+    cells: &'m [Word64; ENTRIES],
     meta: &'m TableMeta,
 }
 
 /// The root of PAE.
 #[derive(Clone, Copy)]
 pub struct Pdpt<'m> {
-    words: &'m PdptWords,
+    cells: &'m [Word64; 4],
     meta: &'m TableMeta,
 }
 
@@ -65,16 +74,16 @@ pub struct Slot<'m> {
 }
 
 impl<'m> Table<'m> {
-    /// A table made of these words and this metadata.
+    /// A table made of these cells and this metadata.
     #[inline(always)]
-    pub const fn new(words: &'m TableWords, meta: &'m TableMeta) -> Self {
-        Self { words, meta }
+    pub const fn new(cells: &'m [Word64; ENTRIES], meta: &'m TableMeta) -> Self {
+        Self { cells, meta }
     }
 
     /// All cells.
     #[inline(always)]
     pub const fn cells(self) -> &'m [Word64; ENTRIES] {
-        &self.words.0
+        self.cells
     }
 
     /// The metadata.
@@ -87,21 +96,21 @@ impl<'m> Table<'m> {
     #[inline(always)]
     pub fn slot(self, level: Level, address: VirtAddr) -> Slot<'m> {
         // The index is below 512 by its mask, so this never panics (and the check is optimised out).
-        Slot { cell: &self.words.0[level.index(address)], meta: self.meta }
+        Slot { cell: &self.cells[level.index(address)], meta: self.meta }
     }
 }
 
 impl<'m> Pdpt<'m> {
-    /// A PAE root made of these words and this metadata.
+    /// A PAE root made of these cells and this metadata.
     #[inline(always)]
-    pub const fn new(words: &'m PdptWords, meta: &'m TableMeta) -> Self {
-        Self { words, meta }
+    pub const fn new(cells: &'m [Word64; 4], meta: &'m TableMeta) -> Self {
+        Self { cells, meta }
     }
 
     /// All cells.
     #[inline(always)]
     pub const fn cells(self) -> &'m [Word64; 4] {
-        &self.words.0
+        self.cells
     }
 
     /// The metadata.
@@ -113,7 +122,7 @@ impl<'m> Pdpt<'m> {
     /// The PDPTE that translates `address`: its bits 31:30.
     #[inline(always)]
     pub fn slot(self, address: VirtAddr) -> Slot<'m> {
-        Slot { cell: &self.words.0[Level::Pud.index(address) & 3], meta: self.meta }
+        Slot { cell: &self.cells[Level::Pud.index(address) & 3], meta: self.meta }
     }
 }
 

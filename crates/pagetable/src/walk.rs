@@ -4,18 +4,23 @@
 //! cell again. What it needs from its caller: *tables stay tables while it walks* (interrupts off, an RCU read-side section, or a
 //! lock that keeps tables from being freed).
 //!
+//! What it guarantees: each entry that it reports was in its slot at some moment of the call (if the [`EntryRead`] keeps its promise). The path
+//! as a whole need not have existed at any single moment; who needs that re-checks ([`Slot::recheck`](crate::Slot::recheck)).
+//!
 //! Step by step, as fast GUP wants it: [`root_slot`], [`Slot::read`](crate::Slot::read), [`step`], again; at the end
-//! [`Slot::recheck`](crate::Slot::recheck). Or as a whole: [`translate`].
+//! the re-check. As a whole: [`translate`], [`lookup`]. Over a range, once per table: [`visit`].
 
-use machine::{Cpu, Frame, VirtAddr};
+use machine::addr::PAGE_SHIFT;
+use machine::{Cpu, Frame, VirtAddr, Word64};
 
 use crate::entry::Entry;
 use crate::error::WalkError;
-use crate::level::Level;
+use crate::level::{ENTRIES, Level};
 use crate::memory::TableMemory;
 use crate::mode::{Mode, Root, RootShape};
 use crate::read::EntryRead;
-use crate::table::Slot;
+use crate::rights::Rights;
+use crate::table::{Slot, Table, TableMeta};
 
 /// The slot of the root that translates `address`. Its level is [`Mode::root_level`].
 ///
@@ -58,17 +63,78 @@ pub fn step<'m, M: Mode, T: TableMemory>(
     entry: Entry,
     address: VirtAddr,
 ) -> Result<Step<'m>, WalkError> {
+    match level.lower() {
+        Some(lower) if mode.leads_to_table(level, entry) => match memory.table(entry.table_frame()) {
+            Ok(table) => Ok(Step::Lower(table.slot(lower, address))),
+            Err(table) => Err(WalkError::NotATable { address, level, table }),
+        },
+        _ => check_leaf(mode, level, entry, address).map(|()| Step::Leaf),
+    }
+}
+
+/// Whether an entry that does not lead to a table is a leaf.
+#[inline(always)]
+pub(crate) fn check_leaf<M: Mode>(mode: &M, level: Level, entry: Entry, address: VirtAddr) -> Result<(), WalkError> {
     if !entry.is_present() {
         return Err(WalkError::NotPresent { address, level, entry });
     }
     mode.check_entry(level, entry, address)?;
-    match level.lower() {
-        Some(lower) if !entry.is_leaf(level) => match memory.table(entry.table_frame()) {
-            Ok(table) => Ok(Step::Lower(table.slot(lower, address))),
-            Err(table) => Err(WalkError::NotATable { address, level, table }),
-        },
-        _ => Ok(Step::Leaf),
+    Ok(())
+}
+
+/// Where a descent ended.
+pub(crate) struct Descent<'m> {
+    pub(crate) slot: Slot<'m>,
+    pub(crate) level: Level,
+    /// The table that the slot is in; `None` for the root.
+    pub(crate) table: Option<Table<'m>>,
+    /// What was read from the slot, if that is why the descent ended there.
+    pub(crate) seen: Option<Entry>,
+}
+
+impl<'m> Descent<'m> {
+    /// The cells of `address` and its neighbours behind it in the same table of pages, as many as `pages` and the table allow.
+    #[inline(always)]
+    pub(crate) fn cells(&self, address: VirtAddr, pages: u64) -> &'m [Word64] {
+        match self.table {
+            Some(table) => {
+                let first = Level::Pte.index(address);
+                let count = (ENTRIES - first).min(usize::try_from(pages).unwrap_or(ENTRIES));
+                &table.cells()[first..first + count]
+            }
+            None => core::slice::from_ref(self.slot.cell()),
+        }
     }
+}
+
+/// Goes down to `to`, or to the first entry that does not lead to a table. The common case costs one test a level.
+#[inline(always)]
+pub(crate) fn descend<'m, M: Mode, T: TableMemory>(
+    mode: &M,
+    memory: &'m T,
+    root: Root,
+    address: VirtAddr,
+    to: Level,
+    load: impl Fn(Slot<'m>) -> Entry,
+) -> Result<Descent<'m>, WalkError> {
+    let mut slot = root_slot(mode, memory, root, address)?;
+    let mut table = None;
+    let mut level = mode.root_level();
+    while level > to {
+        let entry = load(slot);
+        let Some(lower) = level.lower().filter(|_| mode.leads_to_table(level, entry)) else {
+            return Ok(Descent { slot, level, table, seen: Some(entry) });
+        };
+        match memory.table(entry.table_frame()) {
+            Ok(next) => {
+                slot = next.slot(lower, address);
+                table = Some(next);
+            }
+            Err(table) => return Err(WalkError::NotATable { address, level, table }),
+        }
+        level = lower;
+    }
+    Ok(Descent { slot, level, table, seen: None })
 }
 
 /// What a walk found: the leaf that translates an address.
@@ -82,11 +148,20 @@ pub struct Translation {
     pub entry: Entry,
 }
 
+impl Translation {
+    #[inline(always)]
+    pub(crate) const fn new(address: VirtAddr, level: Level, entry: Entry) -> Self {
+        let page = address.as_u64() >> PAGE_SHIFT & (level.frames() - 1);
+        Self { frame: Frame::new(entry.leaf_frame(level).number() + page), level, entry }
+    }
+}
+
 /// Walks from the root to the leaf that translates `address`.
 ///
 /// # Errors
 /// Why there is none.
 #[inline]
+#[track_caller]
 pub fn translate<C: Cpu, M: Mode, T: TableMemory, R: EntryRead>(
     cpu: &C,
     mode: &M,
@@ -95,16 +170,192 @@ pub fn translate<C: Cpu, M: Mode, T: TableMemory, R: EntryRead>(
     root: Root,
     address: VirtAddr,
 ) -> Result<Translation, WalkError> {
-    let mut slot = root_slot(mode, memory, root, address)?;
+    let end = descend(mode, memory, root, address, Level::Pte, |slot| slot.read(cpu, reader))?;
+    let entry = end.seen.unwrap_or_else(|| end.slot.read(cpu, reader));
+    check_leaf(mode, end.level, entry, address)?;
+    Ok(Translation::new(address, end.level, entry))
+}
+
+/// All entries that a walk saw, and how it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Path {
+    entries: [Option<Entry>; Level::ALL.len()],
+    /// The leaf, or why there is none.
+    pub end: Result<Translation, WalkError>,
+    /// What the leaf and all tables above it allow together; [`Rights::READ`] if there is no leaf.
+    pub rights: Rights,
+}
+
+impl Path {
+    /// What was read at `level`; `None` if the walk did not come there, or the mode has no such level.
+    #[inline]
+    pub const fn entry(&self, level: Level) -> Option<Entry> {
+        self.entries[level as usize]
+    }
+}
+
+/// Walks as [`translate`] does, and reports the entry of every level and the effective rights.
+pub fn lookup<C: Cpu, M: Mode, T: TableMemory, R: EntryRead>(
+    cpu: &C,
+    mode: &M,
+    memory: &T,
+    reader: &R,
+    root: Root,
+    address: VirtAddr,
+) -> Path {
+    let mut path = Path {
+        entries: [None; Level::ALL.len()],
+        end: Err(WalkError::NotPresent { address, level: mode.root_level(), entry: Entry::NONE }),
+        rights: Rights::READ,
+    };
+    let mut rights = Rights::WRITE.and(Rights::EXECUTE).and(Rights::USER);
     let mut level = mode.root_level();
+    let mut slot = match root_slot(mode, memory, root, address) {
+        Ok(slot) => slot,
+        Err(error) => {
+            path.end = Err(error);
+            return path;
+        }
+    };
     loop {
         let entry = slot.read(cpu, reader);
-        match (step(mode, memory, level, entry, address)?, level.lower()) {
-            (Step::Lower(next), Some(lower)) => (slot, level) = (next, lower),
-            _ => {
-                let page = address.as_u64() >> machine::addr::PAGE_SHIFT & (level.frames() - 1);
-                return Ok(Translation { frame: entry.leaf_frame(level).wrapping_add(page), level, entry });
+        path.entries[level as usize] = Some(entry);
+        if mode.has_rights(level) {
+            rights = rights.intersection(entry.rights());
+        }
+        match (step(mode, memory, level, entry, address), level.lower()) {
+            (Ok(Step::Lower(next)), Some(lower)) => (slot, level) = (next, lower),
+            (Err(error), _) => {
+                path.end = Err(error);
+                return path;
+            }
+            (Ok(_), _) => {
+                path.end = Ok(Translation::new(address, level, entry));
+                path.rights = rights;
+                return path;
             }
         }
     }
+}
+
+/// A part of a range that one table decides.
+pub(crate) enum Part<'m> {
+    /// Neighbouring entries of one table of pages.
+    Pages {
+        /// What the first of them translates.
+        address: VirtAddr,
+        cells: &'m [Word64],
+        meta: &'m TableMeta,
+    },
+    /// One entry of an upper level that does not lead to a table, and is not none.
+    Upper {
+        /// The first address that it translates; may lie before the range.
+        address: VirtAddr,
+        level: Level,
+        entry: Entry,
+        slot: Slot<'m>,
+        coverage: Coverage,
+    },
+}
+
+/// How much of an entry a range covers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Coverage {
+    Whole,
+    Partial,
+}
+
+/// Goes through a range, with one descent per table of pages. Skips what a missing table covers.
+#[inline(always)]
+pub(crate) fn for_each_part<'m, M: Mode, T: TableMemory, E: From<WalkError>>(
+    mode: &M,
+    memory: &'m T,
+    root: Root,
+    (start, bytes): (VirtAddr, u64),
+    load: impl Fn(Slot<'m>) -> Entry,
+    mut each: impl FnMut(Part<'m>) -> Result<(), E>,
+) -> Result<(), E> {
+    mode.check_range(start, bytes).map_err(WalkError::from)?;
+    let mut address = start;
+    let mut left = bytes;
+    while left != 0 {
+        let end = descend(mode, memory, root, address, Level::Pte, &load)?;
+        let covered = match end.seen {
+            None => {
+                let cells = end.cells(address, left >> PAGE_SHIFT);
+                each(Part::Pages { address, cells, meta: end.slot.meta() })?;
+                cells.len() as u64 * Level::Pte.size()
+            }
+            Some(entry) => {
+                let size = end.level.size();
+                let from = address.align_down(size);
+                let covered = (size - (address.as_u64() - from.as_u64())).min(left);
+                if !entry.is_none() {
+                    let coverage = if covered == size { Coverage::Whole } else { Coverage::Partial };
+                    each(Part::Upper { address: from, level: end.level, entry, slot: end.slot, coverage })?;
+                }
+                covered
+            }
+        };
+        address = address.wrapping_add(covered);
+        left -= covered;
+    }
+    Ok(())
+}
+
+/// One entry that [`visit`] came by.
+#[derive(Clone, Copy)]
+pub struct Visited<'m> {
+    /// The first address that the entry translates; for a huge leaf this may lie before the range.
+    pub address: VirtAddr,
+    /// Its level.
+    pub level: Level,
+    /// What was read: a leaf, or a non-present encoding. Never none.
+    pub entry: Entry,
+    /// Where, for a re-check.
+    pub slot: Slot<'m>,
+}
+
+/// Reads, without locks, every entry of `bytes` bytes from `start` on that is a leaf or a non-present encoding, in order, each
+/// once. Descends once per table, and skips what a missing table covers. `visitor` may end the visit by an error of its own.
+///
+/// # Errors
+/// The range is bad, an entry is malformed, or the visitor said so; what came before was visited.
+#[track_caller]
+pub fn visit<'m, C: Cpu, M: Mode, T: TableMemory, R: EntryRead, E: From<WalkError>>(
+    cpu: &C,
+    mode: &M,
+    memory: &'m T,
+    reader: &R,
+    root: Root,
+    range: (VirtAddr, u64),
+    mut visitor: impl FnMut(Visited<'m>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut visit_one = |address, level, entry: Entry, slot| {
+        if entry.is_present() {
+            check_leaf(mode, level, entry, address)?;
+        }
+        visitor(Visited { address, level, entry, slot })
+    };
+    for_each_part(
+        mode,
+        memory,
+        root,
+        range,
+        |slot| slot.read(cpu, reader),
+        |part| match part {
+            Part::Upper { address, level, entry, slot, .. } => visit_one(address, level, entry, slot),
+            Part::Pages { mut address, cells, meta } => {
+                for cell in cells {
+                    let slot = Slot::new(cell, meta);
+                    let entry = slot.read(cpu, reader);
+                    if !entry.is_none() {
+                        visit_one(address, Level::Pte, entry, slot)?;
+                    }
+                    address = Level::Pte.next(address);
+                }
+                Ok(())
+            }
+        },
+    )
 }
