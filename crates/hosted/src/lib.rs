@@ -32,22 +32,29 @@
 //! * **TLB.** Threads walk tables in software and cache nothing: invalidations are counted ([`Statistics`]) and complete at once.
 //! * **RCU** is a store on entry and exit, and a scan by who waits ([`grace`]).
 //!
+//! # Memory
+//!
+//! [`FrameArena`] gives frames that page tables and data can lie in.
+//!
 //! # Rules for handlers
 //!
 //! A handler may run on the sender's thread, inside whatever the sender holds. So it must not wait for anything: no lock that a sender may
 //! hold, no [`Cpu::await_value`](machine::Cpu::await_value). What it shares with other code of its own CPU, that code touches with interrupts
 //! off only, as on hardware.
 
+pub mod arena;
 mod backoff;
 pub mod fences;
 pub mod grace;
 pub mod interrupts;
 mod line;
+mod reservation;
 mod statistics;
 mod thread_cpu;
 mod threads;
 mod zero;
 
+pub use arena::FrameArena;
 pub use fences::Fences;
 pub use statistics::Statistics;
 pub use thread_cpu::ThreadCpu;
