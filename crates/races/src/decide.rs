@@ -1,11 +1,16 @@
 //! Running races: every variant under every memory order, on all cores, answers in the order of the files.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
+use crate::explore;
 use crate::race::Race;
 use crate::report::{MemoryOrder, VariantReport};
+use crate::syntax::Variant;
 
 /// How to run.
 #[derive(Clone, Default)]
@@ -16,21 +21,40 @@ pub struct Options {
     pub variants: Vec<String>,
     /// When to give up.
     pub limits: Limits,
+    /// Which runs to look for beside those that break a rule.
+    pub witnesses: Witnesses,
     /// How many threads work; as many as there are cores if `None`.
     pub threads: Option<NonZeroUsize>,
     /// Called now and then, from any of the threads.
-    pub progress: Option<Arc<dyn Fn(&Progress) + Send + Sync>>,
+    pub progress: Option<ShowProgress>,
     /// Set it to end every search soon; what has no answer by then is [`crate::Verdict::Bounded`].
     pub cancel: Option<Arc<AtomicBool>>,
 }
 
-/// When a search gives up; `None` is never.
+/// Takes news of the work.
+pub type ShowProgress = Arc<dyn Fn(&Progress) + Send + Sync>;
+
+/// When a search gives up; `None` is never, for memory 4 GiB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Limits {
     /// After so many states of one variant.
     pub states: Option<u64>,
     /// After so many steps on one path.
-    pub depth: Option<usize>,
+    pub depth: Option<u64>,
+    /// After so much wall-clock time for one variant.
+    pub time: Option<Duration>,
+    /// After so many bytes for one variant.
+    pub memory: Option<u64>,
+}
+
+/// Whether the shortest run to a final state that satisfies `exists` is looked for. It takes a second search.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Witnesses {
+    /// It is: reports have it as their trace.
+    #[default]
+    Shown,
+    /// It is not.
+    Skipped,
 }
 
 /// How far the work is.
@@ -40,16 +64,93 @@ pub struct Progress {
     pub done: usize,
     /// Answers that there will be.
     pub total: usize,
-    /// The race that a thread has just worked on.
+    /// The race that a thread works on.
     pub race: String,
     /// Its variant.
     pub variant: Option<String>,
     /// States of that variant so far.
     pub states: u64,
+    /// Steps of it so far.
+    pub transitions: u64,
+    /// Time since the search of it began.
+    pub elapsed: Duration,
+}
+
+/// One search: a variant under a memory order.
+pub(crate) struct Work<'r> {
+    pub(crate) race: &'r Race,
+    pub(crate) variant: Option<&'r Variant>,
+    pub(crate) memory: MemoryOrder,
 }
 
 /// Decides every variant of `races` and hands over the answers one by one: race by race, variant by variant, `sc` before
 /// `tso`, each as soon as it and those before it are known.
 pub fn decide(races: &[Race], options: &Options, mut report: impl FnMut(VariantReport)) {
-    let _ = (races, options, &mut report);
+    let work: Vec<Work<'_>> = races.iter().flat_map(|race| work(race, options)).collect();
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let threads = options.threads.map_or(cores, NonZeroUsize::get).min(work.len());
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (sender, receiver) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let (sender, next, done, work) = (sender.clone(), &next, &done, &work);
+            scope.spawn(move || {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = work.get(number) else { return };
+                    let answer = decide_one(item, options, &|progress: &lab::Progress| {
+                        let Some(show) = &options.progress else { return };
+                        show(&Progress {
+                            done: done.load(Ordering::Relaxed),
+                            total: work.len(),
+                            race: item.race.litmus.name.node.clone(),
+                            variant: item.variant.map(|variant| variant.name.node.clone()),
+                            states: progress.states,
+                            transitions: progress.transitions,
+                            elapsed: progress.elapsed,
+                        });
+                    });
+                    done.fetch_add(1, Ordering::Relaxed);
+                    if sender.send((number, answer)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut early = BTreeMap::new();
+        let mut turn = 0;
+        for (number, answer) in receiver {
+            early.insert(number, answer);
+            while let Some(answer) = early.remove(&turn) {
+                report(answer);
+                turn += 1;
+            }
+        }
+    });
+}
+
+fn work<'r>(race: &'r Race, options: &Options) -> Vec<Work<'r>> {
+    let mut work: Vec<Work<'r>> = Vec::new();
+    // A race that was made by `Race::new` has runs; one that was put together otherwise may not.
+    for (variant, asked) in race.runs().unwrap_or_default() {
+        let memory = options.memory.unwrap_or(asked);
+        let name = variant.map(|variant| &variant.name.node);
+        let wanted = options.variants.is_empty() || name.is_some_and(|name| options.variants.contains(name));
+        let same = |item: &Work<'_>| item.variant.map(|variant| &variant.name.node) == name && item.memory == memory;
+        if wanted && !work.iter().any(same) {
+            work.push(Work { race, variant, memory });
+        }
+    }
+    work
+}
+
+/// A panic of code under test is the lab's to report. One of the set-up ends this search, not the others.
+fn decide_one(item: &Work<'_>, options: &Options, progress: &dyn Fn(&lab::Progress)) -> VariantReport {
+    let search = AssertUnwindSafe(|| explore::explore(item, options, progress));
+    catch_unwind(search).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the set-up failed");
+        explore::failed(item, text.to_owned())
+    })
 }

@@ -170,12 +170,12 @@ impl Problem {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("known: {}", known.join(", ")),
             }),
-            Self::RaggedRow { .. } => Some("separate cells with `|`; leave a cell empty where a CPU does nothing".into()),
+            Self::RaggedRow { .. } => {
+                Some("separate cells with `|`; leave a cell empty where a CPU does nothing".into())
+            }
             Self::UnterminatedComment => Some("close it with `*)`; comments nest".into()),
             Self::UnterminatedString => Some("close it with `\"`".into()),
-            Self::NumberRange { least, most, .. } => {
-                Some(format!("from {} to {}", readable(*least), readable(*most)))
-            }
+            Self::NumberRange { least, most, .. } => Some(format!("from {} to {}", readable(*least), readable(*most))),
             Self::Value { right, .. }
             | Self::Missing { right, .. }
             | Self::Operands { right, .. }

@@ -12,13 +12,18 @@
 pub mod catalogue;
 mod decide;
 mod error;
+mod explore;
+mod orders;
 pub mod parse;
+mod question;
 mod race;
 mod report;
+mod scenario;
 mod source;
 pub mod syntax;
+mod x86;
 
-pub use decide::{Limits, Options, Progress, decide};
+pub use decide::{Limits, Options, Progress, ShowProgress, Witnesses, decide};
 pub use error::{Error, LoadError, Problem};
 pub use race::Race;
 pub use report::{FinalState, MemoryOrder, Observation, VariantReport, Verdict};

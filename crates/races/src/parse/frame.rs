@@ -158,9 +158,8 @@ fn rows<'s, Cell>(
 fn at_end_of_table(cursor: &mut Cursor<'_>) -> Result<bool> {
     Ok(match cursor.peek()? {
         None | Some('~') => true,
-        Some(_) => matches!(
-            cursor.peek_word()?.as_deref(),
-            Some("exists" | "forall" | "locations" | "filter" | "variant")
-        ),
+        Some(_) => {
+            matches!(cursor.peek_word()?.as_deref(), Some("exists" | "forall" | "locations" | "filter" | "variant"))
+        }
     })
 }

@@ -5,8 +5,8 @@ use super::cursor::{Cursor, LEAST, MOST, Result};
 use crate::error::Problem;
 use crate::source::{Span, Spanned};
 use crate::syntax::{
-    Dialect, Initial, InitialValue, Instruction, Jump, Label, Line, Lock, Memory, Mnemonic, Operand, Part, Register, Scalar,
-    Test, Type, Width,
+    Dialect, Initial, InitialValue, Instruction, Jump, Label, Line, Lock, Memory, Mnemonic, Operand, Part, Register,
+    Scalar, Test, Type, Width,
 };
 
 const VALUE: &str = "a number or the name of a variable";
@@ -181,7 +181,9 @@ fn register(cursor: &mut Cursor<'_>) -> Result<Register> {
     let word = cursor.word("a register")?;
     match Register::named(&word.node) {
         Some(register) => Ok(register),
-        None => cursor.error(word.span, Problem::Unknown { what: "register", found: word.node, known: Register::names() }),
+        None => {
+            cursor.error(word.span, Problem::Unknown { what: "register", found: word.node, known: Register::names() })
+        }
     }
 }
 
@@ -271,7 +273,10 @@ fn address_register(cursor: &mut Cursor<'_>) -> Result<Register> {
         return Ok(register);
     }
     let right = "addresses are in registers of 32 or 64 bits".to_owned();
-    cursor.error(cursor.since(start), Problem::Value { what: "an address".to_owned(), found: register.to_string(), right })
+    cursor.error(
+        cursor.since(start),
+        Problem::Value { what: "an address".to_owned(), found: register.to_string(), right },
+    )
 }
 
 fn scale(cursor: &mut Cursor<'_>) -> Result<u8> {
@@ -298,7 +303,12 @@ fn intel_memory(cursor: &mut Cursor<'_>) -> Result<Memory> {
         match Register::named(&word.node) {
             Some(_) if cursor.eat("*")? => {
                 let factor = scale(cursor)?;
-                take_once(cursor, &mut memory.index, index_register(cursor, &word)?.map(|index| (index, factor)), &word)?;
+                take_once(
+                    cursor,
+                    &mut memory.index,
+                    index_register(cursor, &word)?.map(|index| (index, factor)),
+                    &word,
+                )?;
             }
             Some(register) if memory.base.is_some() => {
                 take_once(cursor, &mut memory.index, Some((register, 1)), &word)?;
@@ -360,7 +370,9 @@ fn check(cursor: &Cursor<'_>, instruction: &Instruction, span: Span) -> Result<(
     if instruction.lock == Lock::Locked
         && !(exchange_with_memory || instruction.mnemonic.takes_lock() && destination_in_memory)
     {
-        return fail("`lock` stands before read-modify-writes of memory: add, sub, and, or, xor, inc, dec, neg, not, xchg, xadd, cmpxchg, bts, btr, btc");
+        return fail(
+            "`lock` stands before read-modify-writes of memory: add, sub, and, or, xor, inc, dec, neg, not, xchg, xadd, cmpxchg, bts, btr, btc",
+        );
     }
     if matches!(instruction.mnemonic, Mnemonic::Nop | Mnemonic::Shl | Mnemonic::Shr | Mnemonic::Sar) {
         // A `nop` does nothing with what it names, and the count of a shift is always in `cl`.
@@ -393,9 +405,17 @@ fn check(cursor: &Cursor<'_>, instruction: &Instruction, span: Span) -> Result<(
 fn shape(mnemonic: Mnemonic, operands: &[&Operand]) -> std::result::Result<(), &'static str> {
     use Operand::{Address, Immediate, Memory, Register, Target};
     let right = match mnemonic {
-        Mnemonic::Mov | Mnemonic::Add | Mnemonic::Sub | Mnemonic::And | Mnemonic::Or | Mnemonic::Xor | Mnemonic::Cmp
+        Mnemonic::Mov
+        | Mnemonic::Add
+        | Mnemonic::Sub
+        | Mnemonic::And
+        | Mnemonic::Or
+        | Mnemonic::Xor
+        | Mnemonic::Cmp
         | Mnemonic::Test => match operands {
-            [Register(_) | Immediate(_) | Address(_), Register(_) | Memory(_)] | [Memory(_), Register(_)] => return Ok(()),
+            [Register(_) | Immediate(_) | Address(_), Register(_) | Memory(_)] | [Memory(_), Register(_)] => {
+                return Ok(());
+            }
             _ => "it takes a source and a destination, at most one of them in memory",
         },
         Mnemonic::Lea => match operands {

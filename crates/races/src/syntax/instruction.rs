@@ -477,6 +477,16 @@ impl Mnemonic {
         !matches!(self, Self::Fence(_) | Self::Jump(_) | Self::Set(_) | Self::Ret)
     }
 
+    /// Whether it reads its destination and does not write it.
+    pub(crate) const fn only_tests(self) -> bool {
+        matches!(self, Self::Cmp | Self::Test | Self::Bt)
+    }
+
+    /// Whether its source is the number of a bit.
+    pub(crate) const fn is_bit_test(self) -> bool {
+        matches!(self, Self::Bt | Self::Bts | Self::Btr | Self::Btc)
+    }
+
     /// Whether `lock` may stand before it, with a destination in memory (SDM vol. 2, LOCK).
     pub(crate) const fn takes_lock(self) -> bool {
         matches!(
@@ -506,7 +516,9 @@ impl fmt::Display for Mnemonic {
             Self::Jump(Jump::If(test)) => write!(f, "j{}", test.name()),
             Self::Set(test) => write!(f, "set{}", test.name()),
             Self::Cmov(test) => write!(f, "cmov{}", test.name()),
-            other => f.write_str(Self::NAMES.iter().find(|(_, mnemonic)| mnemonic == other).map_or("", |(name, _)| name)),
+            other => {
+                f.write_str(Self::NAMES.iter().find(|(_, mnemonic)| mnemonic == other).map_or("", |(name, _)| name))
+            }
         }
     }
 }

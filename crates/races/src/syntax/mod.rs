@@ -10,8 +10,8 @@ use std::fmt;
 
 pub use condition::{Condition, Place, Proposition, Quantifier, Relation, Value};
 pub use instruction::{
-    Dialect, Fence, Initial, InitialValue, Instruction, Jump, Label, Line, Lock, Memory, Mnemonic, Operand, Part, Program,
-    Register, Scalar, Test, Type, Width,
+    Dialect, Fence, Initial, InitialValue, Instruction, Jump, Label, Line, Lock, Memory, Mnemonic, Operand, Part,
+    Program, Register, Scalar, Test, Type, Width,
 };
 pub use operation::{Argument, Expectation, Operation, Script, Statement, Variant};
 
@@ -54,7 +54,7 @@ impl Litmus {
         self.info.iter().find(|(name, _)| name.node == key).map(|(_, value)| value)
     }
 
-    /// Every place that a final state is told apart by: those of the condition, the filter and `locations`, each once.
+    /// Every place that a final state is told apart by: those of the condition and of `locations`, each once.
     pub fn observed(&self) -> Vec<&Spanned<Place>> {
         let mut places: Vec<&Spanned<Place>> = Vec::new();
         let mut add = |place| {
@@ -64,9 +64,6 @@ impl Litmus {
         };
         if let Some(condition) = &self.condition {
             condition.proposition.for_each_place(&mut add);
-        }
-        if let Some(filter) = &self.filter {
-            filter.for_each_place(&mut add);
         }
         self.locations.iter().for_each(add);
         places

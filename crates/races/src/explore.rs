@@ -1,0 +1,209 @@
+//! One search: from a variant to its report.
+
+use std::time::Duration;
+
+use lab::{End, Ghost, Lab, Monitor, Violation};
+
+use crate::decide::{Options, Witnesses, Work};
+use crate::orders;
+use crate::question::{Answer, Question};
+use crate::report::{VariantReport, Verdict};
+use crate::scenario::{Explorer, Prepared, Reader, prepare};
+use crate::syntax::{Expectation, Quantifier};
+
+/// Explores a variant, and says what was found.
+pub(crate) fn explore(item: &Work<'_>, options: &Options, progress: &dyn Fn(&lab::Progress)) -> VariantReport {
+    let Prepared { scenario, question } = match prepare(item.race, item.variant, item.memory) {
+        Ok(prepared) => prepared,
+        Err(error) => return failed(item, error.one_line()),
+    };
+    let mut search = Search { options, progress, question: &question, aim: Aim::EveryEnd, found: None };
+    scenario.build(&mut search);
+    let Some(found) = search.found.take() else { return failed(item, "no machine was built".to_owned()) };
+
+    let mut report = blank(item);
+    report.cpus = scenario.cpus();
+    report.states = found.states;
+    report.transitions = found.transitions;
+    report.seconds = found.elapsed.as_secs_f64();
+    match found.verdict {
+        lab::Verdict::Safe => {
+            report.verdict = Verdict::Safe;
+            if question.asks_something() {
+                let answer = question.answer(&found.observations);
+                let witness = wants_witness(&question, &answer, options).then(|| {
+                    search.aim = Aim::Witness;
+                    scenario.build(&mut search);
+                    search.found.take()
+                });
+                add_answer(&mut report, &question, answer);
+                if let Some(Some(second)) = witness {
+                    report.seconds += second.elapsed.as_secs_f64();
+                    if let lab::Verdict::Violated(run) = second.verdict {
+                        show(&mut report, run.trace, Some(run.shortest));
+                    }
+                }
+            }
+        }
+        lab::Verdict::Violated(run) => {
+            report.verdict = Verdict::Violation;
+            report.rule = Some(run.violation.rule);
+            report.message = Some(run.violation.sentence);
+            show(&mut report, run.trace, Some(run.shortest));
+        }
+        lab::Verdict::Bounded(limit) => {
+            report.verdict = Verdict::Bounded;
+            report.message = Some(limit.to_string());
+        }
+        lab::Verdict::Error(misuse) => {
+            report.verdict = Verdict::Error;
+            report.message = Some(misuse.sentence);
+            show(&mut report, misuse.trace, None);
+        }
+    }
+    judge(item, &question, &mut report);
+    report
+}
+
+/// The report of a variant that could not be run.
+pub(crate) fn failed(item: &Work<'_>, message: String) -> VariantReport {
+    VariantReport { message: Some(message), as_expected: Some(false), ..blank(item) }
+}
+
+fn blank(item: &Work<'_>) -> VariantReport {
+    let litmus = &item.race.litmus;
+    VariantReport {
+        file: item.race.source.name().to_owned(),
+        race: litmus.name.node.clone(),
+        variant: item.variant.map(|variant| variant.name.node.clone()),
+        verdict: Verdict::Error,
+        rule: None,
+        message: None,
+        expected: None,
+        as_expected: None,
+        cpus: litmus.cpus(),
+        memory: item.memory,
+        states: 0,
+        transitions: 0,
+        steps: None,
+        seconds: 0.0,
+        trace: None,
+        shortest: None,
+        observation: None,
+        final_states: None,
+        finals: Vec::new(),
+        condition: litmus.condition.as_ref().map(ToString::to_string),
+        explanation: item.variant.and_then(|variant| variant.explanation.clone()),
+    }
+}
+
+fn show(report: &mut VariantReport, trace: lab::Trace, shortest: Option<bool>) {
+    report.steps = Some(trace.steps.len());
+    report.trace = Some(trace);
+    report.shortest = shortest;
+}
+
+fn wants_witness(question: &Question, answer: &Answer, options: &Options) -> bool {
+    match question.quantifier() {
+        None => false,
+        Some(Quantifier::Exists) => {
+            options.witnesses == Witnesses::Shown && answer.finals.iter().any(|state| state.satisfies)
+        }
+        Some(claim) => !answer.keeps_claim(claim),
+    }
+}
+
+fn add_answer(report: &mut VariantReport, question: &Question, answer: Answer) {
+    if let Some(quantifier) = question.quantifier()
+        && !answer.keeps_claim(quantifier)
+    {
+        report.verdict = Verdict::Violation;
+        report.rule = Some(lab::rule::USER.to_owned());
+        report.message = Some(match quantifier {
+            Quantifier::Forall => "a final state does not satisfy the condition".to_owned(),
+            Quantifier::Exists | Quantifier::NotExists => "a final state satisfies what should not exist".to_owned(),
+        });
+    }
+    report.observation = answer.observation;
+    report.final_states = Some(answer.finals.len());
+    report.finals = answer.finals;
+}
+
+/// Compares the answer with what the file expects.
+fn judge(item: &Work<'_>, question: &Question, report: &mut VariantReport) {
+    let answered = matches!(report.verdict, Verdict::Safe | Verdict::Violation);
+    let (expected, met) = match item.variant.map(|variant| &variant.expectation.node) {
+        Some(Expectation::Undecided) => return,
+        Some(expectation @ Expectation::Safe) => (expectation.to_string(), report.verdict == Verdict::Safe),
+        Some(expectation @ Expectation::Breaks(rules)) => {
+            let met = rules.iter().any(|rule| Some(&rule.node) == report.rule.as_ref());
+            (expectation.to_string(), met)
+        }
+        None => match orders::expected_observation(item.race, item.memory) {
+            Ok(Some(expected)) => (expected.name().to_owned(), report.observation == Some(expected)),
+            // A file that claims something expects that it is true.
+            _ if question.quantifier().is_some_and(|quantifier| quantifier != Quantifier::Exists) => {
+                ("safe".to_owned(), report.verdict == Verdict::Safe)
+            }
+            _ => return,
+        },
+    };
+    report.expected = Some(expected);
+    report.as_expected = match report.verdict {
+        Verdict::Error => Some(false),
+        _ => answered.then_some(met),
+    };
+}
+
+/// What a search looks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    /// A broken rule, and every final state that is asked about.
+    EveryEnd,
+    /// A run to a final state that a reader wants to see.
+    Witness,
+}
+
+struct Search<'s> {
+    options: &'s Options,
+    progress: &'s dyn Fn(&lab::Progress),
+    question: &'s Question,
+    aim: Aim,
+    found: Option<lab::Report>,
+}
+
+impl Explorer for Search<'_> {
+    fn explore<'a>(&mut self, mut lab: Lab<'a>, read: Reader<'a>) {
+        match self.aim {
+            Aim::EveryEnd if self.question.asks_something() => lab.observe(read),
+            Aim::EveryEnd => {}
+            Aim::Witness => lab.monitor(0, Seeker { question: self.question.clone(), read }),
+        }
+        let Options { limits, cancel, .. } = self.options;
+        let unlimited = lab::Limits::default();
+        let limits = lab::Limits {
+            states: limits.states.unwrap_or(unlimited.states),
+            depth: limits.depth.unwrap_or(unlimited.depth),
+            time: limits.time.unwrap_or(Duration::MAX),
+            memory: limits.memory.unwrap_or(unlimited.memory),
+            cancel: cancel.as_deref(),
+            ..unlimited
+        };
+        self.found = Some(lab.explore_with(&limits, &mut |progress| (self.progress)(progress)));
+    }
+}
+
+/// Takes a final state that a reader wants to see for a broken rule: then the lab looks for the shortest run to it.
+struct Seeker<'a> {
+    question: Question,
+    read: Reader<'a>,
+}
+
+impl Monitor for Seeker<'_> {
+    fn at_rest(&self, _ghost: &Ghost<'_>, end: &End<'_>) -> Result<(), Violation> {
+        if self.question.is_witness(&(self.read)(end)) {
+            return Err(Violation::new(lab::rule::USER, "the final state that is asked for"));
+        }
+        Ok(())
+    }
+}

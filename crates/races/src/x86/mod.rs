@@ -1,0 +1,108 @@
+//! Running x86 instructions on the CPUs of the lab.
+//!
+//! What an instruction does to registers and flags is computed here; every access to a variable is an operation of
+//! [`machine::Cpu`], so that the lab interleaves it. SDM volumes as of 2023.
+
+mod arithmetic;
+mod interpreter;
+mod lower;
+mod names;
+mod registers;
+mod variables;
+
+use lab::{Arena, Lab, Machine};
+use machine::{CpuId, Word64};
+
+use crate::error::Error;
+use crate::question::Question;
+use crate::race::Race;
+use crate::report::MemoryOrder;
+use crate::scenario::{Explorer, Prepared, Scenario};
+use crate::syntax::Program;
+use interpreter::Interpreter;
+use lower::Op;
+use names::{Observed, ProgramNames};
+use registers::Registers;
+use variables::Variables;
+
+/// Room that an arena has beside the variables, in bytes.
+const SPARE_BYTES: usize = 64;
+
+/// Gives meaning to the names and sizes of a program.
+pub(crate) fn prepare(race: &Race, program: &Program, memory: MemoryOrder) -> Result<Prepared, Error> {
+    let variables = Variables::new(race, program)?;
+    let mut threads = Vec::new();
+    for column in &program.columns {
+        threads.push(Thread { ops: lower::column(race, &variables, column)?, registers: Registers::default() });
+    }
+    names::initial_registers(race, program, &variables, &mut threads)?;
+    let mut names = ProgramNames::new(race, program, &variables, threads.len());
+    let question = Question::new(&race.litmus, &mut names)?;
+    let observed = names.into_observed();
+    Ok(Prepared { scenario: Box::new(Instructions { memory, variables, threads, observed }), question })
+}
+
+/// What one CPU runs.
+struct Thread {
+    ops: Vec<Op>,
+    registers: Registers,
+}
+
+/// A file of instructions under one memory order.
+struct Instructions {
+    memory: MemoryOrder,
+    variables: Variables,
+    threads: Vec<Thread>,
+    observed: Vec<Observed>,
+}
+
+impl Scenario for Instructions {
+    fn cpus(&self) -> usize {
+        self.threads.len()
+    }
+
+    fn build(&self, explorer: &mut dyn Explorer) {
+        let initial = self.variables.initial();
+        let arena = Arena::with_capacity(initial.len() * size_of::<Word64>() + SPARE_BYTES, Vec::new());
+        let words = arena.alloc_slice(initial.len(), |index| Word64::new(initial[index]));
+        let mut lab = Lab::new(&arena, Machine::new(self.memory.into()));
+        for (word, name) in words.iter().zip(self.variables.word_names()) {
+            lab.name(word, name);
+        }
+        for (number, thread) in self.threads.iter().enumerate() {
+            let interpreter = Interpreter { ops: &thread.ops, variables: &self.variables, words };
+            let wanted = self.observed.iter().filter_map(move |place| place.register_of(number));
+            let wanted: Vec<u8> = wanted.map(|register| register.number).collect();
+            lab.cpu(format!("P{number}"), move |cpu| {
+                let registers = interpreter.run(cpu, thread.registers);
+                for &number in &wanted {
+                    cpu.report(usize::from(number), registers.whole(number));
+                }
+            });
+        }
+        let read = move |end: &lab::End<'_>| -> Vec<u64> {
+            self.observed
+                .iter()
+                .map(|place| match place {
+                    Observed::Register { cpu, register } => {
+                        let mut registers = Registers::default();
+                        registers
+                            .set_whole(register.number, end.reported(CpuId::new(*cpu), usize::from(register.number)));
+                        registers.read(*register)
+                    }
+                    Observed::Memory { cell } => cell.part_of(end.read(&words[cell.word])),
+                })
+                .collect()
+        };
+        explorer.explore(lab, Box::new(read));
+    }
+}
+
+impl From<MemoryOrder> for lab::MemoryOrder {
+    fn from(order: MemoryOrder) -> Self {
+        match order {
+            MemoryOrder::Sc => Self::Sc,
+            MemoryOrder::Tso => Self::Tso,
+        }
+    }
+}
