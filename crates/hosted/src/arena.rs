@@ -106,11 +106,20 @@ impl FrameArena {
         self.returned_count.store(returned.len() as u64, Ordering::Relaxed);
     }
 
-    /// Takes back all frames at once. What they hold stays.
-    pub fn reset(&mut self) {
-        self.returned().clear();
+    /// Forgets in which order frames were given back, if all were: the next come in order again, as from a new arena.
+    ///
+    /// # Errors
+    /// So many frames are still handed out, and nothing changed.
+    pub fn tidy(&self) -> Result<(), u64> {
+        let mut returned = self.returned();
+        let all = returned.len() as u64;
+        // Fails if a frame is out, or goes out at this moment: who takes one from `returned` needs the lock.
+        self.fresh
+            .compare_exchange(all, 0, Ordering::Relaxed, Ordering::Relaxed)
+            .map_err(|fresh| fresh.saturating_sub(all))?;
+        returned.clear();
         self.returned_count.store(0, Ordering::Relaxed);
-        self.fresh.store(0, Ordering::Relaxed);
+        Ok(())
     }
 
     /// How many frames are handed out.

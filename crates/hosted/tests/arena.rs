@@ -20,11 +20,18 @@ fn frames_come_once_until_given_back() {
     assert_eq!(arena.in_use(), 2);
     assert_eq!(arena.allocate(), Ok(frames[1]));
     assert_eq!(arena.allocate(), Err(OutOfFrames));
-    let mut arena = arena;
+}
+
+#[test]
+fn a_tidy_arena_begins_anew() {
+    let arena = FrameArena::new(FIRST, 3).unwrap();
+    let frames: Vec<_> = (0..2).map(|_| arena.allocate().unwrap()).collect();
     arena.free(frames[0]);
-    arena.reset();
-    assert_eq!(arena.in_use(), 0);
-    assert_eq!(arena.allocate(), Ok(FIRST));
+    assert_eq!(arena.tidy(), Err(1));
+    assert_eq!(arena.allocate(), Ok(frames[0]), "a refused tidying changes nothing");
+    frames.iter().for_each(|frame| arena.free(*frame));
+    assert_eq!(arena.tidy(), Ok(()));
+    assert_eq!((arena.in_use(), arena.allocate()), (0, Ok(FIRST)));
 }
 
 #[test]
