@@ -4,6 +4,7 @@
 
 mod bench;
 mod cargo;
+mod links;
 mod mutants;
 mod rooms;
 mod setup;

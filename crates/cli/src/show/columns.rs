@@ -19,9 +19,34 @@ pub(crate) fn write(out: &mut dyn Write, trace: &Trace, page: usize) -> io::Resu
     let cpus = trace.steps.iter().map(|step| step.cpu.index() + 1).max().unwrap_or(0).max(trace.cpus.len());
     let room = page.saturating_sub(gutter + BETWEEN.len() * cpus.saturating_sub(1));
     match room.checked_div(cpus) {
-        Some(share) if share >= NARROWEST => in_columns(out, trace, &widths(trace, cpus, room), gutter),
+        Some(share) if share >= NARROWEST => {
+            let widths = widths(trace, cpus, room);
+            let left = room - widths.iter().sum::<usize>();
+            in_columns(out, trace, &widths, gutter, Places::that_fit(trace, left))
+        }
         _ => as_list(out, trace, page, gutter),
     }
+}
+
+/// Whether the source line of each step stands at its right.
+#[derive(Clone, Copy, PartialEq)]
+enum Places {
+    Shown,
+    Hidden,
+}
+
+impl Places {
+    /// They are shown where nothing else has to be folded for them.
+    fn that_fit(trace: &Trace, room: usize) -> Self {
+        let longest = trace.steps.iter().map(|step| display_width(&place(step))).max().unwrap_or(0);
+        if longest + BETWEEN.len() <= room { Self::Shown } else { Self::Hidden }
+    }
+}
+
+/// `fast.rs:120`.
+fn place(step: &Step) -> String {
+    let file = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    step.place.as_ref().map_or_else(String::new, |place| format!("{}:{}", file(&place.file), place.line))
 }
 
 /// Gives each column what its longest line needs; where that is too much, the wide ones share what the narrow ones leave.
@@ -43,8 +68,8 @@ fn widths(trace: &Trace, cpus: usize, room: usize) -> Vec<usize> {
     }
 }
 
-fn in_columns(out: &mut dyn Write, trace: &Trace, widths: &[usize], gutter: usize) -> io::Result<()> {
-    let places = gutter - 2;
+fn in_columns(out: &mut dyn Write, trace: &Trace, widths: &[usize], gutter: usize, places: Places) -> io::Result<()> {
+    let digits = gutter - 2;
     let heading: Vec<String> =
         widths.iter().enumerate().map(|(cpu, width)| padded(&name(trace, cpu), *width)).collect();
     writeln!(out, "{:gutter$}{HEADING}{}{HEADING:#}", "", heading.join(BETWEEN).trim_end())?;
@@ -53,9 +78,14 @@ fn in_columns(out: &mut dyn Write, trace: &Trace, widths: &[usize], gutter: usiz
             let before: String = widths[..step.cpu.index()].iter().map(|width| " ".repeat(*width) + BETWEEN).collect();
             let after: String =
                 widths[step.cpu.index() + 1..].iter().map(|width| BETWEEN.to_owned() + &" ".repeat(*width)).collect();
-            let after = after.trim_end();
-            let text = if after.is_empty() { text } else { padded(&text, widths[step.cpu.index()]) };
-            writeln!(out, "{ASIDE}{number:>places$}{ASIDE:#}  {before}{style}{text}{style:#}{after}")?;
+            let place = if places == Places::Shown && !number.is_empty() { place(step) } else { String::new() };
+            let (text, after) = if place.is_empty() {
+                let after = after.trim_end();
+                (if after.is_empty() { text } else { padded(&text, widths[step.cpu.index()]) }, after.to_owned())
+            } else {
+                (padded(&text, widths[step.cpu.index()]), format!("{after}{BETWEEN}{ASIDE}{place}{ASIDE:#}"))
+            };
+            writeln!(out, "{ASIDE}{number:>digits$}{ASIDE:#}  {before}{style}{text}{style:#}{after}")?;
         }
     }
     Ok(())
@@ -162,6 +192,14 @@ mod tests {
                  takes the page
         ");
         assert!(text.lines().all(|line| line.len() <= 40), "{text}");
+    }
+
+    #[test]
+    fn source_lines_are_shown_where_there_is_room() {
+        let mut trace = torn_read();
+        trace.steps[1].place = Some(lab::trace::Place { file: "crates/mm/src/zap.rs".into(), line: 120 });
+        assert!(shown(&trace, 160).contains("| swap pte.low | zap.rs:120\n"), "{}", shown(&trace, 160));
+        assert!(!shown(&trace, 75).contains("zap.rs"));
     }
 
     #[test]

@@ -1,0 +1,301 @@
+//! What a user sees: exit codes, JSON, plain output in pipes, messages about bad input. Never how long something takes.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const SEED: &str = "pae-zap-refault";
+
+/// Store buffering: the one relaxed outcome of x86.
+const SB: &str = r#"X86_64 SB
+{
+}
+ P0         | P1         ;
+ movl $1,(x) | movl $1,(y) ;
+ movl (y),%eax | movl (x),%eax ;
+exists (0:eax=0 /\ 1:eax=0)
+"#;
+
+/// So many stores in so many columns that no test will see the end of it.
+fn endless() -> String {
+    let cpus = 8;
+    let row = |cell: &dyn Fn(usize) -> String| (0..cpus).map(cell).collect::<Vec<_>>().join(" | ") + " ;\n";
+    let mut text = format!("X86_64 endless\n{{\n}}\n {}", row(&|cpu| format!("P{cpu}")));
+    for step in 0..8 {
+        text.push_str(&row(&|cpu| format!("movl ${},(x{})", step + 1, (cpu + step) % cpus)));
+    }
+    text + "exists (x0=1)\n"
+}
+
+fn fastgup() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fastgup"));
+    for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
+        command.env_remove(variable);
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    fastgup().args(arguments).output().expect("the program starts")
+}
+
+fn code(output: &Output) -> Option<i32> {
+    output.status.code()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("the output is text")
+}
+
+fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (name, content) in files {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("a folder can be made");
+        std::fs::write(path, content).expect("a file can be written");
+    }
+    folder
+}
+
+fn as_argument(path: &Path) -> &str {
+    path.to_str().expect("temporary paths are text")
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let help = run(&["--help"]);
+    assert_eq!(code(&help), Some(0));
+    for word in ["check", "races", "Examples:", "Exit codes:", "130"] {
+        assert!(text(&help.stdout).contains(word), "{word}");
+    }
+    let version = run(&["--version"]);
+    assert_eq!(text(&version.stdout), format!("fastgup {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn unknown_words_are_bad_input_with_a_suggestion() {
+    for (arguments, expected) in [
+        (&["check", "pae-zap-refalt"][..], SEED),
+        (&["races", "pae-zap-refalt"], SEED),
+        (&["check", "no-such-*"], "fastgup races"),
+        (&["check", SEED, "--variant", "no-such-variant"], "there are:"),
+        (&["chek"], "check"),
+        (&["check", "--limit-seconds", "-1", SEED], "limit-seconds"),
+        (&["check", "--jobs", "0"], "jobs"),
+    ] {
+        let output = run(arguments);
+        let said = text(&output.stderr);
+        assert_eq!(code(&output), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+        assert!(!said.contains("panicked") && !said.contains('\x1b'), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_bad_file_is_named_with_line_and_column_and_the_others_are_decided() {
+    let folder =
+        folder_with(&[("bad.litmus", "X86_64 bad\n{\n}\n P0 ;\n mvol $1,(x) ;\nexists (x=1)\n"), ("good.litmus", SB)]);
+    let output = run(&["check", as_argument(folder.path())]);
+    assert_eq!(code(&output), Some(2));
+    let said = text(&output.stderr);
+    assert_eq!(said.lines().count(), 1, "one line for one error: {said}");
+    assert!(said.contains("bad.litmus:5:2: "), "{said}");
+    assert!(text(&output.stdout).contains("good.litmus"));
+}
+
+#[test]
+fn what_is_no_text_or_not_there_is_bad_input() {
+    let folder = folder_with(&[("empty/readme.txt", "nothing here"), ("empty.litmus", "")]);
+    std::fs::write(folder.path().join("binary.litmus"), [0xff, 0xfe, 0, 7]).expect("a file can be written");
+    for name in ["empty", "empty.litmus", "binary.litmus", "missing.litmus"] {
+        let output = run(&["check", as_argument(&folder.path().join(name))]);
+        let said = text(&output.stderr);
+        assert_eq!(code(&output), Some(2), "{name}: {said}");
+        assert!(said.starts_with("error: ") && said.contains(name), "{name}: {said}");
+        assert!(!said.contains("panicked"), "{name}: {said}");
+    }
+}
+
+#[test]
+fn json_is_one_object_a_line_with_the_promised_fields() {
+    let folder = folder_with(&[("SB.litmus", SB)]);
+    let file = folder.path().join("SB.litmus");
+    let output = run(&["check", "--json", SEED, as_argument(&file)]);
+    assert_eq!(code(&output), Some(0), "{}", text(&output.stderr));
+    let verdicts: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("a line is one object")).collect();
+    assert!(verdicts.len() > 4, "several variants, several memory orders");
+    for verdict in &verdicts {
+        for field in [
+            "file",
+            "race",
+            "variant",
+            "verdict",
+            "rule",
+            "expected",
+            "as_expected",
+            "cpus",
+            "memory",
+            "states",
+            "transitions",
+            "steps",
+            "seconds",
+            "trace",
+        ] {
+            assert!(verdict.get(field).is_some(), "{field} in {verdict}");
+        }
+        let is_violation = verdict["verdict"] == "violation";
+        assert_eq!(is_violation, verdict["rule"].is_string(), "{verdict}");
+        assert_eq!(is_violation, verdict["trace"].is_object(), "traces of violations only: {verdict}");
+    }
+    let relaxed = verdicts.iter().find(|one| one["race"] == "SB" && one["memory"] == "tso").expect("SB under TSO");
+    assert_eq!(relaxed["observation"], "Sometimes");
+    assert_eq!(relaxed["final_states"], 4);
+}
+
+#[test]
+fn traces_come_when_they_are_asked_for() {
+    let count = |when: &str| {
+        let output = run(&["check", SEED, "--json", "--trace", when]);
+        text(&output.stdout).lines().filter(|line| !line.contains("\"trace\":null")).count()
+    };
+    assert_eq!(count("never"), 0);
+    assert!(count("violations") > 0);
+    assert!(count("always") >= count("violations"));
+}
+
+#[test]
+fn memory_orders_can_be_chosen() {
+    let folder = folder_with(&[("SB.litmus", SB)]);
+    let file = folder.path().join("SB.litmus");
+    let orders = |memory: &str| -> Vec<(String, String)> {
+        let output = run(&["check", "--json", "--memory", memory, as_argument(&file)]);
+        let verdicts = text(&output.stdout).lines().map(|line| serde_json::from_str::<Value>(line).expect("an object"));
+        verdicts.map(|one| (one["memory"].to_string(), one["observation"].to_string())).collect()
+    };
+    let answer = |memory: &str, observation: &str| (format!("{memory:?}"), format!("{observation:?}"));
+    assert_eq!(orders("sc"), [answer("sc", "Never")]);
+    assert_eq!(orders("tso"), [answer("tso", "Sometimes")]);
+    assert_eq!(orders("both"), [answer("sc", "Never"), answer("tso", "Sometimes")]);
+}
+
+#[test]
+fn a_verdict_that_differs_has_its_own_exit_code() {
+    let expectation_turned = |text: &str| text.replace("=> safe", "=> wrong-page");
+    let race = run(&["races", SEED]);
+    let folder = folder_with(&[("turned.litmus", &expectation_turned(text(&race.stdout)))]);
+    let output = run(&["check", as_argument(&folder.path().join("turned.litmus"))]);
+    assert_eq!(code(&output), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("UNEXPECTED"));
+}
+
+#[test]
+fn limits_end_the_search_with_their_own_exit_code() {
+    let folder = folder_with(&[("endless.litmus", &endless())]);
+    let file = folder.path().join("endless.litmus");
+    for limit in [["--limit-states", "1000"], ["--limit-seconds", "0.2"]] {
+        let output = run(&["check", "--json", limit[0], limit[1], as_argument(&file)]);
+        assert_eq!(code(&output), Some(3), "{limit:?}: {}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("\"verdict\":\"bounded\""), "{limit:?}");
+    }
+}
+
+#[test]
+fn control_c_prints_what_is_decided() {
+    let folder = folder_with(&[("1.litmus", SB), ("2.litmus", &endless())]);
+    let mut child = fastgup()
+        .args(["check", "--json", "--memory", "sc", as_argument(folder.path())])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut first = String::new();
+    // The first answer is out, so the program listens for signals and works on the second.
+    lines.read_line(&mut first).expect("the first answer comes");
+    assert!(first.contains("\"race\":\"SB\""), "{first}");
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill can be started");
+    assert!(killed.success());
+    let mut rest = String::new();
+    lines.read_to_string(&mut rest).expect("the rest comes");
+    assert!(rest.contains("\"verdict\":\"bounded\""), "{rest}");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+}
+
+#[test]
+fn colours_are_for_terminals_unless_forced() {
+    let arguments = ["check", SEED];
+    let coloured = |variables: &[(&str, &str)]| {
+        let output = fastgup().args(arguments).envs(variables.iter().copied()).output().expect("the program starts");
+        output.stdout.contains(&b'\x1b')
+    };
+    assert!(!coloured(&[]), "a pipe is no terminal");
+    assert!(coloured(&[("CLICOLOR_FORCE", "1")]));
+    assert!(!coloured(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+}
+
+#[test]
+fn a_reader_who_leaves_is_no_reason_to_panic() {
+    for arguments in [&[][..], &["check", SEED], &["check", "--json", SEED], &["races"], &["races", SEED]] {
+        let mut child = fastgup()
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        assert_eq!(text(&output.stderr), "", "{arguments:?}");
+        assert_eq!(code(&output), Some(141), "{arguments:?}");
+    }
+}
+
+#[test]
+fn narrow_terminals_get_a_list_of_steps() {
+    let output = fastgup().args(["check", SEED]).env("COLUMNS", "50").output().expect("the program starts");
+    let said = text(&output.stdout);
+    assert!(!said.contains("CPU0 |"), "no columns: {said}");
+    assert!(said.lines().any(|line| line.contains("1  CPU")), "a list: {said}");
+    let steps = said.lines().filter(|line| line.contains("  CPU"));
+    assert!(steps.clone().count() > 0 && steps.clone().all(|line| line.chars().count() <= 50), "{said}");
+}
+
+#[test]
+fn the_catalogue_is_listed_and_printed_as_it_is() {
+    let list = run(&["races"]);
+    assert_eq!(code(&list), Some(0));
+    let line = text(&list.stdout).lines().find(|line| line.contains(SEED)).expect("the seed is listed");
+    assert!(line.contains("MM_PAE") && line.contains("3 CPUs"), "{line}");
+
+    let printed = run(&["races", SEED]);
+    assert!(text(&printed.stdout).starts_with(&format!("MM_PAE {SEED}\n")), "the file, nothing before it");
+    let folder = folder_with(&[("copy.litmus", text(&printed.stdout))]);
+    let copy = run(&["check", "--trace", "never", as_argument(&folder.path().join("copy.litmus"))]);
+    assert_eq!(code(&copy), Some(0), "what was printed can be checked: {}", text(&copy.stderr));
+}
+
+#[test]
+fn without_arguments_the_seed_is_answered() {
+    let output = run(&[]);
+    assert_eq!(code(&output), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    for expected in ["low", "CPU0", "CPU1", "CPU2", "phantom-frame", "safe", "fastgup check"] {
+        assert!(said.contains(expected), "{expected} in {said}");
+    }
+}
+
+#[test]
+fn names_can_be_patterns_and_nothing_is_decided_twice() {
+    let files = |arguments: &[&str]| {
+        let output = run(&[&["check", "--json", "--trace", "never"], arguments].concat());
+        let mut files: Vec<String> = text(&output.stdout)
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).expect("an object")["race"].to_string())
+            .collect();
+        files.dedup();
+        files
+    };
+    assert_eq!(files(&["pae-zap-ref?ult", SEED, SEED]), [format!("{SEED:?}")]);
+}
