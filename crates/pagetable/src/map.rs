@@ -11,7 +11,7 @@ use crate::owner::Ownership;
 use crate::read::ReadOnce;
 use crate::rights::{Attributes, Rights};
 use crate::table::{Slot, TableMeta};
-use crate::walk::{self, Descent, Path, Translation, check_leaf, descend};
+use crate::walk::{self, Descent, Path, Translation, check_leaf, descend, end_of_walk};
 
 /// The right to change a tree of tables alone.
 ///
@@ -199,10 +199,10 @@ impl<'a, C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'a, C, M, T, O> {
     #[inline]
     #[track_caller]
     pub fn unmap(&mut self, address: VirtAddr) -> Result<Unmapped, WalkError> {
-        let end = self.find_leaf(address)?;
-        let entry = self.owner.take::<M::Width, C>(self.cpu, end.slot);
-        self.remove_children(end.slot.meta(), 1);
-        Ok(Unmapped { level: end.level, entry })
+        let (slot, level, seen) = self.find_leaf(address)?;
+        let entry = self.owner.take::<M::Width, C>(self.cpu, slot, seen);
+        self.remove_children(slot.meta(), 1);
+        Ok(Unmapped { level, entry })
     }
 
     /// Changes what the leaf that maps `address` allows, and returns it as it was. Accessed, dirty and all else stays.
@@ -212,19 +212,18 @@ impl<'a, C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'a, C, M, T, O> {
     #[inline]
     #[track_caller]
     pub fn protect(&mut self, address: VirtAddr, rights: Rights) -> Result<Unmapped, WalkError> {
-        let end = self.find_leaf(address)?;
-        let entry = self.owner.update::<M::Width, C>(self.cpu, end.slot, |entry| entry.with_rights(rights));
-        Ok(Unmapped { level: end.level, entry })
+        let (slot, level, seen) = self.find_leaf(address)?;
+        let entry = self.owner.update::<M::Width, C>(self.cpu, slot, seen, |entry| entry.with_rights(rights));
+        Ok(Unmapped { level, entry })
     }
 
-    /// The slot of the leaf that maps `address`.
+    /// The leaf that maps `address`: its slot, its level, and what was read there.
     #[inline(always)]
     #[track_caller]
-    pub(crate) fn find_leaf(&self, address: VirtAddr) -> Result<Descent<'a>, WalkError> {
+    pub(crate) fn find_leaf(&self, address: VirtAddr) -> Result<(Slot<'a>, Level, Entry), WalkError> {
         let end = self.descend(address, Level::Pte)?;
-        let entry = end.seen.unwrap_or_else(|| self.load(end.slot));
-        check_leaf(&self.mode, end.level, entry, address)?;
-        Ok(end)
+        let found = end_of_walk(&self.mode, &end, address, |slot| self.load(slot))?;
+        Ok((end.slot, found.level, found.entry))
     }
 
     /// The leaf that translates `address`.
@@ -235,9 +234,7 @@ impl<'a, C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'a, C, M, T, O> {
     #[track_caller]
     pub fn translate(&self, address: VirtAddr) -> Result<Translation, WalkError> {
         let end = self.descend(address, Level::Pte)?;
-        let entry = end.seen.unwrap_or_else(|| self.load(end.slot));
-        check_leaf(&self.mode, end.level, entry, address)?;
-        Ok(Translation::new(address, end.level, entry))
+        end_of_walk(&self.mode, &end, address, |slot| self.load(slot))
     }
 
     /// The whole path to `address`, level by level.

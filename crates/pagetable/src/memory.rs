@@ -3,10 +3,11 @@
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
-use machine::{Cpu, Frame, PhysAddr};
+use machine::addr::PAGE_SHIFT;
+use machine::{Cpu, Frame, PhysAddr, Word64};
 
 use crate::error::{NotATable, OutOfFrames};
-use crate::level::Level;
+use crate::level::{ENTRIES, Level};
 use crate::table::{Pdpt, Table, TableFrame, TableMeta};
 
 /// The memory that page tables lie in.
@@ -79,27 +80,38 @@ fn pdpt_in<'m>(table: Table<'m>, root: PhysAddr) -> Option<Pdpt<'m>> {
 /// Frames in a row, all of which may hold tables. Every access is checked: an entry that names another frame is an error.
 #[derive(Clone, Copy)]
 pub struct TableArena<'m> {
-    first: Frame,
+    /// The physical address of the first frame.
+    start: PhysAddr,
     frames: &'m [TableFrame],
+    /// As many as `frames`: `new` sees to it.
     metas: &'m [TableMeta],
 }
 
 impl<'m> TableArena<'m> {
     /// The arena whose first frame has this number. Of `frames` and `metas` only as many are used as there are of both.
     #[inline]
-    pub const fn new(first: Frame, frames: &'m [TableFrame], metas: &'m [TableMeta]) -> Self {
-        Self { first, frames, metas }
+    pub fn new(first: Frame, frames: &'m [TableFrame], metas: &'m [TableMeta]) -> Self {
+        let count = frames.len().min(metas.len());
+        Self { start: first.start(), frames: &frames[..count], metas: &metas[..count] }
     }
 }
 
 impl TableMemory for TableArena<'_> {
     #[inline(always)]
     fn table(&self, frame: Frame) -> Result<Table<'_>, NotATable> {
-        let index = frame.number().wrapping_sub(self.first.number()) as usize;
-        match (self.frames.get(index), self.metas.get(index)) {
-            (Some(cells), Some(meta)) => Ok(Table::new(&cells.0, meta)),
-            _ => Err(NotATable { address: frame.start() }),
+        // In bytes, because the address bits of an entry are that already: two shifts less a level. Numbers whose
+        // address does not fit into 64 bits do not come from entries, and the compiler drops the test there.
+        let offset = frame.start().as_u64().wrapping_sub(self.start.as_u64()) as usize;
+        if frame.number() >> (u64::BITS - PAGE_SHIFT) != 0 || offset >= size_of_val(self.frames) {
+            return Err(NotATable { address: frame.start() });
         }
+        let cells = self.frames.as_ptr().wrapping_byte_add(offset);
+        // SAFETY: `offset` is a multiple of the size of a frame, because both addresses are, and below the size of all of `frames`: this is
+        // one of them.
+        let cells = unsafe { covered(cells) };
+        // SAFETY: as above; `metas` has the same length as `frames` since `new`.
+        let meta = unsafe { self.metas.get_unchecked(offset / size_of::<TableFrame>()) };
+        Ok(Table::new(&cells.0, meta))
     }
 
     #[inline]
@@ -111,9 +123,10 @@ impl TableMemory for TableArena<'_> {
 /// Frames in a row, with no check at all: a kernel's direct map.
 #[derive(Clone, Copy)]
 pub struct DirectMap<'m> {
-    frames: NonNull<TableFrame>,
-    metas: NonNull<TableMeta>,
-    first: Frame,
+    /// Where frame 0 would be; it need not exist.
+    frame_zero: *const u8,
+    /// Where the metadata of frame 0 would be.
+    meta_zero: *const TableMeta,
     borrowed: PhantomData<(&'m [TableFrame], &'m [TableMeta])>,
 }
 
@@ -134,26 +147,43 @@ impl DirectMap<'_> {
     /// or by the hardware.
     #[inline]
     pub const unsafe fn new(first: Frame, frames: NonNull<TableFrame>, metas: NonNull<TableMeta>) -> Self {
-        Self { frames, metas, first, borrowed: PhantomData }
+        let before = first.number() as usize;
+        Self {
+            frame_zero: frames.as_ptr().cast_const().wrapping_sub(before).cast(),
+            meta_zero: metas.as_ptr().cast_const().wrapping_sub(before),
+            borrowed: PhantomData,
+        }
     }
 }
 
 impl TableMemory for DirectMap<'_> {
     #[inline(always)]
     fn table(&self, frame: Frame) -> Result<Table<'_>, NotATable> {
-        let index = frame.number().wrapping_sub(self.first.number()) as usize;
-        // Wrapping arithmetic, so that only the access itself needs the promise.
-        let cells = self.frames.as_ptr().wrapping_add(index);
-        let meta = self.metas.as_ptr().wrapping_add(index);
-        // SAFETY: the caller of `new` promised that a frame that is asked for is accessible at its place from `frames` on.
-        let cells = unsafe { &*cells };
-        // SAFETY: and its metadata at its place from `metas` on.
-        let meta = unsafe { &*meta };
-        Ok(Table::new(&cells.0, meta))
+        // In bytes: the address bits of an entry are the offset already, which saves two shifts a level.
+        let cells = self.frame_zero.wrapping_add(frame.start().as_u64() as usize).cast::<[Word64; ENTRIES]>();
+        let meta = self.meta_zero.wrapping_add(frame.number() as usize);
+        // SAFETY: the caller of `new` promised that every frame that is asked for has its memory here.
+        let cells = unsafe { covered(cells) };
+        // SAFETY: and its metadata here.
+        let meta = unsafe { covered(meta) };
+        Ok(Table::new(cells, meta))
     }
 
     #[inline(always)]
     fn pdpt(&self, root: PhysAddr) -> Result<Pdpt<'_>, NotATable> {
         pdpt_in(self.table(root.frame())?, root).ok_or(NotATable { address: root })
     }
+}
+
+/// What lies at `pointer`. Tells the compiler that it is not null, which wrapping arithmetic hides, so that a `Result` with it
+/// costs no test.
+///
+/// # Safety
+/// `pointer` is valid for reads of a `T`, for `'m`, and all others change it through atomics only.
+#[inline(always)]
+unsafe fn covered<'m, T>(pointer: *const T) -> &'m T {
+    // SAFETY: a pointer that is valid for reads is not null.
+    unsafe { core::hint::assert_unchecked(!pointer.is_null()) };
+    // SAFETY: the caller promised that it is valid.
+    unsafe { &*pointer }
 }

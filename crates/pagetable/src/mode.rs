@@ -79,6 +79,12 @@ pub trait Mode: Copy + Eq + fmt::Debug + Send + Sync + 'static {
         entry.bits() & (bits::PRESENT | bits::HUGE | self.reserved_always()) == bits::PRESENT
     }
 
+    /// Whether the hardware would use an entry of the lowest level. One test; if it fails, the entry is not present or malformed.
+    #[inline(always)]
+    fn maps_page(&self, entry: Entry) -> bool {
+        entry.bits() & (bits::PRESENT | self.reserved_always()) == bits::PRESENT
+    }
+
     /// The bits that the hardware ignores in present entries of every level, so that software may use them.
     fn software_bits(&self) -> u64;
 

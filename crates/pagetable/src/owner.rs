@@ -27,13 +27,14 @@ pub trait Ownership {
     #[track_caller]
     fn set<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>, new: Entry);
 
-    /// Empties the entry and returns what it held, accessed and dirty exact.
+    /// Empties the entry and returns what it held, accessed and dirty exact. `seen` is what [`Self::load`] has just returned.
     #[track_caller]
-    fn take<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>) -> Entry;
+    fn take<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>, seen: Entry) -> Entry;
 
-    /// Replaces the entry by `change` of it and returns what it held. `change` must be a pure function.
+    /// Replaces the entry by `change` of it and returns what it held. `seen` is what [`Self::load`] has just returned; `change`
+    /// must be a pure function.
     #[track_caller]
-    fn update<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>, change: impl Fn(Entry) -> Entry) -> Entry;
+    fn update<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>, seen: Entry, change: impl Fn(Entry) -> Entry) -> Entry;
 
     /// Makes `table` empty, and `slot`, where there is nothing, lead to it by `link`.
     #[track_caller]
@@ -56,17 +57,15 @@ impl Ownership for Offline {
     }
 
     #[inline(always)]
-    fn take<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>) -> Entry {
-        let old = N::owned_load(cpu, slot.cell());
+    fn take<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>, seen: Entry) -> Entry {
         N::owned_store(cpu, slot.cell(), Entry::NONE);
-        old
+        seen
     }
 
     #[inline(always)]
-    fn update<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>, change: impl Fn(Entry) -> Entry) -> Entry {
-        let old = N::owned_load(cpu, slot.cell());
-        N::owned_store(cpu, slot.cell(), change(old));
-        old
+    fn update<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>, seen: Entry, change: impl Fn(Entry) -> Entry) -> Entry {
+        N::owned_store(cpu, slot.cell(), change(seen));
+        seen
     }
 
     #[inline]
@@ -95,12 +94,18 @@ impl<W: EntryWrite> Ownership for Live<W> {
     }
 
     #[inline(always)]
-    fn take<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>) -> Entry {
+    fn take<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>, _seen: Entry) -> Entry {
         self.0.get_and_clear(cpu, slot.cell(), &slot.meta().sequence)
     }
 
     #[inline(always)]
-    fn update<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>, change: impl Fn(Entry) -> Entry) -> Entry {
+    fn update<N: Width, C: Cpu>(
+        &self,
+        cpu: &C,
+        slot: Slot<'_>,
+        _seen: Entry,
+        change: impl Fn(Entry) -> Entry,
+    ) -> Entry {
         self.0.update(cpu, slot.cell(), &slot.meta().sequence, change)
     }
 

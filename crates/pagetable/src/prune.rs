@@ -58,7 +58,7 @@ impl<C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'_, C, M, T, O> {
                     let table = self.memory.table(frame);
                     let table = table.map_err(|table| WalkError::NotATable { address, level, table })?;
                     if self.cpu.owned_load(&table.meta().children) == 0 {
-                        self.owner.take::<M::Width, C>(self.cpu, end.slot);
+                        self.owner.take::<M::Width, C>(self.cpu, end.slot, entry);
                         self.remove_children(end.slot.meta(), 1);
                         detached(DetachedTable::new(frame, lower));
                     }

@@ -121,8 +121,9 @@ impl<C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'_, C, M, T, O> {
                         let mut emptied = 0;
                         for cell in cells {
                             let slot = Slot::new(cell, meta);
-                            if !self.load(slot).is_none() {
-                                let entry = owner.take::<M::Width, C>(cpu, slot);
+                            let seen = self.load(slot);
+                            if !seen.is_none() {
+                                let entry = owner.take::<M::Width, C>(cpu, slot, seen);
                                 emptied += 1;
                                 gather(Passed { address, level: Level::Pte, entry });
                             }
@@ -132,7 +133,7 @@ impl<C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'_, C, M, T, O> {
                     }
                     Part::Upper { address, level, entry, slot, coverage } => {
                         check_whole(&self.mode, address, level, entry, coverage)?;
-                        let entry = owner.take::<M::Width, C>(cpu, slot);
+                        let entry = owner.take::<M::Width, C>(cpu, slot, entry);
                         self.remove_children(slot.meta(), 1);
                         gather(Passed { address, level, entry });
                     }
@@ -191,7 +192,7 @@ impl<C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'_, C, M, T, O> {
         let (cpu, owner) = (self.cpu, &self.owner);
         let mut update = |address, level, seen: Entry, slot| {
             // An entry that is as it should be costs no locked instruction. If the hardware sets a bit after this look, the bit stays.
-            let entry = if change(seen) == seen { seen } else { owner.update::<M::Width, C>(cpu, slot, &change) };
+            let entry = if change(seen) == seen { seen } else { owner.update::<M::Width, C>(cpu, slot, seen, &change) };
             passed(Passed { address, level, entry });
         };
         for_each_part(

@@ -22,9 +22,7 @@ impl<C: Cpu, M: Mode, T: TableMemory> Mapper<'_, C, M, T, Offline> {
     /// There is no leaf, or it is a 4 KiB page already ([`WalkError::Leaf`]); no frame for the table. Nothing changed then.
     #[track_caller]
     pub fn split<S: TableSource>(&mut self, source: &S, address: VirtAddr) -> Result<(), MapError> {
-        let end = self.find_leaf(address)?;
-        let entry = self.load(end.slot);
-        let level = end.level;
+        let (slot, level, entry) = self.find_leaf(address)?;
         let Some(lower) = level.lower() else {
             return Err(WalkError::Leaf { address, level, entry }.into());
         };
@@ -43,7 +41,7 @@ impl<C: Cpu, M: Mode, T: TableMemory> Mapper<'_, C, M, T, Offline> {
             from = from.wrapping_add(lower.frames());
         }
         self.cpu.owned_store(&table.meta().children, table.cells().len() as u32);
-        M::Width::owned_store(self.cpu, end.slot.cell(), self.mode.table_entry(level, frame));
+        M::Width::owned_store(self.cpu, slot.cell(), self.mode.table_entry(level, frame));
         Ok(())
     }
 }

@@ -119,12 +119,16 @@ pub(crate) fn descend<'m, M: Mode, T: TableMemory>(
 ) -> Result<Descent<'m>, WalkError> {
     let mut slot = root_slot(mode, memory, root, address)?;
     let mut table = None;
-    let mut level = mode.root_level();
-    while level > to {
+    // Level by level as constants, so that where the mode knows its root at compile time, only the levels it has are left, and where
+    // it does not, one comparison.
+    for (level, lower) in UPPER_LEVELS {
+        if level > mode.root_level() || level <= to {
+            continue;
+        }
         let entry = load(slot);
-        let Some(lower) = level.lower().filter(|_| mode.leads_to_table(level, entry)) else {
+        if !mode.leads_to_table(level, entry) {
             return Ok(Descent { slot, level, table, seen: Some(entry) });
-        };
+        }
         match memory.table(entry.table_frame()) {
             Ok(next) => {
                 slot = next.slot(lower, address);
@@ -132,10 +136,13 @@ pub(crate) fn descend<'m, M: Mode, T: TableMemory>(
             }
             Err(table) => return Err(WalkError::NotATable { address, level, table }),
         }
-        level = lower;
     }
-    Ok(Descent { slot, level, table, seen: None })
+    Ok(Descent { slot, level: to.min(mode.root_level()), table, seen: None })
 }
+
+/// Every level whose entries may lead to a table, and the level of that table.
+const UPPER_LEVELS: [(Level, Level); 4] =
+    [(Level::Pgd, Level::P4d), (Level::P4d, Level::Pud), (Level::Pud, Level::Pmd), (Level::Pmd, Level::Pte)];
 
 /// What a walk found: the leaf that translates an address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -146,14 +153,6 @@ pub struct Translation {
     pub level: Level,
     /// The leaf.
     pub entry: Entry,
-}
-
-impl Translation {
-    #[inline(always)]
-    pub(crate) const fn new(address: VirtAddr, level: Level, entry: Entry) -> Self {
-        let page = address.as_u64() >> PAGE_SHIFT & (level.frames() - 1);
-        Self { frame: Frame::new(entry.leaf_frame(level).number() + page), level, entry }
-    }
 }
 
 /// Walks from the root to the leaf that translates `address`.
@@ -171,9 +170,42 @@ pub fn translate<C: Cpu, M: Mode, T: TableMemory, R: EntryRead>(
     address: VirtAddr,
 ) -> Result<Translation, WalkError> {
     let end = descend(mode, memory, root, address, Level::Pte, |slot| slot.read(cpu, reader))?;
-    let entry = end.seen.unwrap_or_else(|| end.slot.read(cpu, reader));
-    check_leaf(mode, end.level, entry, address)?;
-    Ok(Translation::new(address, end.level, entry))
+    end_of_walk(mode, &end, address, |slot| slot.read(cpu, reader))
+}
+
+/// What the slot at the end of a descent to [`Level::Pte`] maps.
+#[inline(always)]
+pub(crate) fn end_of_walk<'m, M: Mode>(
+    mode: &M,
+    end: &Descent<'m>,
+    address: VirtAddr,
+    load: impl Fn(Slot<'m>) -> Entry,
+) -> Result<Translation, WalkError> {
+    match end.seen {
+        None => {
+            let entry = load(end.slot);
+            if mode.maps_page(entry) {
+                Ok(Translation { frame: entry.table_frame(), level: Level::Pte, entry })
+            } else {
+                Err(refusal(mode, end.level, entry, address))
+            }
+        }
+        Some(entry) => leaf(mode, end.level, entry, address),
+    }
+}
+
+/// What an entry that does not lead to a table maps. Apart from the common case, so that the compiler keeps that short.
+#[inline(never)]
+fn leaf<M: Mode>(mode: &M, level: Level, entry: Entry, address: VirtAddr) -> Result<Translation, WalkError> {
+    check_leaf(mode, level, entry, address)?;
+    let page = address.as_u64() >> PAGE_SHIFT & (level.frames() - 1);
+    Ok(Translation { frame: entry.leaf_frame(level).wrapping_add(page), level, entry })
+}
+
+/// Why an entry of the lowest level maps nothing.
+#[cold]
+fn refusal<M: Mode>(mode: &M, level: Level, entry: Entry, address: VirtAddr) -> WalkError {
+    check_leaf(mode, level, entry, address).err().unwrap_or(WalkError::NotPresent { address, level, entry })
 }
 
 /// All entries that a walk saw, and how it ended.
@@ -230,7 +262,7 @@ pub fn lookup<C: Cpu, M: Mode, T: TableMemory, R: EntryRead>(
                 return path;
             }
             (Ok(_), _) => {
-                path.end = Ok(Translation::new(address, level, entry));
+                path.end = leaf(mode, level, entry, address);
                 path.rights = rights;
                 return path;
             }
