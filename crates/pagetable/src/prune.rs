@@ -50,8 +50,9 @@ impl<C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'_, C, M, T, O> {
         let mut left = bytes;
         while left != 0 {
             let end = descend(&self.mode, self.memory, self.root, address, level, |slot| self.load(slot))?;
-            // Where a table above is missing there is nothing to detach as far as its entry reaches.
-            if end.seen.is_none() {
+            // Where a table above is missing, or empty by now, there is nothing to detach as far as its entry reaches.
+            let is_empty = end.seen.is_none() && self.cpu.owned_load(&end.slot.meta().children) == 0;
+            if end.seen.is_none() && !is_empty {
                 let entry = self.load(end.slot);
                 if let Some(lower) = level.lower().filter(|_| self.mode.leads_to_table(level, entry)) {
                     let frame = entry.table_frame();
@@ -64,7 +65,8 @@ impl<C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'_, C, M, T, O> {
                     }
                 }
             }
-            let size = end.level.size();
+            let reach = if is_empty { end.level.upper().unwrap_or(end.level) } else { end.level };
+            let size = reach.size();
             let covered = (size - (address.as_u64() & (size - 1))).min(left);
             address = address.wrapping_add(covered);
             left -= covered;

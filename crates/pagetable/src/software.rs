@@ -22,7 +22,7 @@
 //!
 //! Two users of one bit at one level:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0080
 //! # use pagetable::software::{Claim, Layout, Levels, On, Softw2, Available};
 //! const ONE: Claim = Claim::new::<Softw2>("one", On::Leaf, Levels::PTE, "");
 //! const TWO: Claim = Claim::new::<Softw2>("two", On::Leaf, Levels::PTE.and(Levels::PMD), "");
@@ -40,14 +40,14 @@
 //!
 //! A bit that PAE reserves (bits 62:MAXPHYADDR of its entries must be zero):
 //!
-//! ```compile_fail
+//! ```compile_fail,E0080
 //! # use pagetable::software::{self, Layout, Softw5};
 //! const HIGH: Layout<3> = software::pae::<Softw5>();
 //! ```
 //!
 //! Special in the bit that 64-bit kernels use for saved-dirty:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0080
 //! # use pagetable::software::{self, Layout, Softw5};
 //! const HIGH: Layout<5> = software::long_mode::<Softw5>();
 //! ```

@@ -136,7 +136,12 @@ impl<'a, M: Mode, T: TableMemory, R: EntryRead, W: EntryWrite> Tables<'a, M, T, 
 
     /// One level down from `position` by `entry`, a copy of what its slot held.
     #[inline]
-    fn lower(&self, position: &Position<'a>, entry: Entry, address: VirtAddr) -> Result<Position<'a>, WalkError> {
+    pub(crate) fn lower(
+        &self,
+        position: &Position<'a>,
+        entry: Entry,
+        address: VirtAddr,
+    ) -> Result<Position<'a>, WalkError> {
         let level = position.level();
         if !entry.is_present() {
             return Err(WalkError::NotPresent { address, level, entry });
