@@ -1,57 +1,162 @@
 //! One simulated CPU, as the code under test sees it.
 
+use std::fmt::Display;
+use std::panic::Location;
 use std::sync::atomic::Ordering;
 
-use machine::user::PageFault;
-use machine::{Access, Cpu, CpuId, CpuSet, Frame, Invalidation, IrqState, PhysAddr, UserAccess, VirtAddr, Vector, Word, Word64};
+use machine::user::{FaultCause, PageFault};
+use machine::{
+    Access, Cpu, CpuId, CpuSet, Frame, Invalidation, IrqState, PhysAddr, UserAccess, Vector, VirtAddr, Word, Word64,
+};
 
+use crate::agent::{Status, interrupt_return, vector_number, vector_of};
+use crate::buffer::Waiting;
+use crate::cells;
+use crate::core::{Core, Stop};
+use crate::execute::{NO_FRAME, NOT_PRESENT, REACHED};
 use crate::frames::FrameKind;
-use crate::lab::Lab;
+use crate::hash::Chain;
+use crate::monitor::{Event, Writer};
+use crate::op::{Effect, Kind, Op, place_seed};
+use crate::owned::OwnedAccess;
+use crate::verdict::{MisuseKind, Violation};
 
 /// One simulated CPU. Every operation of [`Cpu`] is a step that the explorer interleaves with those of the other CPUs.
 pub struct LabCpu {
-    id: CpuId,
+    core: *mut Core<'static>,
+    cpu: usize,
+    agent: usize,
 }
 
 impl LabCpu {
-    pub(crate) fn boot(_lab: &Lab<'_>) -> Self {
-        Self { id: CpuId::new(0) }
+    pub(crate) fn new(core: *mut Core<'static>, cpu: usize, agent: usize) -> Self {
+        Self { core, cpu, agent }
+    }
+
+    /// The machine. References must not live across a suspension: every use here is one expression or one block without one.
+    #[allow(clippy::mut_from_ref)]
+    fn core(&self) -> &mut Core<'static> {
+        // SAFETY: the machine outlives the code that runs on it; it is this thread's, and whoever else reaches it (the explorer)
+        // waits until this code suspends itself.
+        unsafe { &mut *self.core }
+    }
+
+    pub(crate) fn vector(&self) -> Vector {
+        vector_of(self.core().reg(self.cpu, cells::FLAGS) >> 8)
+    }
+
+    /// Suspends this agent until the operation was performed, and returns its result.
+    fn ask(&self, mut op: Op) -> u64 {
+        let core = self.core();
+        if core.unwinding {
+            // Guards dropped while a panic unwinds: the run is over already.
+            return 0;
+        }
+        let state = &mut core.agents[self.agent].state;
+        state.op = &raw mut op;
+        state.status = Status::Asks;
+        // SAFETY: this is the running agent's stack, and `core` is not used any more.
+        unsafe { Core::suspend(self.core) };
+        // The explorer wrote the result through the pointer, which the compiler cannot see past the switch.
+        // SAFETY: a live local.
+        unsafe { (&raw const op.result).read_volatile() }
+    }
+
+    /// Ends the run and never comes back. The stack is abandoned.
+    fn stop(&self, stop: Stop) -> ! {
+        let core = self.core();
+        core.halt(stop);
+        loop {
+            // SAFETY: this is the running agent's stack, and `core` is not used any more.
+            unsafe { Core::suspend(self.core) };
+        }
+    }
+
+    /// The agent's code is over.
+    pub(crate) fn finish(&self) -> ! {
+        if self.core().finished(self.agent) {
+            self.ask(interrupt_return());
+        }
+        loop {
+            // SAFETY: this is the running agent's stack.
+            unsafe { Core::suspend(self.core) };
+        }
+    }
+
+    #[track_caller]
+    fn word_op<W: Word>(&self, kind: Kind, word: &W) -> Op {
+        let mut op = Op::new(kind);
+        op.bytes = W::BYTES as u8;
+        op.address = self.offset_of(word.address(), W::BYTES);
+        op
+    }
+
+    #[track_caller]
+    fn offset_of(&self, address: usize, bytes: usize) -> usize {
+        self.core().locate(address, bytes).unwrap_or_else(|| {
+            if self.core().unwinding {
+                return crate::arena::MACHINE_BYTES;
+            }
+            let sentence = format!("CPU{} accesses a word outside the arena ({})", self.cpu, Location::caller());
+            self.stop(Stop::Misuse(MisuseKind::OutsideArena, sentence))
+        })
+    }
+
+    fn value<W: Word>(bits: u64) -> W::Value {
+        W::Value::try_from(bits).ok().expect("a word holds what fits into it")
+    }
+
+    fn booting(&self) -> bool {
+        self.core().booting
     }
 
     /// Takes the lowest free block of frames of a pool: one step. `None` if there is none. What is in the frames is garbage.
     #[track_caller]
     pub fn alloc_frame(&self, kind: FrameKind) -> Option<Frame> {
-        let _ = kind;
-        None
+        let mut op = Op::new(Kind::AllocFrame);
+        op.a = kind.0.into();
+        let frame = self.perform(op);
+        (frame != NO_FRAME).then(|| Frame::new(frame))
     }
 
-    /// Gives a block of frames back: one step. Freeing what is free is a violation of `freed-table`.
+    /// Gives a block of frames back: one step. Freeing what is free breaks a rule: `freed-table`, or `lost-count` for data.
     #[track_caller]
     pub fn free_frame(&self, first: Frame) {
-        let _ = first;
+        let mut op = Op::new(Kind::FreeFrame);
+        op.a = first.number();
+        self.perform(op);
     }
 
     /// The words of a frame that has some.
     pub fn table(&self, frame: Frame) -> Option<&[Word64; 512]> {
-        let _ = frame;
-        None
+        self.core().arena.table(frame)
     }
 
     /// Notes a text in the trace. Not a step.
-    pub fn mark(&self, text: impl std::fmt::Display) {
-        let _ = text.to_string();
+    pub fn mark(&self, text: impl Display) {
+        let core = self.core();
+        if let Some(recorder) = &mut core.recorder {
+            recorder.mark(self.cpu, text.to_string());
+        }
     }
 
-    /// Tells the monitors that something happened. Not a step. At most 6 arguments.
-    #[track_caller]
+    /// Tells the monitors that something happened. Not a step.
     pub fn emit(&self, kind: u32, args: &[u64]) {
-        let _ = (kind, args);
+        let core = self.core();
+        if !core.unwinding {
+            core.event(&Event::Emitted { cpu: self.id(), kind, args });
+        }
+        self.stop_if_stopped();
     }
 
-    /// Writes down a result for [`crate::End::reported`]. Not a step. Slots are below 16.
+    /// Writes down a result for [`crate::End::reported`]. Not a step.
+    ///
+    /// # Panics
+    /// If `slot` is not below 16.
     #[track_caller]
     pub fn report(&self, slot: usize, value: u64) {
-        let _ = (slot, value);
+        assert!(slot < cells::MAX_REPORTS, "reports have slots below {}", cells::MAX_REPORTS);
+        self.core().set_reg(self.cpu, cells::REPORTS.plus(slot), value);
     }
 
     /// An operation of the test has returned: what this CPU does from here on depends only on memory, reports, this place in the code, and `digest`.
@@ -59,65 +164,339 @@ impl LabCpu {
     /// Unlike [`Cpu::checkpoint`] it forgets everything that the CPU read before.
     #[track_caller]
     pub fn op_boundary(&self, digest: u64) {
-        let _ = digest;
+        let core = self.core();
+        if core.booting || core.unwinding {
+            return;
+        }
+        core.set_silently(cells::LOOPS[self.agent % 2].of(self.cpu), 8, 0);
+        let chain = Chain::new(0xb0 + self.agent as u64).with(place_seed(Location::caller())).with(digest);
+        core.set_chain(self.agent, chain);
     }
 
-    /// Breaks rule `user`, like a failed assertion.
-    #[track_caller]
-    pub fn fail(&self, sentence: impl std::fmt::Display) {
-        panic!("{sentence}")
+    /// Breaks a rule: the run ends here.
+    pub fn violate(&self, rule: &str, sentence: impl Display) -> ! {
+        assert!(!self.booting(), "{rule}: {sentence}");
+        self.stop(Stop::Violation(Violation::new(rule, sentence.to_string())))
     }
 
-    /// Breaks a rule.
-    #[track_caller]
-    pub fn violate(&self, rule: &str, sentence: impl std::fmt::Display) -> ! {
-        panic!("{rule}: {sentence}")
+    fn stop_if_stopped(&self) {
+        if self.core().stop.is_some() && !self.core().unwinding && !self.booting() {
+            // SAFETY: this is the running agent's stack.
+            loop {
+                unsafe { Core::suspend(self.core) };
+            }
+        }
     }
+
+    /// Does what needs no word: as a step, or at once while booting.
+    fn perform(&self, op: Op) -> u64 {
+        if self.booting() { self.core().execute_at_boot(self.cpu, op) } else { self.ask(op) }
+    }
+
+    fn owned(&self, offset: usize, effect: Effect, location: &'static Location<'static>) {
+        let core = self.core();
+        core.owned.push(self.cpu, OwnedAccess { cell: (offset / 8) as u32, effect, location });
+        if let Some(block) = core.block_at(offset) {
+            core.touch_table(self.cpu, block, if effect == Effect::Reads { "reads (as owned)" } else { "writes (as owned)" });
+            if effect == Effect::Writes && core.is_walked(offset) {
+                let word = core.symbols.place(offset, 8);
+                let sentence = format!("CPU{} writes {word} as owned while hardware may walk it ({location})", self.cpu);
+                core.misuse(MisuseKind::NotOwned, sentence);
+            }
+        }
+        self.stop_if_stopped();
+    }
+}
+
+unsafe fn update_thunk<W: Word, F: Fn(W::Value) -> Option<W::Value>>(data: *const (), value: u64) -> Option<u64> {
+    // SAFETY: `data` is the `F` that this thunk was made for (see `Op::test`).
+    let update = unsafe { &*data.cast::<F>() };
+    update(LabCpu::value::<W>(value)).map(Into::into)
+}
+
+unsafe fn value_thunk<W: Word, F: Fn(W::Value) -> bool>(data: *const (), value: u64) -> Option<u64> {
+    // SAFETY: as above.
+    let until = unsafe { &*data.cast::<F>() };
+    until(LabCpu::value::<W>(value)).then_some(value)
 }
 
 impl Cpu for LabCpu {
     fn id(&self) -> CpuId {
-        self.id
+        CpuId::new(self.cpu as u32)
     }
+
+    #[track_caller]
     fn load<W: Word>(&self, word: &W) -> W::Value {
-        word.atomic_load(Ordering::Acquire)
+        if self.booting() {
+            return word.atomic_load(Ordering::Acquire);
+        }
+        Self::value::<W>(self.ask(self.word_op(Kind::Load, word)))
     }
+
+    #[track_caller]
     fn store<W: Word>(&self, word: &W, value: W::Value) {
-        word.atomic_store(value, Ordering::Release);
+        if self.booting() {
+            return word.atomic_store(value, Ordering::Release);
+        }
+        let mut op = self.word_op(Kind::Store, word);
+        op.a = value.into();
+        self.ask(op);
     }
+
+    #[track_caller]
     fn swap<W: Word>(&self, word: &W, value: W::Value) -> W::Value {
-        word.atomic_swap(value)
+        if self.booting() {
+            return word.atomic_swap(value);
+        }
+        let mut op = self.word_op(Kind::Swap, word);
+        op.a = value.into();
+        Self::value::<W>(self.ask(op))
     }
+
+    #[track_caller]
     fn compare_exchange<W: Word>(&self, word: &W, old: W::Value, new: W::Value) -> Result<W::Value, W::Value> {
-        word.atomic_compare_exchange(old, new)
+        if self.booting() {
+            return word.atomic_compare_exchange(old, new);
+        }
+        let mut op = self.word_op(Kind::CompareExchange, word);
+        op.a = old.into();
+        op.b = new.into();
+        let found = Self::value::<W>(self.ask(op));
+        if found == old { Ok(found) } else { Err(found) }
     }
+
+    #[track_caller]
     fn fetch_add<W: Word>(&self, word: &W, addend: W::Value) -> W::Value {
-        word.atomic_fetch_add(addend)
+        if self.booting() {
+            return word.atomic_fetch_add(addend);
+        }
+        let mut op = self.word_op(Kind::FetchAdd, word);
+        op.a = addend.into();
+        Self::value::<W>(self.ask(op))
     }
+
+    #[track_caller]
     fn fetch_and<W: Word>(&self, word: &W, mask: W::Value) -> W::Value {
-        word.atomic_fetch_and(mask)
+        if self.booting() {
+            return word.atomic_fetch_and(mask);
+        }
+        let mut op = self.word_op(Kind::FetchAnd, word);
+        op.a = mask.into();
+        Self::value::<W>(self.ask(op))
     }
+
+    #[track_caller]
     fn fetch_or<W: Word>(&self, word: &W, mask: W::Value) -> W::Value {
-        word.atomic_fetch_or(mask)
+        if self.booting() {
+            return word.atomic_fetch_or(mask);
+        }
+        let mut op = self.word_op(Kind::FetchOr, word);
+        op.a = mask.into();
+        Self::value::<W>(self.ask(op))
     }
-    fn fence(&self) {}
+
+    #[track_caller]
+    fn fence(&self) {
+        self.perform(Op::new(Kind::Fence));
+    }
+
+    #[track_caller]
+    fn owned_load<W: Word>(&self, word: &W) -> W::Value {
+        if self.booting() {
+            return word.atomic_load(Ordering::Relaxed);
+        }
+        let offset = self.offset_of(word.address(), W::BYTES);
+        if self.core().unwinding {
+            return Self::value::<W>(0);
+        }
+        self.owned(offset, Effect::Reads, Location::caller());
+        let core = self.core();
+        let value = core.forwarded(self.cpu, offset, W::BYTES);
+        core.tell_agent(self.agent, value);
+        Self::value::<W>(value)
+    }
+
+    /// The store reaches memory at once, though a real CPU would buffer it. Nobody can tell: the word is this CPU's alone until a later store
+    /// or locked operation of this CPU gives it away, and that leaves the buffer after this store would have (P3). Only this CPU's own earlier
+    /// stores to the same word could still be in the buffer; then this store queues up behind them.
+    #[track_caller]
+    fn owned_store<W: Word>(&self, word: &W, value: W::Value) {
+        if self.booting() {
+            return word.atomic_store(value, Ordering::Relaxed);
+        }
+        let offset = self.offset_of(word.address(), W::BYTES);
+        if self.core().unwinding {
+            return;
+        }
+        let location = Location::caller();
+        self.owned(offset, Effect::Writes, location);
+        let core = self.core();
+        if let Some(recorder) = &mut core.recorder {
+            let place = core.symbols.place(offset, W::BYTES);
+            let value = core.symbols.value(offset, W::BYTES, value.into());
+            recorder.mark(self.cpu, format!("{place} := {value} (owned)"));
+        }
+        if core.waits_for(self.cpu, offset, W::BYTES) {
+            if !core.push_store(self.cpu, Waiting::Store { offset, bytes: W::BYTES, value: value.into() }) {
+                core.misuse(MisuseKind::Capacity, format!("too many stores wait in the buffer of CPU{} ({location})", self.cpu));
+            }
+        } else {
+            core.commit(self.cpu, offset, W::BYTES, value.into(), Writer::Owned);
+        }
+        self.stop_if_stopped();
+    }
+
+    #[track_caller]
+    fn zero(&self, words: &[Word64]) {
+        if self.booting() {
+            return words.iter().for_each(|word| word.atomic_store(0, Ordering::Release));
+        }
+        let mut op = Op::new(Kind::Zero);
+        if let [first, ..] = words {
+            op.address = self.offset_of(first.address(), size_of_val(words));
+            op.a = words.len() as u64;
+            self.ask(op);
+        }
+    }
+
+    #[track_caller]
+    fn await_update<W: Word>(&self, word: &W, update: impl Fn(W::Value) -> Option<W::Value>) -> W::Value {
+        if self.booting() {
+            let old = word.atomic_load(Ordering::Relaxed);
+            let new = update(old).expect("while booting nobody else can make a wait end");
+            return word.atomic_swap(new);
+        }
+        let mut op = self.word_op(Kind::AwaitUpdate, word);
+        op.test = Some(thunk_of_update::<W, _>(&update));
+        op.data = (&raw const update).cast();
+        Self::value::<W>(self.ask(op))
+    }
+
+    #[track_caller]
+    fn await_value<W: Word>(&self, word: &W, until: impl Fn(W::Value) -> bool) -> W::Value {
+        if self.booting() {
+            let value = word.atomic_load(Ordering::Acquire);
+            assert!(until(value), "while booting nobody else can make a wait end");
+            return value;
+        }
+        let mut op = self.word_op(Kind::AwaitValue, word);
+        op.test = Some(thunk_of_value::<W, _>(&until));
+        op.data = (&raw const until).cast();
+        Self::value::<W>(self.ask(op))
+    }
+
+    /// Forgets what earlier rounds of the same loop read: this CPU is then known by what it had read when it first came here, and by `digest`.
+    ///
+    /// A loop is told from others by its line and by its stack frame. See "Checkpoints" in the crate's documentation.
+    #[track_caller]
+    #[inline(never)]
+    fn checkpoint(&self, digest: u64) {
+        let core = self.core();
+        if core.booting || core.unwinding {
+            return;
+        }
+        let marker = 0u8;
+        // `inline(never)`: the address of a local is then below the caller's frame by the same distance each time.
+        let frame = (&raw const marker).addr() as u64;
+        core.loop_head(self.agent, place_seed(Location::caller()), frame, digest);
+    }
+
+    #[track_caller]
     fn irq_save(&self) -> IrqState {
-        IrqState::On
+        if self.perform(Op::new(Kind::IrqSave)) == 0 { IrqState::On } else { IrqState::Off }
     }
-    fn irq_restore(&self, _state: IrqState) {}
-    fn send_ipi(&self, _targets: CpuSet, _vector: Vector) {}
-    fn tlb_invalidate(&self, _what: Invalidation) {}
-    fn tlb_invalidate_paravirtual(&self, _targets: CpuSet, _what: Invalidation) {}
-    fn tlb_broadcast(&self, _what: Invalidation) {}
-    fn tlb_broadcast_sync(&self) {}
-    fn load_root(&self, _root: PhysAddr) {}
-    fn rcu_read_lock(&self) {}
-    fn rcu_read_unlock(&self) {}
-    fn synchronize_rcu(&self) {}
+
+    #[track_caller]
+    fn irq_restore(&self, state: IrqState) {
+        let mut op = Op::new(Kind::IrqRestore);
+        op.a = (state == IrqState::Off) as u64;
+        self.perform(op);
+    }
+
+    #[track_caller]
+    fn send_ipi(&self, targets: CpuSet, vector: Vector) {
+        let mut op = Op::new(Kind::SendIpi);
+        op.a = targets.bits();
+        op.b = vector_number(vector);
+        self.perform(op);
+    }
+
+    #[track_caller]
+    fn tlb_invalidate(&self, what: Invalidation) {
+        self.perform(invalidation(Op::new(Kind::TlbInvalidate), what));
+    }
+
+    #[track_caller]
+    fn tlb_invalidate_paravirtual(&self, targets: CpuSet, what: Invalidation) {
+        let mut op = invalidation(Op::new(Kind::TlbParavirtual), what);
+        op.c = targets.bits();
+        self.perform(op);
+    }
+
+    #[track_caller]
+    fn tlb_broadcast(&self, what: Invalidation) {
+        self.perform(invalidation(Op::new(Kind::TlbBroadcast), what));
+    }
+
+    #[track_caller]
+    fn tlb_broadcast_sync(&self) {
+        self.perform(Op::new(Kind::TlbBroadcastSync));
+    }
+
+    #[track_caller]
+    fn load_root(&self, root: PhysAddr) {
+        let mut op = Op::new(Kind::LoadRoot);
+        op.a = root.as_u64();
+        self.perform(op);
+    }
+
+    #[track_caller]
+    fn rcu_read_lock(&self) {
+        self.perform(Op::new(Kind::RcuReadLock));
+    }
+
+    #[track_caller]
+    fn rcu_read_unlock(&self) {
+        self.perform(Op::new(Kind::RcuReadUnlock));
+    }
+
+    #[track_caller]
+    fn synchronize_rcu(&self) {
+        self.perform(Op::new(Kind::SynchronizeRcu));
+    }
+}
+
+fn thunk_of_update<W: Word, F: Fn(W::Value) -> Option<W::Value>>(_: &F) -> crate::op::Test {
+    update_thunk::<W, F>
+}
+
+fn thunk_of_value<W: Word, F: Fn(W::Value) -> bool>(_: &F) -> crate::op::Test {
+    value_thunk::<W, F>
+}
+
+fn invalidation(mut op: Op, what: Invalidation) -> Op {
+    (op.a, op.b) = match what {
+        Invalidation::All => (0, u64::MAX),
+        Invalidation::Pages { start, pages } => (start.as_u64(), pages),
+    };
+    op
 }
 
 impl UserAccess for LabCpu {
-    fn user_access(&self, _address: VirtAddr, _access: Access) -> Result<(), PageFault> {
-        Ok(())
+    #[track_caller]
+    fn user_access(&self, address: VirtAddr, access: Access) -> Result<(), PageFault> {
+        let mut op = Op::new(Kind::UserAccess);
+        op.a = address.as_u64();
+        op.b = (access == Access::Write) as u64;
+        let watched = self.core().machine.watched.iter().any(|page| page.align_down(4096) == address.align_down(4096));
+        if !watched {
+            let sentence = format!("a user access at {address}, which is not on a watched page ({})", op.location);
+            self.stop(Stop::Misuse(MisuseKind::Setup, sentence));
+        }
+        match self.perform(op) {
+            REACHED => Ok(()),
+            NOT_PRESENT => Err(PageFault { address, access, cause: FaultCause::NotPresent }),
+            _ => Err(PageFault { address, access, cause: FaultCause::Protection }),
+        }
     }
 }

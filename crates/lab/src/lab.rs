@@ -1,12 +1,20 @@
 //! The builder: memory, code, names, monitors; then [`Lab::explore`].
 
-use machine::{CpuId, PhysAddr, Vector, Word};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
 
+use machine::{Cpu, CpuId, PhysAddr, Vector, Word};
+
+use crate::agent::{Agent, program_of};
 use crate::arena::Arena;
+use crate::core::Core;
 use crate::cpu::LabCpu;
+use crate::explore::Explorer;
 use crate::limits::{Limits, Progress};
 use crate::machine_config::Machine;
 use crate::monitor::{End, Monitor};
+use crate::owned::OwnedLog;
+use crate::stack;
 use crate::verdict::Report;
 
 pub(crate) type Program<'a> = Box<dyn Fn(&LabCpu) + Sync + 'a>;
@@ -17,61 +25,108 @@ pub type Format<'a> = Box<dyn Fn(u64) -> String + 'a>;
 
 /// A machine with code on its CPUs.
 pub struct Lab<'a> {
-    pub(crate) arena: &'a Arena,
-    pub(crate) machine: Machine,
-    pub(crate) programs: Vec<(String, Program<'a>)>,
-    pub(crate) handler: Option<Handler<'a>>,
-    pub(crate) monitors: Vec<(usize, Box<dyn Monitor + 'a>)>,
-    pub(crate) observer: Option<Observer<'a>>,
+    /// From a `Box`. A raw pointer, because the code that runs on the machine reaches it, too.
+    core: NonNull<Core<'a>>,
+    observer: Option<Observer<'a>>,
+    owns: PhantomData<Core<'a>>,
 }
 
 impl<'a> Lab<'a> {
-    /// A machine without CPUs whose memory is `arena`. An arena serves one lab at a time.
+    /// A machine without CPUs whose memory is `arena`. All frames are free.
+    ///
+    /// An arena serves one lab at a time: a second one, made while the first still lives, must not be used together with it.
+    ///
+    /// # Panics
+    /// If the arena is too large: 2048 blocks of frames, 2 GiB.
     pub fn new(arena: &'a Arena, machine: Machine) -> Self {
-        Self { arena, machine, programs: Vec::new(), handler: None, monitors: Vec::new(), observer: None }
+        let core = Box::new(Core::new(arena, machine));
+        Self { core: NonNull::from(Box::leak(core)), observer: None, owns: PhantomData }
     }
 
-    /// Adds a CPU that runs `program` once. Called again and again, always for the same work: it keeps no state of its own.
+    fn core(&mut self) -> &mut Core<'a> {
+        // SAFETY: the box lives as long as `self`. Code that runs on the machine does so only inside methods of `self` that hold no
+        // such reference meanwhile.
+        unsafe { self.core.as_mut() }
+    }
+
+    /// Adds a CPU that runs `program` once. The explorer runs it again and again, from all kinds of states: it keeps none of its own.
+    ///
+    /// # Panics
+    /// If there are 16 already.
     pub fn cpu(&mut self, name: impl Into<String>, program: impl Fn(&LabCpu) + Sync + 'a) -> CpuId {
-        self.programs.push((name.into(), Box::new(program)));
-        CpuId::new(self.programs.len() as u32 - 1)
+        let pointer = self.core.as_ptr();
+        let core = self.core();
+        let id = core.add_cpu(name.into(), Box::new(program));
+        for agent in [program_of(id.index()), program_of(id.index()) + 1] {
+            core.agents.push(Agent::new(pointer, agent));
+        }
+        core.owned = OwnedLog::new(core.cpus());
+        id
     }
 
     /// What every CPU does when it takes an interrupt. Without one, taking an interrupt has no effect.
     pub fn interrupt_handler(&mut self, handler: impl Fn(&LabCpu, Vector) + Sync + 'a) {
-        self.handler = Some(Box::new(handler));
+        self.core().handler = Some(Box::new(handler));
     }
 
-    /// Runs code alone, as `cpu`, before the exploration: what it leaves in memory is the initial state.
+    /// Runs code alone, as `cpu`, before the exploration: what it leaves in memory, in frames and in the CPU is the initial state. Monitors
+    /// are not told.
     ///
     /// # Panics
-    /// If the code waits for something that no one else can do, or panics itself.
+    /// If there is no such CPU, if the code waits for something that nobody else can do, breaks a rule, or panics itself.
     pub fn boot<R>(&mut self, cpu: CpuId, code: impl FnOnce(&LabCpu) -> R) -> R {
-        let _ = cpu;
-        code(&LabCpu::boot(self))
+        assert!(cpu.index() < self.core().cpus(), "there is no {cpu}");
+        self.core().booting = true;
+        let lab_cpu = LabCpu::new(self.core.as_ptr().cast(), cpu.index(), program_of(cpu.index()));
+        let result = code(&lab_cpu);
+        let core = self.core();
+        core.booting = false;
+        for cpu in 0..core.cpus() {
+            core.saturate(cpu);
+        }
+        core.forget_history();
+        result
     }
 
-    /// Makes `root` the page table of a CPU before the exploration.
-    pub fn load_root(&mut self, cpu: CpuId, root: PhysAddr) {
-        let _ = (cpu, root);
+    /// Makes `root` the page table of every CPU before the exploration.
+    ///
+    /// # Panics
+    /// If the machine has no MMU, or `root` is not in a frame with words.
+    pub fn load_root(&mut self, root: PhysAddr) {
+        for cpu in 0..self.core().cpus() {
+            self.boot(CpuId::new(cpu as u32), |cpu| cpu.load_root(root));
+        }
     }
 
     /// Gives a word a name for traces.
+    ///
+    /// # Panics
+    /// If it is not in the arena.
     pub fn name<W: Word>(&mut self, word: &W, name: impl Into<String>) {
         self.name_range(word.address(), W::BYTES, name, None);
     }
 
     /// Gives all words in `bytes` bytes from `address` on a name for traces, and their values words.
+    ///
+    /// More than 8 bytes are an array of 8-byte words. Where ranges overlap, the smallest counts.
+    ///
+    /// # Panics
+    /// If the range is not in the arena.
     pub fn name_range(&mut self, address: usize, bytes: usize, name: impl Into<String>, format: Option<Format<'a>>) {
-        let _ = (address, bytes, name.into(), format);
+        let core = self.core();
+        let offset = core.locate(address, bytes).expect("named words lie in the arena");
+        core.symbols.add(offset, bytes, name.into(), format);
     }
 
     /// Adds a monitor that remembers `ghost_words` words.
+    ///
+    /// # Panics
+    /// If all monitors together would remember too much (about 3500 words).
     pub fn monitor(&mut self, ghost_words: usize, monitor: impl Monitor + 'a) {
-        self.monitors.push((ghost_words, Box::new(monitor)));
+        self.core().add_monitor(ghost_words, Box::new(monitor));
     }
 
-    /// Collects an observation in every final state. All states are then explored, and [`Report::observations`] lists the distinct ones.
+    /// Collects an observation in every final state; [`Report::observations`] lists the distinct ones.
     pub fn observe(&mut self, observer: impl Fn(&End<'_>) -> Vec<u64> + 'a) {
         self.observer = Some(Box::new(observer));
     }
@@ -83,15 +138,18 @@ impl<'a> Lab<'a> {
 
     /// Explores every interleaving, and calls `progress` about ten times a second.
     pub fn explore_with(&mut self, limits: &Limits<'_>, progress: &mut dyn FnMut(&Progress)) -> Report {
-        let _ = (limits, progress);
-        Report {
-            verdict: crate::Verdict::Bounded(crate::Limit::Cancelled),
-            states: 0,
-            transitions: 0,
-            depth: 0,
-            ends: 0,
-            observations: Default::default(),
-            elapsed: Default::default(),
+        // SAFETY: the machine lives as long as `self`, which is borrowed exclusively until the explorer is gone.
+        let explorer = unsafe { Explorer::new(self.core.as_ptr(), limits, progress, self.observer.as_ref()) };
+        explorer.run()
+    }
+}
+
+impl Drop for Lab<'_> {
+    fn drop(&mut self) {
+        // SAFETY: leaked in `new`; nothing runs on the machine any more.
+        let mut core = unsafe { Box::from_raw(self.core.as_ptr()) };
+        for agent in core.agents.drain(..) {
+            stack::give_back(agent.stack);
         }
     }
 }

@@ -1,13 +1,31 @@
 //! A simulated multiprocessor that explores every interleaving of real code.
 
+mod agent;
 mod arena;
+mod buffer;
+mod cells;
+mod choice;
+mod core;
 mod cpu;
+mod enabled;
+mod execute;
+mod explore;
 mod frames;
+mod hash;
 mod lab;
 mod limits;
+mod loops;
 mod machine_config;
+mod mmu;
 mod monitor;
+mod op;
+mod owned;
 mod paging;
+mod record;
+mod shortest;
+mod stack;
+mod symbols;
+mod tlb;
 pub mod trace;
 mod verdict;
 

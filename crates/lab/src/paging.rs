@@ -8,7 +8,7 @@ use machine::{Frame, PhysAddr, VirtAddr};
 const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
-const ACCESSED: u64 = 1 << 5;
+pub(crate) const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 const PAGE_SIZE: u64 = 1 << 7;
 

@@ -35,6 +35,10 @@ pub mod rule {
     pub const FREED_TABLE: &str = "freed-table";
     /// An access went through a translation to a frame that was freed since.
     pub const STALE_TLB: &str = "stale-tlb";
+    /// A walker follows an entry to a frame that holds no table.
+    pub const PHANTOM_FRAME: &str = "phantom-frame";
+    /// A frame is freed that is free.
+    pub const LOST_COUNT: &str = "lost-count";
     /// Nobody can step, and not everybody is done.
     pub const DEADLOCK: &str = "deadlock";
     /// An assertion of the code or of the test: a panic.

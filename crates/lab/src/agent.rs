@@ -1,0 +1,345 @@
+//! The code of one CPU, suspended between two operations.
+//!
+//! Each CPU has two agents: its program, and its interrupt handler, which starts afresh at each interrupt while the program is suspended.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use machine::Vector;
+
+use crate::cells::{self, flag};
+use crate::core::{Core, Stop};
+use crate::cpu::LabCpu;
+use crate::hash::Chain;
+use crate::op::{Kind, Op};
+use crate::owned::conflict;
+use crate::stack::{self, Stack};
+use crate::verdict::{MisuseKind, Violation, rule};
+
+/// Whether an agent has something to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Status {
+    /// It was not started, or (a handler) has returned.
+    Idle,
+    /// It asks for an operation.
+    Asks,
+    /// The program has returned.
+    Done,
+}
+
+/// What a step changes of an agent, apart from its stack.
+#[derive(Clone, Copy)]
+pub(crate) struct AgentState {
+    pub(crate) sp: *mut u64,
+    pub(crate) op: *mut Op,
+    pub(crate) chain: Chain,
+    pub(crate) status: Status,
+}
+
+/// What an agent is told when it starts. Behind a raw pointer of its own, so that it can be read while the machine is.
+pub(crate) struct Start {
+    pub(crate) core: *mut Core<'static>,
+    pub(crate) cpu: usize,
+    pub(crate) agent: usize,
+}
+
+pub(crate) struct Agent {
+    pub(crate) stack: Stack,
+    pub(crate) start: Box<Start>,
+    pub(crate) state: AgentState,
+}
+
+pub(crate) const fn program_of(cpu: usize) -> usize {
+    2 * cpu
+}
+
+pub(crate) const fn handler_of(cpu: usize) -> usize {
+    2 * cpu + 1
+}
+
+const DONE: u64 = 0xd0e0;
+const PROGRAM: u64 = 0x9a0;
+const HANDLER: u64 = 0x4a00;
+
+impl Agent {
+    pub(crate) fn new(core: *mut Core<'_>, agent: usize) -> Self {
+        let start = Box::new(Start { core: core.cast(), cpu: agent / 2, agent });
+        let idle =
+            AgentState { sp: std::ptr::null_mut(), op: std::ptr::null_mut(), chain: Chain::default(), status: Status::Idle };
+        Self { stack: stack::take(), start, state: idle }
+    }
+}
+
+impl Core<'_> {
+    /// The agent whose operation is the CPU's next, if there is one.
+    #[inline(always)]
+    pub(crate) fn active(&self, cpu: usize) -> Option<usize> {
+        let agent = if self.has_flag(cpu, flag::IN_HANDLER) { handler_of(cpu) } else { program_of(cpu) };
+        (self.agents.get(agent)?.state.status == Status::Asks).then_some(agent)
+    }
+
+    /// What a suspended agent asks for.
+    #[inline(always)]
+    pub(crate) fn op(&self, agent: usize) -> &Op {
+        debug_assert!(self.agents[agent].state.status == Status::Asks);
+        // SAFETY: an agent that asks is suspended in `LabCpu::ask`, which keeps the operation on its live stack.
+        unsafe { &*self.agents[agent].state.op }
+    }
+
+    pub(crate) fn set_chain(&mut self, agent: usize, chain: Chain) {
+        let old = std::mem::replace(&mut self.agents[agent].state.chain, chain);
+        self.replace_term(old.term(), chain.term());
+    }
+
+    /// The agent was told something.
+    #[inline(always)]
+    pub(crate) fn tell_agent(&mut self, agent: usize, told: u64) {
+        let chain = self.agents[agent].state.chain.with(told);
+        self.set_chain(agent, chain);
+    }
+
+    /// Makes an agent ready to start at the top of its stack.
+    pub(crate) fn prepare(&mut self, agent: usize, seed: u64) {
+        let cpu = agent / 2;
+        let kind = if agent == program_of(cpu) { PROGRAM } else { HANDLER };
+        let entry = if agent == program_of(cpu) { run_program } else { run_handler };
+        self.set_chain(agent, Chain::new(kind + cpu as u64).with(seed));
+        self.set_silently(cells::LOOPS[agent % 2].of(cpu), 8, 0);
+        let start: *const Start = &*self.agents[agent].start;
+        // SAFETY: a program is started once, a handler only when it has returned: nobody uses the stack.
+        let sp = unsafe { stack::prepare(self.agents[agent].stack.top(), entry, start.cast_mut().cast()) };
+        self.agents[agent].state.sp = sp;
+    }
+
+    /// Lets an agent run until it asks for something or is done.
+    ///
+    /// # Safety
+    /// `core` is valid, and no reference to it exists. The agent is prepared or suspended.
+    pub(crate) unsafe fn resume(core: *mut Self, agent: usize) {
+        // SAFETY: the caller's promise.
+        let (outside, inside) = unsafe {
+            let core = &mut *core;
+            core.owned.begin(agent / 2);
+            core.running = Some(agent);
+            (&raw mut core.explorer_sp, core.agents[agent].state.sp)
+        };
+        // SAFETY: the agent's stack pointer was prepared or saved when it suspended itself; its stack is as it was then.
+        unsafe { stack::switch(outside, inside) };
+        // SAFETY: the caller's promise; the agent is suspended again and holds no reference.
+        let core = unsafe { &mut *core };
+        core.running = None;
+        core.audit(agent);
+    }
+
+    /// The running agent gives control back to the explorer, and gets it back when its operation was performed.
+    ///
+    /// # Safety
+    /// Called on the running agent's own stack; `core` is valid, and no reference to it exists.
+    pub(crate) unsafe fn suspend(core: *mut Self) {
+        // SAFETY: the caller's promise.
+        let (inside, outside) = unsafe {
+            let core = &mut *core;
+            let agent = core.running.expect("an agent runs");
+            (&raw mut core.agents[agent].state.sp, core.explorer_sp)
+        };
+        // SAFETY: the explorer waits in `resume`.
+        unsafe { stack::switch(inside, outside) };
+    }
+
+    /// After a step of an agent: did it do what its chain says, and were its owned accesses its own?
+    fn audit(&mut self, agent: usize) {
+        if self.stop.is_some() {
+            return;
+        }
+        let cpu = agent / 2;
+        if self.agents[agent].state.status == Status::Asks {
+            let op = *self.op(agent);
+            let seen = [op.kind as u64, op.address as u64, op.a, op.b, op.c, u64::from(op.bytes), op.location.line().into()]
+                .into_iter()
+                .fold(Chain::default(), Chain::with)
+                .term() as u64;
+            let chain = self.agents[agent].state.chain.term();
+            let before = *self.known.entry(chain).or_insert(seen);
+            if before != seen {
+                self.misuse(
+                    MisuseKind::HiddenState,
+                    format!(
+                        "{} does {} at {} although it once did something else after the same answers: it keeps state outside \
+                         the arena, or the digest of a checkpoint leaves something out",
+                        self.programs[cpu].0,
+                        op.kind.name(),
+                        op.location
+                    ),
+                );
+                return;
+            }
+        }
+        self.audit_owned(cpu);
+    }
+
+    fn audit_owned(&mut self, cpu: usize) {
+        for other in (0..self.cpus()).filter(|&other| other != cpu) {
+            let (mine, theirs) = (self.owned.of(cpu), self.owned.of(other));
+            if mine.is_empty() && theirs.is_empty() {
+                continue;
+            }
+            let clash = mine
+                .iter()
+                .find_map(|access| {
+                    let before_op = self.stands_before(other, access.cell).filter(|(effect, _)| conflict(*effect, access.effect));
+                    let owned = theirs.iter().find(|it| it.cell == access.cell && conflict(it.effect, access.effect));
+                    let place = before_op.map(|(_, place)| place).or(owned.map(|it| it.location))?;
+                    Some((cpu, access, other, place))
+                })
+                .or_else(|| {
+                    theirs.iter().find_map(|access| {
+                        let (effect, place) = self.stands_before(cpu, access.cell)?;
+                        conflict(effect, access.effect).then_some((other, access, cpu, place))
+                    })
+                });
+            if let Some((owner, access, intruder, place)) = clash {
+                let word = self.symbols.place(access.cell as usize * 8, 8);
+                let sentence = format!(
+                    "CPU{owner} accesses {word} as owned ({}) while CPU{intruder} accesses it without a lock in common ({place})",
+                    access.location
+                );
+                self.misuse(MisuseKind::NotOwned, sentence);
+                return;
+            }
+        }
+    }
+
+    /// Whether a CPU's next operation is on this cell.
+    fn stands_before(&self, cpu: usize, cell: u32) -> Option<(crate::op::Effect, &'static std::panic::Location<'static>)> {
+        let op = self.op(self.active(cpu)?);
+        let effect = op.kind.accesses_word()?;
+        (op.address / 8 == cell as usize).then_some((effect, op.location))
+    }
+}
+
+unsafe extern "sysv64" fn run_program(argument: *mut ()) -> ! {
+    // SAFETY: `prepare` passed the agent's `Start`, which lives as long as the agent.
+    let start = unsafe { &*argument.cast::<Start>() };
+    // SAFETY: the machine lives; the reference ends with this statement, the boxed program stays where it is.
+    let program: *const _ = unsafe { &*(&*start.core).programs[start.cpu].1 };
+    // SAFETY: as above; programs are not changed while they run.
+    run(start, |cpu| unsafe { (*program)(cpu) })
+}
+
+unsafe extern "sysv64" fn run_handler(argument: *mut ()) -> ! {
+    // SAFETY: as in `run_program`.
+    let start = unsafe { &*argument.cast::<Start>() };
+    // SAFETY: as in `run_program`.
+    let handler: *const _ = unsafe { (&*start.core).handler.as_deref().expect("interrupts are only taken with a handler") };
+    // SAFETY: as in `run_program`.
+    run(start, |cpu| unsafe { (*handler)(cpu, cpu.vector()) })
+}
+
+/// Runs an agent's code and never returns.
+fn run(start: &Start, code: impl Fn(&LabCpu)) -> ! {
+    let cpu = LabCpu::new(start.core, start.cpu, start.agent);
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| code(&cpu))) {
+        // The hook has recorded it.
+        drop(payload);
+    }
+    cpu.finish()
+}
+
+impl Core<'_> {
+    /// The code of the running agent has returned, or was unwound. Returns whether an `iret` is still to be done.
+    pub(crate) fn finished(&mut self, agent: usize) -> bool {
+        let cpu = agent / 2;
+        if std::mem::take(&mut self.unwinding) {
+            self.set_chain(agent, Chain::default());
+            self.agents[agent].state.status = Status::Done;
+            return false;
+        }
+        if agent == handler_of(cpu) {
+            if self.buffered(cpu) != 0 {
+                return true;
+            }
+            // Nobody could tell whether `iret` came a moment later: it touches only this CPU, and from now on the interrupt may
+            // be taken, not must. So it needs no step of its own.
+            self.interrupt_return(cpu);
+            self.retire(agent);
+            return false;
+        }
+        if self.interrupts_off(cpu) || self.reg(cpu, cells::RCU_DEPTH) != 0 {
+            let what = if self.interrupts_off(cpu) { "interrupts off" } else { "an RCU section open" };
+            self.misuse(MisuseKind::Context, format!("the program of {} ends with {what}", self.programs[cpu].0));
+        }
+        self.set_chain(agent, Chain::new(DONE + cpu as u64));
+        self.agents[agent].state.status = Status::Done;
+        false
+    }
+
+    /// The interrupt handler is no more.
+    pub(crate) fn retire(&mut self, agent: usize) {
+        self.set_chain(agent, Chain::default());
+        self.agents[agent].state.status = Status::Idle;
+    }
+}
+
+/// The number of a vector.
+pub(crate) const fn vector_number(vector: Vector) -> u64 {
+    match vector {
+        Vector::TlbShootdown => 0,
+        Vector::Synchronise => 1,
+    }
+}
+
+pub(crate) const fn vector_of(number: u64) -> Vector {
+    if number == 0 { Vector::TlbShootdown } else { Vector::Synchronise }
+}
+
+thread_local! {
+    /// The machine whose code this thread runs: its panics are verdicts, not messages.
+    static CURRENT: Cell<*mut Core<'static>> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+/// Panics of code on `core` are recorded while this lives.
+pub(crate) struct Attending(*mut Core<'static>);
+
+impl Attending {
+    pub(crate) fn new(core: *mut Core<'_>) -> Self {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            let previous = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |info| {
+                if !record_panic(info) {
+                    previous(info);
+                }
+            }));
+        });
+        Self(CURRENT.replace(core.cast()))
+    }
+}
+
+impl Drop for Attending {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+fn record_panic(info: &std::panic::PanicHookInfo<'_>) -> bool {
+    let core = CURRENT.get();
+    if core.is_null() {
+        return false;
+    }
+    // SAFETY: `Attending` keeps the machine valid; code that runs on it panics, so nobody holds a reference to it.
+    let core = unsafe { &mut *core };
+    if core.running.is_none() {
+        return false;
+    }
+    let place = info.location().map(|location| format!(" ({}:{})", location.file(), location.line())).unwrap_or_default();
+    let message = info.payload_as_str().unwrap_or("panic");
+    core.halt(Stop::Violation(Violation::new(rule::USER, format!("{message}{place}"))));
+    core.unwinding = true;
+    true
+}
+
+/// What `op` of kind [`Kind::InterruptReturn`] looks like.
+pub(crate) fn interrupt_return() -> Op {
+    Op::new(Kind::InterruptReturn)
+}

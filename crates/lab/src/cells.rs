@@ -1,0 +1,93 @@
+//! Where the state of the simulated hardware lies.
+//!
+//! Registers, store buffers and what monitors remember are kept in the first bytes of the arena, so that they are undone and fingerprinted exactly
+//! like memory.
+
+use crate::arena::MACHINE_BYTES;
+
+/// CPUs that a simulated machine may have.
+pub(crate) const MAX_CPUS: usize = 16;
+/// Cells of one CPU.
+const CPU_CELLS: usize = 160;
+const BLOCK_CELLS_AT: usize = MAX_CPUS * CPU_CELLS;
+/// Blocks of frames that a machine may have.
+pub(crate) const MAX_BLOCKS: usize = 2048;
+const GHOST_CELLS_AT: usize = BLOCK_CELLS_AT + MAX_BLOCKS;
+/// Words that all monitors together may remember.
+pub(crate) const MAX_GHOST_WORDS: usize = MACHINE_BYTES / 8 - GHOST_CELLS_AT;
+
+/// A cell of one CPU.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CpuCell(usize);
+
+/// Bits of [`FLAGS`].
+pub(crate) mod flag {
+    /// `cli` was executed.
+    pub(crate) const IRQ_OFF: u64 = 1;
+    /// The interrupt handler runs; the hardware turned interrupts off.
+    pub(crate) const IN_HANDLER: u64 = 2;
+    /// A page table was loaded.
+    pub(crate) const ROOT_LOADED: u64 = 4;
+}
+
+pub(crate) const FLAGS: CpuCell = CpuCell(0);
+/// Pending vectors, one bit each: two of a kind are one (SDM vol. 3A, 11.8.4).
+pub(crate) const PENDING: CpuCell = CpuCell(1);
+/// How deep in RCU read-side sections.
+pub(crate) const RCU_DEPTH: CpuCell = CpuCell(2);
+/// Which CPUs a running `synchronize_rcu` still waits for; bit 63: it has begun.
+pub(crate) const RCU_WAITS: CpuCell = CpuCell(3);
+/// CR3.
+pub(crate) const ROOT: CpuCell = CpuCell(4);
+/// The four PDPTE registers of PAE paging.
+pub(crate) const PDPTES: CpuCell = CpuCell(5);
+/// How many loops with checkpoints the main agent remembers (not fingerprinted; see `agent.rs`). The handler's comes next.
+pub(crate) const LOOPS: [CpuCell; 2] = [CpuCell(9), CpuCell(10)];
+/// How many broadcasts are on their way here.
+pub(crate) const ARRIVALS: CpuCell = CpuCell(11);
+/// Three cells for each: source, start, pages.
+pub(crate) const ARRIVAL: CpuCell = CpuCell(12);
+/// Broadcasts that may be on their way to one CPU.
+pub(crate) const MAX_ARRIVALS: usize = 8;
+/// Results written down by the test.
+pub(crate) const REPORTS: CpuCell = CpuCell(36);
+/// Their number.
+pub(crate) const MAX_REPORTS: usize = 16;
+/// How many stores wait in the store buffer (not fingerprinted itself; see `buffer.rs`).
+pub(crate) const BUFFERED: CpuCell = CpuCell(52);
+/// Two cells for each: where and how wide, value.
+pub(crate) const BUFFER: CpuCell = CpuCell(53);
+/// Stores that may wait. Plain stores block before (see `buffer.rs`).
+pub(crate) const MAX_BUFFERED: usize = 24;
+/// Five cells for each loop with checkpoints that an agent is in: place, stack pointer, chain; 5 loops for each of two agents.
+pub(crate) const LOOP: [CpuCell; 2] = [CpuCell(101), CpuCell(121)];
+/// Nested loops with checkpoints that an agent can be in.
+pub(crate) const MAX_LOOPS: usize = 5;
+
+impl CpuCell {
+    /// The cell `count` further on.
+    pub(crate) const fn plus(self, count: usize) -> Self {
+        Self(self.0 + count)
+    }
+
+    /// Its offset into the arena.
+    #[inline(always)]
+    pub(crate) const fn of(self, cpu: usize) -> usize {
+        (cpu * CPU_CELLS + self.0) * 8
+    }
+}
+
+/// The offset of the cell that says whether a block of frames is allocated.
+pub(crate) const fn block_cell(block: usize) -> usize {
+    (BLOCK_CELLS_AT + block) * 8
+}
+
+/// The offset of a word that a monitor remembers.
+pub(crate) const fn ghost_cell(word: usize) -> usize {
+    (GHOST_CELLS_AT + word) * 8
+}
+
+const _: () = assert!(BUFFER.0 + 2 * MAX_BUFFERED <= LOOP[0].0);
+const _: () = assert!(LOOP[0].0 + 4 * MAX_LOOPS <= LOOP[1].0);
+const _: () = assert!(LOOP[1].0 + 4 * MAX_LOOPS <= CPU_CELLS);
+const _: () = assert!(ARRIVAL.0 + 3 * MAX_ARRIVALS <= REPORTS.0);

@@ -1,0 +1,45 @@
+//! What may happen next.
+
+/// One possible step, in 32 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Choice(u32);
+
+/// What kind of step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Turn {
+    /// The CPU's code performs its operation; the argument picks the outcome of a user access.
+    Run,
+    /// The CPU takes the pending interrupt whose vector is the argument.
+    Interrupt,
+    /// The CPU's oldest buffered store reaches memory.
+    Drain,
+    /// A broadcast invalidation takes place on the CPU; the argument says which.
+    Arrive,
+    /// The CPU's walker sets an accessed flag unasked; the argument says which.
+    Speculate,
+}
+
+impl Choice {
+    pub(crate) const fn new(turn: Turn, cpu: usize, argument: usize) -> Self {
+        Self((turn as u32) << 24 | (cpu as u32) << 16 | argument as u32)
+    }
+
+    pub(crate) const fn turn(self) -> Turn {
+        match self.0 >> 24 {
+            0 => Turn::Run,
+            1 => Turn::Interrupt,
+            2 => Turn::Drain,
+            3 => Turn::Arrive,
+            _ => Turn::Speculate,
+        }
+    }
+
+    pub(crate) const fn cpu(self) -> usize {
+        (self.0 >> 16 & 0xff) as usize
+    }
+
+    pub(crate) const fn argument(self) -> usize {
+        (self.0 & 0xffff) as usize
+    }
+}

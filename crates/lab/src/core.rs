@@ -1,0 +1,498 @@
+//! The simulated machine in one state, and how to leave that state and come back to it.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use machine::{CpuId, Frame};
+
+use crate::agent::{Agent, AgentState};
+use crate::arena::{Arena, MACHINE_BYTES};
+use crate::cells::{self, CpuCell, flag};
+use crate::choice::Choice;
+use crate::hash;
+use crate::lab::{Handler, Program};
+use crate::machine_config::{Machine, MemoryOrder};
+use crate::monitor::{End, Event, Ghost, GhostWords, Monitor};
+use crate::owned::OwnedLog;
+use crate::record::Recorder;
+use crate::symbols::Symbols;
+use crate::tlb::Tlb;
+use crate::verdict::{MisuseKind, Violation};
+
+/// Why an exploration stops.
+#[derive(Clone, Debug)]
+pub(crate) enum Stop {
+    Violation(Violation),
+    Misuse(MisuseKind, String),
+}
+
+/// A write to be undone.
+#[derive(Clone, Copy)]
+struct Written {
+    /// Offset into the arena; bit 0 set if 8 bytes were written, else 4.
+    place: u32,
+    old: u64,
+}
+
+/// Where the logs stood before a step.
+#[derive(Clone, Copy)]
+struct Mark {
+    written: usize,
+    stacks: usize,
+    tlbs: usize,
+    hash: u128,
+    owned: usize,
+    /// The agent that moved, as it was, and how many words of its stack were saved.
+    agent: Option<(usize, AgentState)>,
+    saved_words: usize,
+    /// Owned accesses of its CPU's latest segment, as they were.
+    segment: (usize, (u32, u32)),
+}
+
+/// The simulated machine.
+///
+/// While an agent runs, nobody holds a reference to this: agents and the explorer reach it through one raw pointer, in turn.
+pub(crate) struct Core<'a> {
+    pub(crate) arena: &'a Arena,
+    pub(crate) machine: Machine,
+    pub(crate) programs: Vec<(String, Program<'a>)>,
+    pub(crate) handler: Option<Handler<'a>>,
+    monitors: Vec<(usize, Box<dyn Monitor + 'a>)>,
+    ghost_words: usize,
+    pub(crate) symbols: Symbols<'a>,
+    /// Which block lies at which table frame of the arena, in order of the frames' words.
+    blocks_by_slot: Vec<u32>,
+
+    pub(crate) agents: Vec<Agent>,
+    pub(crate) tlbs: Vec<Rc<Tlb>>,
+    pub(crate) explorer_sp: *mut u64,
+    /// The agent whose code runs now.
+    pub(crate) running: Option<usize>,
+    /// The code that runs is being unwound after a panic.
+    pub(crate) unwinding: bool,
+    /// No interleaving: the code that runs sets the machine up.
+    pub(crate) booting: bool,
+    /// Why the run cannot go on.
+    pub(crate) stop: Option<Stop>,
+    pub(crate) owned: OwnedLog,
+    pub(crate) recorder: Option<Recorder>,
+    /// What each agent did next that was known by this chain.
+    pub(crate) known: HashMap<u128, u64, hash::BuildSame>,
+
+    hash: u128,
+    written: Vec<Written>,
+    stacks: Vec<u64>,
+    replaced: Vec<(usize, Rc<Tlb>)>,
+    marks: Vec<Mark>,
+}
+
+impl<'a> Core<'a> {
+    pub(crate) fn new(arena: &'a Arena, machine: Machine) -> Self {
+        assert!(
+            arena.blocks().len() <= cells::MAX_BLOCKS,
+            "an arena of a lab has at most {} blocks of frames",
+            cells::MAX_BLOCKS
+        );
+        assert!(arena.bytes() < 1 << 31, "an arena of a lab has less than 2 GiB");
+        let slots = (arena.bytes() - arena.frames_offset()) / 4096;
+        let mut blocks_by_slot = vec![0; slots];
+        for (index, block) in arena.blocks().iter().enumerate() {
+            if let Some(words) = block.words {
+                blocks_by_slot[(words - arena.frames_offset()) / 4096] = index as u32;
+            }
+        }
+        let mut core = Self {
+            arena,
+            machine,
+            programs: Vec::new(),
+            handler: None,
+            monitors: Vec::new(),
+            ghost_words: 0,
+            symbols: Symbols::new(arena),
+            blocks_by_slot,
+            agents: Vec::new(),
+            tlbs: Vec::new(),
+            explorer_sp: std::ptr::null_mut(),
+            running: None,
+            unwinding: false,
+            booting: false,
+            stop: None,
+            owned: OwnedLog::default(),
+            recorder: None,
+            known: HashMap::default(),
+            hash: 0,
+            written: Vec::new(),
+            stacks: Vec::new(),
+            replaced: Vec::new(),
+            marks: Vec::new(),
+        };
+        for offset in (0..MACHINE_BYTES).step_by(8) {
+            core.put(offset, 8, 0);
+        }
+        core.poison_tables();
+        core
+    }
+
+    pub(crate) fn cpus(&self) -> usize {
+        self.programs.len()
+    }
+
+    pub(crate) fn add_cpu(&mut self, name: String, program: Program<'a>) -> CpuId {
+        assert!(self.cpus() < cells::MAX_CPUS, "a lab has at most {} CPUs", cells::MAX_CPUS);
+        self.programs.push((name, program));
+        self.tlbs.push(Rc::default());
+        CpuId::new(self.programs.len() as u32 - 1)
+    }
+
+    pub(crate) fn add_monitor(&mut self, words: usize, monitor: Box<dyn Monitor + 'a>) {
+        self.monitors.push((self.ghost_words, monitor));
+        self.ghost_words += words;
+        assert!(
+            self.ghost_words <= cells::MAX_GHOST_WORDS,
+            "monitors remember at most {} words",
+            cells::MAX_GHOST_WORDS
+        );
+    }
+
+    /// The fingerprint of the state.
+    pub(crate) fn fingerprint(&self) -> u128 {
+        self.hash
+    }
+
+    pub(crate) fn depth(&self) -> usize {
+        self.marks.len()
+    }
+
+    /// Bytes of the logs.
+    pub(crate) fn log_bytes(&self) -> usize {
+        self.written.len() * size_of::<Written>() + self.stacks.len() * 8 + self.marks.len() * size_of::<Mark>()
+    }
+
+    /// Ends the run, unless it has ended for an earlier reason.
+    pub(crate) fn halt(&mut self, stop: Stop) {
+        self.stop.get_or_insert(stop);
+    }
+
+    pub(crate) fn misuse(&mut self, kind: MisuseKind, sentence: impl Into<String>) {
+        self.halt(Stop::Misuse(kind, sentence.into()));
+    }
+
+    pub(crate) fn violation(&mut self, rule: &str, sentence: impl Into<String>) {
+        self.halt(Stop::Violation(Violation::new(rule, sentence)));
+    }
+
+    pub(crate) fn buffers_stores(&self) -> bool {
+        self.machine.memory == MemoryOrder::Tso
+    }
+
+    // --- memory ---
+
+    /// The offset of a word that the code may access, if it is one.
+    #[inline(always)]
+    pub(crate) fn locate(&self, address: usize, bytes: usize) -> Option<usize> {
+        let offset = address.wrapping_sub(self.arena.base().addr());
+        (offset >= MACHINE_BYTES && offset <= self.arena.bytes() - bytes).then_some(offset)
+    }
+
+    /// What memory holds.
+    #[inline(always)]
+    pub(crate) fn get(&self, offset: usize, bytes: usize) -> u64 {
+        debug_assert!(offset + bytes <= self.arena.bytes() && offset.is_multiple_of(bytes));
+        let place = self.arena.base().wrapping_add(offset);
+        if bytes == 8 {
+            // SAFETY: an aligned offset inside the arena (every caller takes it from `locate`, from a block, or from `cells`), whose
+            // memory is initialised wherever words are; only this thread touches it.
+            unsafe { place.cast::<u64>().read() }
+        } else {
+            // SAFETY: as above.
+            unsafe { u64::from(place.cast::<u32>().read()) }
+        }
+    }
+
+    #[inline(always)]
+    fn put(&mut self, offset: usize, bytes: usize, value: u64) {
+        debug_assert!(offset + bytes <= self.arena.bytes() && offset.is_multiple_of(bytes));
+        let place = self.arena.base().wrapping_add(offset);
+        if bytes == 8 {
+            // SAFETY: as in `get`; shared references to this memory are to words, which are atomics and may change.
+            unsafe { place.cast::<u64>().write(value) }
+        } else {
+            // SAFETY: as above.
+            unsafe { place.cast::<u32>().write(value as u32) }
+        }
+    }
+
+    /// Changes memory, to be undone, without a trace in the fingerprint.
+    #[inline(always)]
+    pub(crate) fn set_silently(&mut self, offset: usize, bytes: usize, value: u64) {
+        let old = self.get(offset, bytes);
+        if old != value {
+            self.written.push(Written { place: offset as u32 | (bytes == 8) as u32, old });
+            self.put(offset, bytes, value);
+        }
+    }
+
+    /// Changes memory, to be undone.
+    #[inline(always)]
+    pub(crate) fn set(&mut self, offset: usize, bytes: usize, value: u64) {
+        let old = self.get(offset, bytes);
+        if old == value {
+            return;
+        }
+        self.written.push(Written { place: offset as u32 | (bytes == 8) as u32, old });
+        self.put(offset, bytes, value);
+        let unit = (offset / 4) as u32;
+        self.rehash(unit, old as u32, value as u32);
+        if bytes == 8 {
+            self.rehash(unit + 1, (old >> 32) as u32, (value >> 32) as u32);
+        }
+    }
+
+    #[inline(always)]
+    fn rehash(&mut self, unit: u32, old: u32, new: u32) {
+        if old != new {
+            self.hash = self.hash.wrapping_sub(hash::unit(unit, old)).wrapping_add(hash::unit(unit, new));
+        }
+    }
+
+    /// Replaces a term of the fingerprint.
+    #[inline(always)]
+    pub(crate) fn replace_term(&mut self, old: u128, new: u128) {
+        self.hash = self.hash.wrapping_sub(old).wrapping_add(new);
+    }
+
+    // --- registers of CPUs ---
+
+    #[inline(always)]
+    pub(crate) fn reg(&self, cpu: usize, cell: CpuCell) -> u64 {
+        self.get(cell.of(cpu), 8)
+    }
+
+    #[inline(always)]
+    pub(crate) fn set_reg(&mut self, cpu: usize, cell: CpuCell, value: u64) {
+        self.set(cell.of(cpu), 8, value);
+    }
+
+    #[inline(always)]
+    pub(crate) fn has_flag(&self, cpu: usize, flag: u64) -> bool {
+        self.reg(cpu, cells::FLAGS) & flag != 0
+    }
+
+    pub(crate) fn set_flag(&mut self, cpu: usize, flag: u64, to: bool) {
+        let flags = self.reg(cpu, cells::FLAGS);
+        self.set_reg(cpu, cells::FLAGS, if to { flags | flag } else { flags & !flag });
+    }
+
+    /// Whether the CPU takes no interrupts now.
+    pub(crate) fn interrupts_off(&self, cpu: usize) -> bool {
+        self.has_flag(cpu, flag::IRQ_OFF | flag::IN_HANDLER)
+    }
+
+    // --- frames ---
+
+    /// The block whose words are at this offset.
+    #[inline(always)]
+    pub(crate) fn block_at(&self, offset: usize) -> Option<usize> {
+        let slot = offset.checked_sub(self.arena.frames_offset())? / 4096;
+        Some(self.blocks_by_slot[slot] as usize)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_allocated(&self, block: usize) -> bool {
+        self.get(cells::block_cell(block), 8) != 0
+    }
+
+    /// Whether the frame is known and free.
+    pub(crate) fn frame_is_free(&self, frame: u64) -> bool {
+        self.arena.block_of(Frame::new(frame)).is_some_and(|(block, _)| !self.is_allocated(block))
+    }
+
+    // --- TLBs ---
+
+    /// Replaces the sets of a CPU, to be undone.
+    pub(crate) fn set_tlb(&mut self, cpu: usize, tlb: Rc<Tlb>) {
+        if Rc::ptr_eq(&self.tlbs[cpu], &tlb) {
+            return;
+        }
+        let old = std::mem::replace(&mut self.tlbs[cpu], tlb);
+        let new_term = self.tlbs[cpu].term(cpu);
+        self.replace_term(old.term(cpu), new_term);
+        self.replaced.push((cpu, old));
+    }
+
+    // --- monitors ---
+
+    /// Tells the monitors.
+    #[inline(always)]
+    pub(crate) fn event(&mut self, event: &Event<'_>) {
+        if !self.monitors.is_empty() && !self.booting {
+            self.tell(event);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell(&mut self, event: &Event<'_>) {
+        let monitors = std::mem::take(&mut self.monitors);
+        for (first, monitor) in &monitors {
+            let mut words = View { core: self, first: *first };
+            if let Err(violation) = monitor.on_event(&mut Ghost { words: &mut words }, event) {
+                self.halt(Stop::Violation(violation));
+                break;
+            }
+        }
+        self.monitors = monitors;
+    }
+
+    /// Asks the monitors about a final state.
+    pub(crate) fn at_rest(&mut self) -> Result<(), Violation> {
+        let monitors = std::mem::take(&mut self.monitors);
+        let mut result = Ok(());
+        for (first, monitor) in &monitors {
+            // The view is of this core, which cannot be borrowed twice: a final state is copied out for it.
+            let ghost: Vec<u64> = (0..self.ghost_words - first).map(|word| self.get(cells::ghost_cell(first + word), 8)).collect();
+            let mut words = Copied(ghost);
+            result = self.with_end(|end| monitor.at_rest(&Ghost { words: &mut words }, end));
+            if result.is_err() {
+                break;
+            }
+        }
+        self.monitors = monitors;
+        result
+    }
+
+    pub(crate) fn with_end<R>(&self, read: impl FnOnce(&End<'_>) -> R) -> R {
+        let reports = |cpu: CpuId, slot: usize| {
+            assert!(slot < cells::MAX_REPORTS, "reports have slots below {}", cells::MAX_REPORTS);
+            assert!(cpu.index() < self.cpus(), "there is no {cpu}");
+            self.reg(cpu.index(), cells::REPORTS.plus(slot))
+        };
+        let allocated = |frame: Frame| self.arena.block_of(frame).map(|(block, _)| self.is_allocated(block));
+        read(&End { reports: &reports, allocated: &allocated })
+    }
+
+    // --- steps ---
+
+    /// Before a step in which `agent` moves (if any) on `cpu`.
+    pub(crate) fn push_mark(&mut self, cpu: usize, agent: Option<usize>) {
+        let agent = agent.map(|index| (index, self.agents[index].state));
+        self.marks.push(Mark {
+            written: self.written.len(),
+            stacks: self.stacks.len(),
+            tlbs: self.replaced.len(),
+            hash: self.hash,
+            owned: self.owned.len(),
+            agent,
+            saved_words: 0,
+            segment: (cpu, self.owned.segment(cpu)),
+        });
+    }
+
+    /// Copies the live stack of the agent that is about to move.
+    #[inline(always)]
+    pub(crate) fn save_stack(&mut self, agent: usize) {
+        let top = self.agents[agent].stack.top();
+        let sp = self.agents[agent].state.sp;
+        // SAFETY: a suspended agent's stack pointer is into its own stack, whose top is `top`.
+        let live = unsafe { top.offset_from(sp) } as usize;
+        let saved = self.stacks.len();
+        self.stacks.reserve(live);
+        // SAFETY: the source is the live part of a suspended agent's stack, the destination was just reserved.
+        unsafe { std::ptr::copy_nonoverlapping(sp, self.stacks.as_mut_ptr().add(saved), live) };
+        // SAFETY: as many words were just written. They are only ever copied back, not interpreted.
+        unsafe { self.stacks.set_len(saved + live) };
+        self.marks.last_mut().expect("a step has begun").saved_words = live;
+    }
+
+    /// Takes back the latest step.
+    pub(crate) fn undo(&mut self) {
+        let mark = self.marks.pop().expect("a step to undo");
+        self.undo_writes(mark.written);
+        while self.replaced.len() > mark.tlbs {
+            let (cpu, tlb) = self.replaced.pop().expect("not empty");
+            self.tlbs[cpu] = tlb;
+        }
+        if let Some((index, state)) = mark.agent {
+            self.agents[index].state = state;
+            let saved = &self.stacks[mark.stacks..mark.stacks + mark.saved_words];
+            // SAFETY: these words were copied from this place by `save_stack`, and the agent is suspended.
+            unsafe { std::ptr::copy_nonoverlapping(saved.as_ptr(), state.sp, saved.len()) };
+        }
+        self.stacks.truncate(mark.stacks);
+        self.owned.restore(mark.owned, mark.segment);
+        self.hash = mark.hash;
+        self.stop = None;
+    }
+
+    #[inline(always)]
+    fn undo_writes(&mut self, until: usize) {
+        while self.written.len() > until {
+            let Some(Written { place, old }) = self.written.pop() else { unreachable!("not empty") };
+            let bytes = if place & 1 != 0 { 8 } else { 4 };
+            self.put((place & !1) as usize, bytes, old);
+        }
+    }
+
+    /// Takes back everything, down to what was there before the agents started.
+    pub(crate) fn undo_all(&mut self) {
+        while !self.marks.is_empty() {
+            self.undo();
+        }
+        self.undo_writes(0);
+        while let Some((cpu, tlb)) = self.replaced.pop() {
+            self.tlbs[cpu] = tlb;
+        }
+        self.owned = OwnedLog::new(self.cpus());
+        self.hash = 0;
+        self.stop = None;
+        self.known.clear();
+    }
+
+    /// What was done so far in boot becomes the initial state.
+    pub(crate) fn forget_history(&mut self) {
+        self.written.clear();
+        self.replaced.clear();
+        self.hash = 0;
+    }
+
+    /// The CPU of a choice, as an id.
+    pub(crate) fn id(&self, choice: Choice) -> CpuId {
+        CpuId::new(choice.cpu() as u32)
+    }
+}
+
+/// One monitor's words.
+struct View<'c, 'a> {
+    core: &'c mut Core<'a>,
+    first: usize,
+}
+
+impl View<'_, '_> {
+    fn offset(&self, index: usize) -> usize {
+        assert!(self.first + index < self.core.ghost_words, "the monitor remembers no word {index}");
+        cells::ghost_cell(self.first + index)
+    }
+}
+
+impl GhostWords for View<'_, '_> {
+    fn get(&self, index: usize) -> u64 {
+        self.core.get(self.offset(index), 8)
+    }
+
+    fn set(&mut self, index: usize, value: u64) {
+        let offset = self.offset(index);
+        self.core.set(offset, 8, value);
+    }
+}
+
+struct Copied(Vec<u64>);
+
+impl GhostWords for Copied {
+    fn get(&self, index: usize) -> u64 {
+        self.0[index]
+    }
+
+    fn set(&mut self, index: usize, value: u64) {
+        self.0[index] = value;
+    }
+}

@@ -1,0 +1,210 @@
+//! What may happen next, and taking one of the possibilities.
+
+use crate::agent::{Status, handler_of, program_of, vector_number, vector_of};
+use crate::cells::{self, flag};
+use crate::choice::{Choice, Turn};
+use crate::core::Core;
+use crate::execute::{After, RCU_BEGUN, access_of};
+use crate::machine_config::Speculation;
+use crate::op::{Kind, Op};
+use machine::Vector;
+
+impl Core<'_> {
+    /// Everything that may happen next, in a fixed order.
+    pub(crate) fn choices(&self, choices: &mut Vec<Choice>) {
+        for cpu in 0..self.cpus() {
+            if let Some(agent) = self.active(cpu) {
+                let op = self.op(agent);
+                if op.kind == Kind::UserAccess {
+                    // Without a page table there is one choice, which says so.
+                    let outcomes = self.outcomes(cpu, op.a, access_of(op)).len().max(1);
+                    choices.extend((0..outcomes).map(|outcome| Choice::new(Turn::Run, cpu, outcome)));
+                } else if self.is_enabled(cpu, op) {
+                    choices.push(Choice::new(Turn::Run, cpu, 0));
+                }
+            }
+            let buffered = self.buffered(cpu);
+            if buffered != 0 {
+                choices.push(Choice::new(Turn::Drain, cpu, 0));
+            } else if !self.interrupts_off(cpu) {
+                // Taking an interrupt empties the buffer first (MODEL.md, P5): until then it is not taken.
+                let pending = self.reg(cpu, cells::PENDING);
+                for vector in [Vector::TlbShootdown, Vector::Synchronise].map(vector_number) {
+                    if pending >> vector & 1 != 0 {
+                        choices.push(Choice::new(Turn::Interrupt, cpu, vector as usize));
+                    }
+                }
+            }
+            for index in 0..self.reg(cpu, cells::ARRIVALS) as usize {
+                choices.push(Choice::new(Turn::Arrive, cpu, index));
+            }
+            if self.machine.speculation == Speculation::SetsAccessed {
+                let count = self.speculations(cpu).len();
+                choices.extend((0..count).map(|index| Choice::new(Turn::Speculate, cpu, index)));
+            }
+        }
+    }
+
+    /// Whether an operation can be performed now.
+    #[inline(always)]
+    pub(crate) fn is_enabled(&self, cpu: usize, op: &Op) -> bool {
+        if op.kind.drains() && self.buffered(cpu) != 0 {
+            return false;
+        }
+        match op.kind {
+            Kind::AwaitUpdate => op.test(self.get(op.address, op.bytes as usize)).is_some(),
+            Kind::AwaitValue => op.test(self.forwarded(cpu, op.address, op.bytes as usize)).is_some(),
+            Kind::Store | Kind::Zero => self.has_room(cpu),
+            Kind::TlbBroadcastSync => !self.broadcasts(cpu),
+            Kind::SynchronizeRcu => matches!(self.reg(cpu, cells::RCU_WAITS), 0 | RCU_BEGUN),
+            _ => true,
+        }
+    }
+
+    /// Whether every program is over and nothing is left to happen.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        (0..self.cpus()).all(|cpu| self.agents[program_of(cpu)].state.status == Status::Done && !self.has_flag(cpu, flag::IN_HANDLER))
+    }
+
+    /// Takes one step.
+    ///
+    /// # Safety
+    /// `core` is valid, and no reference to it exists. The choice is one of [`Self::choices`] in this state.
+    #[inline(always)]
+    pub(crate) unsafe fn apply(core: *mut Self, choice: Choice) {
+        // SAFETY: the caller's promise.
+        let moved = unsafe { (*core).perform(choice) };
+        if let Some(agent) = moved {
+            // SAFETY: the caller's promise; `perform` left the agent ready to go on.
+            unsafe { Self::resume(core, agent) };
+        }
+    }
+
+    /// Does to the machine what a step does, and names the agent that goes on then.
+    #[inline(always)]
+    fn perform(&mut self, choice: Choice) -> Option<usize> {
+        let (cpu, argument) = (choice.cpu(), choice.argument());
+        match choice.turn() {
+            Turn::Run => {
+                let agent = self.active(cpu).expect("the choice was enabled");
+                self.push_mark(cpu, Some(agent));
+                self.record(choice);
+                let after = self.execute(cpu, agent, argument);
+                if self.stop.is_some() {
+                    return None;
+                }
+                match after {
+                    After::Stay => return None,
+                    After::Retire => {
+                        self.save_stack(agent);
+                        self.retire(agent);
+                        return None;
+                    }
+                    After::Resume(result) => {
+                        self.save_stack(agent);
+                        // SAFETY: the agent is suspended with its operation on its live stack.
+                        unsafe { (*self.agents[agent].state.op).result = result };
+                        self.tell_agent(agent, result);
+                        Some(agent)
+                    }
+                }
+            }
+            Turn::Interrupt => {
+                let handled = self.handler.is_some();
+                let agent = handler_of(cpu);
+                self.push_mark(cpu, handled.then_some(agent));
+                self.record(choice);
+                let pending = self.reg(cpu, cells::PENDING);
+                self.set_reg(cpu, cells::PENDING, pending & !(1 << argument));
+                if !handled {
+                    return None;
+                }
+                let flags = self.reg(cpu, cells::FLAGS) & 0xff;
+                self.set_reg(cpu, cells::FLAGS, flags | flag::IN_HANDLER | (argument as u64) << 8);
+                self.prepare(agent, argument as u64);
+                Some(agent)
+            }
+            Turn::Drain => {
+                self.push_mark(cpu, None);
+                self.record(choice);
+                self.drain(cpu);
+                None
+            }
+            Turn::Arrive => {
+                self.push_mark(cpu, None);
+                self.record(choice);
+                self.arrive(cpu, argument);
+                None
+            }
+            Turn::Speculate => {
+                self.push_mark(cpu, None);
+                self.record(choice);
+                let offset = self.speculations(cpu)[argument];
+                self.walker_sets(cpu, offset, crate::paging::ACCESSED);
+                None
+            }
+        }
+    }
+
+    /// Starts every program, up to its first operation.
+    ///
+    /// # Safety
+    /// `core` is valid, and no reference to it exists.
+    pub(crate) unsafe fn start(core: *mut Self) {
+        // SAFETY: the caller's promise.
+        let cpus = unsafe { (*core).cpus() };
+        for cpu in 0..cpus {
+            // SAFETY: as above.
+            unsafe { (*core).prepare(program_of(cpu), 0) };
+            // SAFETY: as above, and the agent was just prepared.
+            unsafe { Self::resume(core, program_of(cpu)) };
+        }
+    }
+
+    /// Performs an operation at once, while booting.
+    pub(crate) fn execute_at_boot(&mut self, cpu: usize, op: Op) -> u64 {
+        // A program that "asks" for it, so that it takes the ordinary way.
+        let mut op = op;
+        let agent = program_of(cpu);
+        self.agents[agent].state.op = &raw mut op;
+        self.agents[agent].state.status = Status::Asks;
+        for everyone in 0..self.cpus() {
+            self.saturate(everyone);
+        }
+        let enabled = self.is_enabled(cpu, &op);
+        let choice = if op.kind == Kind::UserAccess { self.boot_outcome(cpu, &op) } else { 0 };
+        let after = self.execute(cpu, agent, choice);
+        self.agents[agent].state.status = Status::Idle;
+        self.agents[agent].state.op = std::ptr::null_mut();
+        if let Some(stop) = self.stop.take() {
+            panic!("while booting: {stop:?}");
+        }
+        match after {
+            After::Resume(result) if enabled => result,
+            _ => panic!("while booting nobody else can make {} end", op.kind.name()),
+        }
+    }
+
+    fn boot_outcome(&mut self, cpu: usize, op: &Op) -> usize {
+        // Flags that the walk sets are set here; then the first way to reach the page, or a fault, is taken.
+        for _ in 0..8 {
+            let outcomes = self.outcomes(cpu, op.a, access_of(op));
+            match outcomes.iter().find_map(|outcome| match *outcome {
+                crate::mmu::Outcome::SetFlags { offset, flags } => Some((offset, flags)),
+                _ => None,
+            }) {
+                Some((offset, flags)) => self.walker_sets(cpu, offset, flags),
+                None => break,
+            }
+        }
+        0
+    }
+
+    /// The name of a vector for traces.
+    pub(crate) fn vector_name(number: usize) -> &'static str {
+        match vector_of(number as u64) {
+            Vector::TlbShootdown => "TLB shootdown",
+            Vector::Synchronise => "synchronise",
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! What one step does to the machine.
+
+use machine::user::FaultCause;
+use machine::{Access, CpuId, Invalidation, PhysAddr, VirtAddr};
+
+use crate::buffer::Waiting;
+use crate::cells::{self, flag};
+use crate::core::Core;
+use crate::mmu::Outcome;
+use crate::monitor::{Event, Writer};
+use crate::op::{Kind, Op};
+use crate::verdict::{MisuseKind, rule};
+
+/// What becomes of the agent whose operation was performed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum After {
+    /// It goes on with this result.
+    Resume(u64),
+    /// The operation is still to be done.
+    Stay,
+    /// It is over: the interrupt handler has returned.
+    Retire,
+}
+
+/// The frame number that says that there was none.
+pub(crate) const NO_FRAME: u64 = u64::MAX;
+/// Results of a user access.
+pub(crate) const REACHED: u64 = 0;
+pub(crate) const NOT_PRESENT: u64 = 1;
+pub(crate) const PROTECTION: u64 = 2;
+
+/// Bit of `RCU_WAITS`: the wait has begun.
+pub(crate) const RCU_BEGUN: u64 = 1 << 63;
+
+pub(crate) const fn access_of(op: &Op) -> Access {
+    if op.b != 0 { Access::Write } else { Access::Read }
+}
+
+pub(crate) const fn invalidation_of(start: u64, pages: u64) -> Invalidation {
+    if pages == u64::MAX { Invalidation::All } else { Invalidation::Pages { start: VirtAddr::new(start), pages } }
+}
+
+impl Core<'_> {
+    /// A store of `cpu` becomes visible to all.
+    pub(crate) fn commit(&mut self, cpu: usize, offset: usize, bytes: usize, value: u64, writer: Writer) {
+        let old = self.get(offset, bytes);
+        let block = self.block_at(offset);
+        if let Some(block) = block {
+            self.touch_table(cpu, block, "writes to");
+        }
+        self.set(offset, bytes, value);
+        if let Some(block) = block {
+            self.table_written(block);
+        }
+        let address = self.arena.base().addr() + offset;
+        self.event(&Event::Written { cpu: CpuId::new(cpu as u32), address, bytes, old, new: value, writer });
+    }
+
+    pub(crate) fn commit_zero(&mut self, cpu: usize, offset: usize, bytes: usize) {
+        for at in (offset..offset + bytes).step_by(8) {
+            if self.get(at, 8) != 0 {
+                self.commit(cpu, at, 8, 0, Writer::Store);
+            } else if let Some(block) = self.block_at(at) {
+                self.touch_table(cpu, block, "writes to");
+            }
+        }
+    }
+
+    /// Code or a drain accesses a table frame.
+    #[inline(always)]
+    pub(crate) fn touch_table(&mut self, cpu: usize, block: usize, deed: &str) {
+        if !self.is_allocated(block) && !self.booting {
+            let frame = self.arena.blocks()[block].first;
+            let at = match self.active(cpu) {
+                Some(agent) if deed != "writes to" => format!(" ({})", self.op(agent).location),
+                _ => String::new(),
+            };
+            self.violation(rule::FREED_TABLE, format!("CPU{cpu} {deed} the table in frame {frame}, which is free{at}"));
+        }
+    }
+
+    #[inline(always)]
+    fn read_modify_write(&mut self, cpu: usize, op: &Op, new: impl FnOnce(u64) -> Option<u64>) -> After {
+        let old = self.get(op.address, op.bytes as usize);
+        if let Some(new) = new(old) {
+            let new = if op.bytes == 4 { new & 0xffff_ffff } else { new };
+            self.commit(cpu, op.address, op.bytes as usize, new, Writer::Update);
+        } else {
+            self.read_check(cpu, op);
+        }
+        After::Resume(old)
+    }
+
+    #[inline(always)]
+    fn read_check(&mut self, cpu: usize, op: &Op) {
+        if let Some(block) = self.block_at(op.address) {
+            self.touch_table(cpu, block, "reads");
+        }
+    }
+
+    /// Performs the operation that `agent` of `cpu` asks for.
+    pub(crate) fn execute(&mut self, cpu: usize, agent: usize, argument: usize) -> After {
+        let op = *self.op(agent);
+        match op.kind {
+            Kind::Load => {
+                self.read_check(cpu, &op);
+                After::Resume(self.forwarded(cpu, op.address, op.bytes as usize))
+            }
+            Kind::Store => {
+                if self.buffers_stores() {
+                    let store = Waiting::Store { offset: op.address, bytes: op.bytes as usize, value: op.a };
+                    self.buffer_or_stop(cpu, store);
+                } else {
+                    self.commit(cpu, op.address, op.bytes as usize, op.a, Writer::Store);
+                }
+                After::Resume(0)
+            }
+            Kind::Zero => {
+                let bytes = op.a as usize * 8;
+                if self.buffers_stores() {
+                    self.buffer_or_stop(cpu, Waiting::Zero { offset: op.address, bytes });
+                } else {
+                    self.commit_zero(cpu, op.address, bytes);
+                }
+                After::Resume(0)
+            }
+            Kind::Swap => self.read_modify_write(cpu, &op, |_| Some(op.a)),
+            Kind::CompareExchange => self.read_modify_write(cpu, &op, |old| (old == op.a).then_some(op.b)),
+            Kind::FetchAdd => self.read_modify_write(cpu, &op, |old| Some(old.wrapping_add(op.a))),
+            Kind::FetchAnd => self.read_modify_write(cpu, &op, |old| Some(old & op.a)),
+            Kind::FetchOr => self.read_modify_write(cpu, &op, |old| Some(old | op.a)),
+            Kind::AwaitUpdate => self.read_modify_write(cpu, &op, |old| op.test(old)),
+            Kind::AwaitValue => {
+                self.read_check(cpu, &op);
+                After::Resume(self.forwarded(cpu, op.address, op.bytes as usize))
+            }
+            Kind::Fence => After::Resume(0),
+            Kind::IrqSave => {
+                let off = self.interrupts_off(cpu);
+                self.set_flag(cpu, flag::IRQ_OFF, true);
+                After::Resume(off as u64)
+            }
+            Kind::IrqRestore => {
+                self.restore_interrupts(cpu, &op);
+                After::Resume(0)
+            }
+            Kind::SendIpi => {
+                self.send_ipi(cpu, &op);
+                After::Resume(0)
+            }
+            Kind::TlbInvalidate => {
+                self.invalidate(cpu, invalidation_of(op.a, op.b));
+                After::Resume(0)
+            }
+            Kind::TlbParavirtual => {
+                for target in (0..self.cpus()).filter(|target| op.c >> target & 1 != 0) {
+                    self.invalidate(target, invalidation_of(op.a, op.b));
+                }
+                After::Resume(0)
+            }
+            Kind::TlbBroadcast => {
+                for target in 0..self.cpus() {
+                    self.send_broadcast(cpu, target, op.a, op.b);
+                }
+                After::Resume(0)
+            }
+            Kind::TlbBroadcastSync => After::Resume(0),
+            Kind::LoadRoot => {
+                self.switch_root(cpu, PhysAddr::new(op.a));
+                After::Resume(0)
+            }
+            Kind::RcuReadLock => {
+                let depth = self.reg(cpu, cells::RCU_DEPTH);
+                self.set_reg(cpu, cells::RCU_DEPTH, depth + 1);
+                After::Resume(0)
+            }
+            Kind::RcuReadUnlock => {
+                match self.reg(cpu, cells::RCU_DEPTH) {
+                    0 => self.misuse(MisuseKind::Context, format!("rcu_read_unlock outside a section ({})", op.location)),
+                    depth => self.set_reg(cpu, cells::RCU_DEPTH, depth - 1),
+                }
+                self.quiesce(cpu);
+                After::Resume(0)
+            }
+            Kind::SynchronizeRcu => self.synchronize_rcu(cpu, &op),
+            Kind::UserAccess => self.user_access(cpu, &op, argument),
+            Kind::AllocFrame => After::Resume(self.alloc_frame(cpu, &op)),
+            Kind::FreeFrame => {
+                self.free_frame(cpu, &op);
+                After::Resume(0)
+            }
+            Kind::InterruptReturn => {
+                self.interrupt_return(cpu);
+                After::Retire
+            }
+        }
+    }
+
+    fn buffer_or_stop(&mut self, cpu: usize, store: Waiting) {
+        if !self.push_store(cpu, store) {
+            self.misuse(MisuseKind::Capacity, format!("CPU{cpu} has more stores in its buffer than it can hold"));
+        }
+    }
+
+    fn restore_interrupts(&mut self, cpu: usize, op: &Op) {
+        let on = op.a == 0;
+        if on && self.has_flag(cpu, flag::IN_HANDLER) {
+            self.misuse(MisuseKind::Context, format!("an interrupt handler turns interrupts on ({})", op.location));
+        }
+        // In a handler `irq_save` found them off, whatever the flag says: the hardware keeps them off until `iret`.
+        self.set_flag(cpu, flag::IRQ_OFF, !on && !self.has_flag(cpu, flag::IN_HANDLER));
+        self.quiesce(cpu);
+    }
+
+    fn send_ipi(&mut self, cpu: usize, op: &Op) {
+        if self.cpus() < 64 && op.a >> self.cpus() != 0 {
+            self.misuse(MisuseKind::Setup, format!("an IPI to a CPU that is not there ({})", op.location));
+        }
+        for target in (0..self.cpus()).filter(|&target| target != cpu && op.a >> target & 1 != 0) {
+            let pending = self.reg(target, cells::PENDING);
+            self.set_reg(target, cells::PENDING, pending | 1 << op.b);
+        }
+    }
+
+    /// The CPU has left a section that `synchronize_rcu` may wait for, if it is in no other.
+    pub(crate) fn quiesce(&mut self, cpu: usize) {
+        if self.in_rcu_section(cpu) {
+            return;
+        }
+        for waiter in 0..self.cpus() {
+            let waits = self.reg(waiter, cells::RCU_WAITS);
+            if waits >> cpu & 1 != 0 {
+                self.set_reg(waiter, cells::RCU_WAITS, waits & !(1 << cpu));
+            }
+        }
+    }
+
+    fn in_rcu_section(&self, cpu: usize) -> bool {
+        self.interrupts_off(cpu) || self.reg(cpu, cells::RCU_DEPTH) != 0
+    }
+
+    fn synchronize_rcu(&mut self, cpu: usize, op: &Op) -> After {
+        if self.in_rcu_section(cpu) {
+            let sentence = format!("synchronize_rcu inside a read-side section of its own CPU ({})", op.location);
+            self.misuse(MisuseKind::Context, sentence);
+        }
+        if self.reg(cpu, cells::RCU_WAITS) == 0 {
+            let readers = (0..self.cpus()).filter(|&reader| reader != cpu && self.in_rcu_section(reader));
+            let waits = readers.fold(0, |set, reader| set | 1 << reader);
+            if waits != 0 {
+                self.set_reg(cpu, cells::RCU_WAITS, waits | RCU_BEGUN);
+                return After::Stay;
+            }
+        }
+        self.set_reg(cpu, cells::RCU_WAITS, 0);
+        After::Resume(0)
+    }
+
+    fn send_broadcast(&mut self, source: usize, target: usize, start: u64, pages: u64) {
+        let count = self.reg(target, cells::ARRIVALS) as usize;
+        if count == cells::MAX_ARRIVALS {
+            return self.misuse(MisuseKind::Capacity, format!("more than {count} broadcasts are on their way to CPU{target}"));
+        }
+        // Kept sorted: they may arrive in any order, so the order in which they were sent is not part of the state.
+        let mut all: Vec<[u64; 3]> = (0..count).map(|index| self.arrival(target, index)).collect();
+        all.push([source as u64, start, pages]);
+        all.sort_unstable();
+        self.set_arrivals(target, &all);
+    }
+
+    /// A broadcast on its way to a CPU: source, start, pages.
+    pub(crate) fn arrival(&self, target: usize, index: usize) -> [u64; 3] {
+        [0, 1, 2].map(|field| self.reg(target, cells::ARRIVAL.plus(3 * index + field)))
+    }
+
+    fn set_arrivals(&mut self, target: usize, all: &[[u64; 3]]) {
+        for index in 0..cells::MAX_ARRIVALS {
+            let arrival = all.get(index).copied().unwrap_or([0; 3]);
+            for (field, value) in arrival.into_iter().enumerate() {
+                self.set_reg(target, cells::ARRIVAL.plus(3 * index + field), value);
+            }
+        }
+        self.set_reg(target, cells::ARRIVALS, all.len() as u64);
+    }
+
+    /// A broadcast takes place on its target.
+    pub(crate) fn arrive(&mut self, target: usize, index: usize) {
+        let count = self.reg(target, cells::ARRIVALS) as usize;
+        let mut all: Vec<[u64; 3]> = (0..count).map(|index| self.arrival(target, index)).collect();
+        let [_, start, pages] = all.remove(index);
+        self.set_arrivals(target, &all);
+        self.invalidate(target, invalidation_of(start, pages));
+    }
+
+    /// Whether a broadcast of `source` is still on its way somewhere.
+    pub(crate) fn broadcasts(&self, source: usize) -> bool {
+        (0..self.cpus()).any(|target| {
+            (0..self.reg(target, cells::ARRIVALS) as usize).any(|index| self.arrival(target, index)[0] == source as u64)
+        })
+    }
+
+    fn user_access(&mut self, cpu: usize, op: &Op, argument: usize) -> After {
+        let access = access_of(op);
+        let outcomes = self.outcomes(cpu, op.a, access);
+        let Some(&outcome) = outcomes.get(argument) else {
+            self.misuse(MisuseKind::Setup, format!("a user access without a loaded page table ({})", op.location));
+            return After::Stay;
+        };
+        match outcome {
+            Outcome::Reach { frame, life } => {
+                self.reach(cpu, op.a, access, frame, life);
+                After::Resume(REACHED)
+            }
+            Outcome::SetFlags { offset, flags } => {
+                self.walker_sets(cpu, offset, flags);
+                After::Stay
+            }
+            Outcome::Fault(cause) => {
+                self.fault(cpu, op.a, access);
+                After::Resume(if cause == FaultCause::NotPresent { NOT_PRESENT } else { PROTECTION })
+            }
+            Outcome::FreedTable { frame } => {
+                let address = VirtAddr::new(op.a);
+                let sentence = format!("the page walker of CPU{cpu}, looking for {address}, reads the table in frame {frame:#x} after it was freed");
+                self.violation(rule::FREED_TABLE, sentence);
+                After::Stay
+            }
+            Outcome::NoTable { frame } => {
+                let address = VirtAddr::new(op.a);
+                let sentence = format!("the page walker of CPU{cpu}, looking for {address}, takes frame {frame:#x} for a table");
+                self.violation(rule::PHANTOM_FRAME, sentence);
+                After::Stay
+            }
+        }
+    }
+
+    fn alloc_frame(&mut self, cpu: usize, op: &Op) -> u64 {
+        let blocks = self.arena.blocks();
+        let pools = self.arena.pools();
+        if !pools.iter().any(|pool| u64::from(pool.kind.0) == op.a) {
+            self.misuse(MisuseKind::Setup, format!("there is no pool of frames {} ({})", op.a, op.location));
+        }
+        let wanted = |index: &usize| u64::from(pools[blocks[*index].pool].kind.0) == op.a && !self.is_allocated(*index);
+        let Some(index) = (0..blocks.len()).find(wanted) else { return NO_FRAME };
+        let block = blocks[index];
+        self.set(cells::block_cell(index), 8, 1);
+        let kind = pools[block.pool].kind;
+        self.event(&Event::FrameAllocated { cpu: CpuId::new(cpu as u32), frame: block.first, kind });
+        block.first.number()
+    }
+
+    fn free_frame(&mut self, cpu: usize, op: &Op) {
+        let found = self.arena.block_of(machine::Frame::new(op.a)).filter(|(_, block)| block.first.number() == op.a);
+        let Some((index, &block)) = found else {
+            let sentence = format!("frame {:#x} is not the first of a block of the arena ({})", op.a, op.location);
+            return self.misuse(MisuseKind::Setup, sentence);
+        };
+        if !self.is_allocated(index) {
+            let rule = if block.words.is_some() { rule::FREED_TABLE } else { rule::LOST_COUNT };
+            let sentence = format!("CPU{cpu} frees frame {}, which is free ({})", block.first, op.location);
+            return self.violation(rule, sentence);
+        }
+        self.set(cells::block_cell(index), 8, 0);
+        self.dangle(block.first.number(), 1 << block.order);
+        let kind = self.arena.pools()[block.pool].kind;
+        self.event(&Event::FrameFreed { cpu: CpuId::new(cpu as u32), frame: block.first, kind });
+    }
+
+    /// `iret`: interrupts are on again.
+    pub(crate) fn interrupt_return(&mut self, cpu: usize) {
+        if self.reg(cpu, cells::FLAGS) & flag::IRQ_OFF != 0 {
+            self.misuse(MisuseKind::Context, format!("the interrupt handler of CPU{cpu} returns with interrupts turned off"));
+        }
+        self.set_flag(cpu, flag::IN_HANDLER, false);
+        self.quiesce(cpu);
+    }
+}

@@ -1,0 +1,272 @@
+//! The exhaustive search: depth first, undoing steps on the way back.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::{Duration, Instant};
+
+use crate::agent::{Attending, handler_of, program_of};
+use crate::choice::Choice;
+use crate::core::{Core, Stop};
+use crate::hash::BuildSame;
+use crate::lab::Observer;
+use crate::limits::{Limit, Limits, Phase, Progress};
+use crate::record::Recorder;
+use crate::shortest;
+use crate::trace::Trace;
+use crate::verdict::{Counterexample, Misuse, MisuseKind, Report, Verdict, Violation, rule};
+
+/// Steps between two looks at the clock.
+const CLOCK_EVERY: u64 = 1 << 12;
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// The machine, and what both searches share.
+///
+/// The machine is reached through a raw pointer, and only for as long as one call takes, because the code that runs on
+/// it reaches it, too.
+pub(crate) struct Explorer<'e, 'a> {
+    core: *mut Core<'a>,
+    limits: &'e Limits<'e>,
+    progress: &'e mut dyn FnMut(&Progress),
+    observer: Option<&'e Observer<'a>>,
+    began: Instant,
+    last_progress: Instant,
+    pub(crate) transitions: u64,
+    /// Marks set by programs before their first step.
+    early: Recorder,
+}
+
+/// The search reached the end of a run, or found that the run cannot go on.
+pub(crate) struct Found {
+    pub(crate) path: Vec<Choice>,
+}
+
+impl<'e, 'a> Explorer<'e, 'a> {
+    /// # Safety
+    /// `core` is valid as long as the explorer lives, and nobody else uses it meanwhile.
+    pub(crate) unsafe fn new(
+        core: *mut Core<'a>,
+        limits: &'e Limits<'e>,
+        progress: &'e mut dyn FnMut(&Progress),
+        observer: Option<&'e Observer<'a>>,
+    ) -> Self {
+        let now = Instant::now();
+        let early = Recorder::default();
+        Self { core, limits, progress, observer, began: now, last_progress: now, transitions: 0, early }
+    }
+
+    #[allow(clippy::mut_from_ref)]
+    #[inline(always)]
+    pub(crate) fn core(&self) -> &mut Core<'a> {
+        // SAFETY: valid by the promise to `new`. References are used for one expression and never across `apply`.
+        unsafe { &mut *self.core }
+    }
+
+    /// Takes one of the choices of this state. Returns whether the run can go on.
+    #[inline(always)]
+    pub(crate) fn apply(&mut self, choice: Choice) -> bool {
+        self.transitions += 1;
+        // SAFETY: valid by the promise to `new`, and no reference to it is held.
+        unsafe { Core::apply(self.core, choice) };
+        self.core().stop.is_none()
+    }
+
+    /// Explores, and says what was found.
+    pub(crate) fn run(mut self) -> Report {
+        let attending = Attending::new(self.core);
+        let mut report = Report {
+            verdict: Verdict::Safe,
+            states: 0,
+            transitions: 0,
+            depth: 0,
+            ends: 0,
+            observations: BTreeSet::new(),
+            elapsed: Duration::ZERO,
+        };
+        self.core().recorder = Some(Recorder::default());
+        // SAFETY: as in `apply`.
+        unsafe { Core::start(self.core) };
+        self.early = self.core().recorder.take().unwrap_or_default();
+        let ended = if self.core().stop.is_some() {
+            Err(Ended::Found(Found { path: Vec::new() }))
+        } else {
+            self.depth_first(&mut report)
+        };
+        report.transitions = self.transitions;
+        report.verdict = match ended {
+            Ok(()) => Verdict::Safe,
+            Err(Ended::Limit(limit)) => Verdict::Bounded(limit),
+            Err(Ended::Found(found)) => self.explain(found),
+        };
+        self.core().undo_all();
+        drop(attending);
+        report.elapsed = self.began.elapsed();
+        report
+    }
+
+    fn depth_first(&mut self, report: &mut Report) -> Result<(), Ended> {
+        let mut visited: HashSet<u128, BuildSame> = HashSet::default();
+        // The untried choices of all states on the path; of each state, where its own begin and which is next.
+        let mut choices: Vec<Choice> = Vec::new();
+        let mut frames: Vec<(usize, usize)> = Vec::new();
+        let path = |frames: &[(usize, usize)], choices: &[Choice]| Found {
+            path: frames.iter().map(|&(_, next)| choices[next - 1]).collect(),
+        };
+        visited.insert(self.core().fingerprint());
+        report.states = 1;
+        self.core().choices(&mut choices);
+        if choices.is_empty() && self.end(report).is_err() {
+            return Err(Ended::Found(Found { path: Vec::new() }));
+        }
+        frames.push((0, 0));
+        while let Some((first, next)) = frames.last_mut() {
+            if *next == choices.len() {
+                choices.truncate(*first);
+                frames.pop();
+                if !frames.is_empty() {
+                    self.core().undo();
+                }
+                continue;
+            }
+            let choice = choices[*next];
+            *next += 1;
+            if !self.apply(choice) {
+                return Err(Ended::Found(path(&frames, &choices)));
+            }
+            if self.transitions.is_multiple_of(CLOCK_EVERY) {
+                self.look_at_clock(Phase::Exploring, report.states)?;
+                let table = visited.capacity() * (size_of::<u128>() + 1) * 8 / 7;
+                if (table + self.core().log_bytes() + choices.len() * 4) as u64 > self.limits.memory {
+                    return Err(Ended::Limit(Limit::Memory));
+                }
+            }
+            if !visited.insert(self.core().fingerprint()) {
+                self.core().undo();
+                continue;
+            }
+            report.states += 1;
+            report.depth = report.depth.max(self.core().depth() as u64);
+            let first = choices.len();
+            self.core().choices(&mut choices);
+            if choices.len() == first && self.end(report).is_err() {
+                return Err(Ended::Found(path(&frames, &choices)));
+            }
+            frames.push((first, first));
+            if report.states > self.limits.states {
+                return Err(Ended::Limit(Limit::States));
+            }
+            if report.depth > self.limits.depth {
+                return Err(Ended::Limit(Limit::Depth));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing can happen any more.
+    fn end(&mut self, report: &mut Report) -> Result<(), Stop> {
+        self.judge_end()?;
+        report.ends += 1;
+        if let Some(observer) = self.observer {
+            let observation = self.core().with_end(|end| observer(end));
+            report.observations.insert(observation);
+        }
+        Ok(())
+    }
+
+    /// Whether nothing can happen any more because all is done, and rightly.
+    pub(crate) fn judge_end(&mut self) -> Result<(), Stop> {
+        if !self.core().is_at_rest() {
+            let sentence = self.who_waits();
+            return Err(Stop::Violation(Violation::new(rule::DEADLOCK, sentence)));
+        }
+        self.core().at_rest().map_err(Stop::Violation)
+    }
+
+    fn who_waits(&self) -> String {
+        let core = self.core();
+        let mut waits = Vec::new();
+        for cpu in 0..core.cpus() {
+            let Some(agent) = core.active(cpu) else { continue };
+            let op = core.op(agent);
+            let target = match op.kind.accesses_word() {
+                Some(_) => {
+                    let held = core.forwarded(cpu, op.address, op.bytes as usize);
+                    format!(" of {} (holds {})", core.symbols.place(op.address, op.bytes as usize), {
+                        core.symbols.value(op.address, op.bytes as usize, held)
+                    })
+                }
+                None => String::new(),
+            };
+            let irq = if core.interrupts_off(cpu) { " with interrupts off" } else { "" };
+            let inside = if agent == handler_of(cpu) { " in its interrupt handler" } else { "" };
+            debug_assert!(agent == program_of(cpu) || agent == handler_of(cpu));
+            waits.push(format!("CPU{cpu} waits in {}{target}{irq}{inside} ({})", op.kind.name(), op.location));
+        }
+        format!("nobody can go on: {}", waits.join("; "))
+    }
+
+    pub(crate) fn look_at_clock(&mut self, phase: Phase, states: u64) -> Result<(), Ended> {
+        if self.limits.cancelled() {
+            return Err(Ended::Limit(Limit::Cancelled));
+        }
+        let elapsed = self.began.elapsed();
+        if elapsed > self.limits.time {
+            return Err(Ended::Limit(Limit::Time));
+        }
+        if self.last_progress.elapsed() >= PROGRESS_EVERY {
+            self.last_progress = Instant::now();
+            let depth = self.core().depth() as u64;
+            (self.progress)(&Progress { phase, states, transitions: self.transitions, depth, elapsed });
+        }
+        Ok(())
+    }
+
+    /// Goes back to the initial state.
+    pub(crate) fn rewind(&mut self) {
+        while self.core().depth() > 0 {
+            self.core().undo();
+        }
+    }
+
+    /// From a run that cannot go on to a verdict with a trace as short as possible.
+    fn explain(&mut self, found: Found) -> Verdict {
+        let first_stop = self.core().stop.clone();
+        if let Some(Stop::Misuse(kind @ MisuseKind::HiddenState, sentence)) = first_stop {
+            // Code that does not do the same twice cannot be shown a second time.
+            self.rewind();
+            return Verdict::Error(Box::new(Misuse { kind, sentence, trace: Trace::default() }));
+        }
+        self.rewind();
+        let shorter = if found.path.is_empty() { None } else { shortest::search(self, self.limits.shortening) };
+        self.rewind();
+        let shortest = shorter.is_some() || found.path.is_empty();
+        let path = shorter.unwrap_or(found).path;
+        let (stop, trace) = self.replay(&path, first_stop);
+        match stop {
+            Stop::Violation(violation) => Verdict::Violated(Box::new(Counterexample { violation, trace, shortest })),
+            Stop::Misuse(kind, sentence) => Verdict::Error(Box::new(Misuse { kind, sentence, trace })),
+        }
+    }
+
+    fn replay(&mut self, path: &[Choice], first_stop: Option<Stop>) -> (Stop, Trace) {
+        self.core().recorder = Some(std::mem::take(&mut self.early));
+        for &choice in path {
+            self.apply(choice);
+        }
+        let stop = match self.core().stop.clone() {
+            Some(stop) => stop,
+            None => match (self.judge_end(), first_stop) {
+                (Err(stop), _) | (Ok(()), Some(stop)) => stop,
+                (Ok(()), None) => Stop::Misuse(
+                    MisuseKind::HiddenState,
+                    "the same steps led to a broken rule once, but not again: code keeps state outside the arena".to_owned(),
+                ),
+            },
+        };
+        (stop, self.core().take_trace())
+    }
+}
+
+/// Why a search ended early.
+pub(crate) enum Ended {
+    Limit(Limit),
+    Found(Found),
+}

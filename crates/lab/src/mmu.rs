@@ -1,0 +1,307 @@
+//! Hardware page walks.
+
+use std::rc::Rc;
+
+use machine::user::FaultCause;
+use machine::{Access, Frame, Invalidation, PhysAddr, VirtAddr};
+
+use crate::cells::{self, flag};
+use crate::core::Core;
+use crate::frames::Backing;
+use crate::machine_config::Speculation;
+use crate::monitor::{Event, Writer};
+use crate::paging::Paging;
+use crate::tlb::{Item, Life, Pointer, Tlb, USER, WRITABLE};
+use crate::verdict::{MisuseKind, rule};
+
+/// How a user access may go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// It reaches this 4 KiB frame.
+    Reach { frame: u64, life: Life },
+    /// A walk first sets these flags in the entry at this offset; the access is still to be made.
+    SetFlags { offset: usize, flags: u64 },
+    /// It faults.
+    Fault(FaultCause),
+    /// A walk reads a table that was freed.
+    FreedTable { frame: u64 },
+    /// A walk follows an entry to a frame that is no table.
+    NoTable { frame: u64 },
+}
+
+/// Where the entry for an address in a table is.
+enum Entry {
+    /// In memory, at this offset.
+    Memory(usize),
+    /// In a PDPTE register.
+    Register(u64),
+    /// Nowhere: the frame has no words.
+    Missing,
+}
+
+impl Core<'_> {
+    /// Fills the tables' frames that nobody uses yet with entries as an earlier life might have left them, where a walk for a watched page would look.
+    pub(crate) fn poison_tables(&mut self) {
+        let Some(paging) = self.machine.paging else { return };
+        let data = self.arena.pools().iter().filter(|pool| pool.backing == Backing::Number);
+        let frame = data.flat_map(|pool| pool.blocks.last()).next_back().copied().unwrap_or(Frame::new(0xdead));
+        let mut indices: Vec<usize> = Vec::new();
+        for &page in &self.machine.watched {
+            indices.extend((1..=paging.levels()).map(|level| paging.index(page, level)));
+        }
+        indices.sort_unstable();
+        indices.dedup();
+        let tables: Vec<usize> = self.arena.blocks().iter().filter_map(|block| block.words).collect();
+        for table in tables {
+            for &index in &indices {
+                self.set(table + 8 * index, 8, Paging::garbage(frame));
+            }
+        }
+        self.forget_history();
+    }
+
+    /// The table that a CPU's walks begin with.
+    fn root(&self, cpu: usize, paging: Paging) -> Option<Pointer> {
+        self.has_flag(cpu, flag::ROOT_LOADED).then(|| {
+            let table = paging.table_of_root(PhysAddr::new(self.reg(cpu, cells::ROOT)));
+            let frame = table.frame().number();
+            let life = if !paging.has_registers() && self.frame_is_free(frame) { Life::Dangling } else { Life::Valid };
+            Pointer { level: paging.levels(), base: 0, rights: WRITABLE | USER, life, frame }
+        })
+    }
+
+    fn entry(&self, cpu: usize, paging: Paging, table: &Pointer, address: VirtAddr) -> Entry {
+        let index = paging.index(address, table.level);
+        if table.level == paging.levels() && paging.has_registers() {
+            return Entry::Register(self.reg(cpu, cells::PDPTES.plus(index)));
+        }
+        match self.arena.block_of(Frame::new(table.frame)).and_then(|(_, block)| block.words) {
+            Some(words) => Entry::Memory(words + 8 * index),
+            None => Entry::Missing,
+        }
+    }
+
+    fn covers(paging: Paging, table: &Pointer, address: u64) -> bool {
+        table.level == paging.levels() || table.covers(address)
+    }
+
+    /// Adds to the sets everything that walks for watched pages may find now.
+    pub(crate) fn saturate(&mut self, cpu: usize) {
+        let tlb = self.saturated(cpu, self.tlbs[cpu].clone());
+        self.set_tlb(cpu, tlb);
+    }
+
+    fn saturated(&self, cpu: usize, mut tlb: Rc<Tlb>) -> Rc<Tlb> {
+        let Some(paging) = self.machine.paging else { return tlb };
+        let Some(root) = self.root(cpu, paging) else { return tlb };
+        let mut tables = vec![root];
+        tables.extend_from_slice(&tlb.pointers);
+        while let Some(table) = tables.pop() {
+            if table.life == Life::Dangling {
+                continue;
+            }
+            for &page in &self.machine.watched {
+                if !Self::covers(paging, &table, page.as_u64()) {
+                    continue;
+                }
+                let entry = match self.entry(cpu, paging, &table, page) {
+                    Entry::Memory(offset) => self.get(offset, 8),
+                    Entry::Register(value) => value,
+                    Entry::Missing => continue,
+                };
+                let decoded = paging.decode(table.level, entry);
+                if !decoded.present {
+                    continue;
+                }
+                let own = if decoded.writable { WRITABLE } else { 0 } | if decoded.user { USER } else { 0 };
+                let rights = table.rights & own;
+                let base = page.as_u64() & !(Paging::span(table.level) - 1);
+                let frame = decoded.frame.number();
+                let life = if self.frame_is_free(frame) { Life::Dangling } else { Life::Valid };
+                if decoded.leaf {
+                    let level = table.level;
+                    tlb.add_item(Item { page: base, level, rights, dirty: decoded.dirty, life, frame });
+                } else {
+                    let pointer = Pointer { level: table.level - 1, base, rights, life, frame };
+                    if tlb.add_pointer(pointer) {
+                        tables.push(pointer);
+                    }
+                }
+            }
+        }
+        tlb
+    }
+
+    /// An entry of a table frame may have changed: walkers may see it from now on.
+    #[inline(always)]
+    pub(crate) fn table_written(&mut self, block: usize) {
+        if self.machine.paging.is_some() {
+            let frame = self.arena.blocks()[block].first.number();
+            for cpu in 0..self.cpus() {
+                if self.walks(cpu, frame) {
+                    self.saturate(cpu);
+                }
+            }
+        }
+    }
+
+    /// Whether a walker of the CPU may read this frame.
+    fn walks(&self, cpu: usize, frame: u64) -> bool {
+        let Some(paging) = self.machine.paging else { return false };
+        let root = self.root(cpu, paging).is_some_and(|root| !paging.has_registers() && root.frame == frame);
+        root || self.tlbs[cpu].pointers.iter().any(|pointer| pointer.frame == frame && pointer.life == Life::Valid)
+    }
+
+    /// Whether the walker of any CPU may read the table at this offset.
+    pub(crate) fn is_walked(&self, offset: usize) -> bool {
+        let Some(block) = self.block_at(offset) else { return false };
+        let frame = self.arena.blocks()[block].first.number();
+        (0..self.cpus()).any(|cpu| self.walks(cpu, frame))
+    }
+
+    /// An invalidation takes place on a CPU.
+    pub(crate) fn invalidate(&mut self, cpu: usize, what: Invalidation) {
+        let mut tlb = self.tlbs[cpu].clone();
+        tlb.invalidate(what);
+        let tlb = self.saturated(cpu, tlb);
+        self.set_tlb(cpu, tlb);
+    }
+
+    /// A CPU loads CR3.
+    pub(crate) fn switch_root(&mut self, cpu: usize, root: PhysAddr) {
+        let Some(paging) = self.machine.paging else {
+            return self.misuse(MisuseKind::Setup, "the machine has no MMU to load a page table");
+        };
+        self.set_reg(cpu, cells::ROOT, root.as_u64());
+        self.set_flag(cpu, flag::ROOT_LOADED, true);
+        let table = paging.table_of_root(root);
+        let Some(words) = self.arena.block_of(table.frame()).and_then(|(_, block)| block.words) else {
+            return self.misuse(MisuseKind::Setup, format!("the page table at {root} is not in a frame of the arena with words"));
+        };
+        if paging.has_registers() {
+            for index in 0..4 {
+                let entry = self.get(words + (table.as_u64() as usize & 0xfff) + 8 * index, 8);
+                self.set_reg(cpu, cells::PDPTES.plus(index), entry);
+            }
+        }
+        self.invalidate(cpu, Invalidation::All);
+    }
+
+    /// Every way in which a user access may go on now, each once.
+    pub(crate) fn outcomes(&self, cpu: usize, address: u64, access: Access) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        let Some(paging) = self.machine.paging else { return outcomes };
+        let Some(root) = self.root(cpu, paging) else { return outcomes };
+        let write = access == Access::Write;
+        let needed = if write { WRITABLE | USER } else { USER };
+        let mut add = |outcome| {
+            if !outcomes.contains(&outcome) {
+                outcomes.push(outcome);
+            }
+        };
+        let tlb = &self.tlbs[cpu];
+        for item in tlb.items.iter().filter(|item| item.covers(address)) {
+            if item.rights & needed != needed {
+                // A stale translation with fewer rights: a spurious fault (SDM vol. 3A, 4.10.4.3).
+                add(Outcome::Fault(FaultCause::Protection));
+            } else if !write || item.dirty {
+                let frame = item.frame + ((address - item.page) >> machine::addr::PAGE_SHIFT);
+                add(Outcome::Reach { frame, life: item.life });
+            }
+        }
+        for table in std::iter::once(&root).chain(&tlb.pointers) {
+            if !Self::covers(paging, table, address) {
+                continue;
+            }
+            if table.life == Life::Dangling {
+                add(Outcome::FreedTable { frame: table.frame });
+                continue;
+            }
+            let (entry, offset) = match self.entry(cpu, paging, table, VirtAddr::new(address)) {
+                Entry::Memory(offset) => (self.get(offset, 8), Some(offset)),
+                Entry::Register(value) => (value, None),
+                Entry::Missing => {
+                    add(Outcome::NoTable { frame: table.frame });
+                    continue;
+                }
+            };
+            let decoded = paging.decode(table.level, entry);
+            let own = if decoded.writable { WRITABLE } else { 0 } | if decoded.user { USER } else { 0 };
+            if !decoded.present {
+                add(Outcome::Fault(FaultCause::NotPresent));
+            } else if decoded.leaf && table.rights & own & needed != needed {
+                add(Outcome::Fault(FaultCause::Protection));
+            } else if let (flags @ 1.., Some(offset)) = (Paging::walker_flags(&decoded, write), offset) {
+                add(Outcome::SetFlags { offset, flags });
+            }
+            // Else the page, or the next table, is in the sets already: they are saturated.
+        }
+        outcomes
+    }
+
+    /// Accessed flags that walkers may set unasked: the entries' offsets, each once.
+    pub(crate) fn speculations(&self, cpu: usize) -> Vec<usize> {
+        let mut offsets = Vec::new();
+        let Some(paging) = self.machine.paging else { return offsets };
+        let Some(root) = self.root(cpu, paging) else { return offsets };
+        if self.machine.speculation != Speculation::SetsAccessed {
+            return offsets;
+        }
+        for table in std::iter::once(&root).chain(&self.tlbs[cpu].pointers) {
+            for &page in &self.machine.watched {
+                if table.life == Life::Dangling || !Self::covers(paging, table, page.as_u64()) {
+                    continue;
+                }
+                if let Entry::Memory(offset) = self.entry(cpu, paging, table, page) {
+                    let decoded = paging.decode(table.level, self.get(offset, 8));
+                    if decoded.present && !decoded.accessed && !offsets.contains(&offset) {
+                        offsets.push(offset);
+                    }
+                }
+            }
+        }
+        offsets
+    }
+
+    /// A walker sets flags in an entry, by a locked read-modify-write (SDM vol. 3A, 9.1.2.1).
+    pub(crate) fn walker_sets(&mut self, cpu: usize, offset: usize, flags: u64) {
+        let old = self.get(offset, 8);
+        self.commit(cpu, offset, 8, old | flags, Writer::Walker);
+    }
+
+    /// A user access reaches a frame.
+    pub(crate) fn reach(&mut self, cpu: usize, address: u64, access: Access, frame: u64, life: Life) {
+        let id = machine::CpuId::new(cpu as u32);
+        let (address, frame_number) = (VirtAddr::new(address), Frame::new(frame));
+        self.event(&Event::Accessed { cpu: id, address, access, frame: frame_number });
+        let deed = if access == Access::Write { "stores to" } else { "loads from" };
+        if self.frame_is_free(frame) {
+            self.violation(rule::STALE_TLB, format!("{id} {deed} {address} and reaches frame {frame_number}, which is free"));
+        } else if life == Life::Dangling {
+            self.violation(
+                rule::STALE_TLB,
+                format!("{id} {deed} {address} through a translation to frame {frame_number} from before the frame was freed"),
+            );
+        }
+    }
+
+    /// A user access faults.
+    pub(crate) fn fault(&mut self, cpu: usize, address: u64, access: Access) {
+        let id = machine::CpuId::new(cpu as u32);
+        let mut tlb = self.tlbs[cpu].clone();
+        tlb.fault(address);
+        let tlb = self.saturated(cpu, tlb);
+        self.set_tlb(cpu, tlb);
+        self.event(&Event::Faulted { cpu: id, address: VirtAddr::new(address), access });
+    }
+
+    /// A block of frames was freed: what TLBs hold of it dangles.
+    pub(crate) fn dangle(&mut self, first: u64, count: u64) {
+        for cpu in 0..self.cpus() {
+            let mut tlb = self.tlbs[cpu].clone();
+            if tlb.free(first, count) {
+                self.set_tlb(cpu, tlb);
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The operation that a suspended agent asks for.
+
+use std::panic::Location;
+
+/// What is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    Load,
+    Store,
+    Swap,
+    CompareExchange,
+    FetchAdd,
+    FetchAnd,
+    FetchOr,
+    Fence,
+    /// `a` words from `address` on.
+    Zero,
+    AwaitUpdate,
+    AwaitValue,
+    IrqSave,
+    /// `a`: 0 = on.
+    IrqRestore,
+    /// To the CPUs in `a`, vector `b`.
+    SendIpi,
+    /// `a`, `b`: start and pages.
+    TlbInvalidate,
+    /// The same, on the CPUs in `c`.
+    TlbParavirtual,
+    TlbBroadcast,
+    TlbBroadcastSync,
+    LoadRoot,
+    RcuReadLock,
+    RcuReadUnlock,
+    SynchronizeRcu,
+    /// At `a`; `b`: 1 = write.
+    UserAccess,
+    AllocFrame,
+    FreeFrame,
+    /// The interrupt handler has returned: `iret`.
+    InterruptReturn,
+}
+
+impl Kind {
+    /// The name in traces.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Store => "store",
+            Self::Swap => "xchg",
+            Self::CompareExchange => "cmpxchg",
+            Self::FetchAdd => "xadd",
+            Self::FetchAnd => "lock and",
+            Self::FetchOr => "lock or",
+            Self::Fence => "mfence",
+            Self::Zero => "zero",
+            Self::AwaitUpdate => "acquire",
+            Self::AwaitValue => "await",
+            Self::IrqSave => "irq off",
+            Self::IrqRestore => "irq restore",
+            Self::SendIpi => "send IPI",
+            Self::TlbInvalidate => "flush TLB",
+            Self::TlbParavirtual => "paravirtual flush",
+            Self::TlbBroadcast => "broadcast flush",
+            Self::TlbBroadcastSync => "tlbsync",
+            Self::LoadRoot => "load cr3",
+            Self::RcuReadLock => "rcu_read_lock",
+            Self::RcuReadUnlock => "rcu_read_unlock",
+            Self::SynchronizeRcu => "synchronize_rcu",
+            Self::UserAccess => "user",
+            Self::AllocFrame => "alloc frame",
+            Self::FreeFrame => "free frame",
+            Self::InterruptReturn => "iret",
+        }
+    }
+
+    /// Whether it accesses the word at `address`, and if so whether it may write it.
+    pub(crate) const fn accesses_word(self) -> Option<Effect> {
+        match self {
+            Self::Load | Self::AwaitValue => Some(Effect::Reads),
+            Self::Store
+            | Self::Swap
+            | Self::CompareExchange
+            | Self::FetchAdd
+            | Self::FetchAnd
+            | Self::FetchOr
+            | Self::AwaitUpdate => Some(Effect::Writes),
+            _ => None,
+        }
+    }
+
+    /// Whether the CPU empties its store buffer first (MODEL.md, P5).
+    pub(crate) const fn drains(self) -> bool {
+        matches!(
+            self,
+            Self::Swap
+                | Self::CompareExchange
+                | Self::FetchAdd
+                | Self::FetchAnd
+                | Self::FetchOr
+                | Self::Fence
+                | Self::AwaitUpdate
+                | Self::TlbInvalidate
+                | Self::TlbParavirtual
+                | Self::TlbBroadcastSync
+                | Self::LoadRoot
+                | Self::SynchronizeRcu
+                | Self::InterruptReturn
+        )
+    }
+}
+
+/// Whether an access may change the word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Effect {
+    Reads,
+    Writes,
+}
+
+/// Evaluates the closure of an await: the new value, or (for a wait that does not write) the old one; `None` = keep waiting.
+pub(crate) type Test = unsafe fn(*const (), u64) -> Option<u64>;
+
+/// One operation. It lies on the stack of the agent that asks, so that restoring the stack restores it.
+#[derive(Clone, Copy)]
+pub(crate) struct Op {
+    pub(crate) kind: Kind,
+    /// Width of the word: 4 or 8.
+    pub(crate) bytes: u8,
+    /// The word's address, where there is one.
+    pub(crate) address: usize,
+    pub(crate) a: u64,
+    pub(crate) b: u64,
+    pub(crate) c: u64,
+    pub(crate) result: u64,
+    pub(crate) test: Option<Test>,
+    pub(crate) data: *const (),
+    pub(crate) location: &'static Location<'static>,
+}
+
+impl Op {
+    #[track_caller]
+    pub(crate) const fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            bytes: 8,
+            address: 0,
+            a: 0,
+            b: 0,
+            c: 0,
+            result: 0,
+            test: None,
+            data: std::ptr::null(),
+            location: Location::caller(),
+        }
+    }
+
+    /// What an await's closure says about a value.
+    pub(crate) fn test(&self, value: u64) -> Option<u64> {
+        let test = self.test.expect("an await has a test");
+        // SAFETY: `data` is the closure that `test` was made for; it lies on the stack of the agent that waits in this very
+        // operation, so it is alive and not borrowed.
+        unsafe { test(self.data, value) }
+    }
+}
+
+/// Bytes of a line of source that tell it from others, the same in every copy of the code.
+pub(crate) fn place_seed(location: &Location<'_>) -> u64 {
+    let file = location.file().as_bytes();
+    let mut seed = (location.line() as u64) << 32 | (location.column() as u64) << 16 | file.len() as u64;
+    for &byte in &file[file.len().saturating_sub(12)..] {
+        seed = seed.rotate_left(5) ^ (byte as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    seed
+}

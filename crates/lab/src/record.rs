@@ -1,0 +1,217 @@
+//! Writing down a run while it is performed again.
+
+use machine::{CpuId, VirtAddr};
+
+use crate::buffer::Waiting;
+use crate::cells::flag;
+use crate::choice::{Choice, Turn};
+use crate::core::Core;
+use crate::execute::{access_of, invalidation_of};
+use crate::mmu::Outcome;
+use crate::op::{Kind, Op};
+use crate::trace::{Place, Step, StepKind, Trace, Value};
+
+/// Collects the steps.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    steps: Vec<Step>,
+    /// Marks of CPUs that have not made a step.
+    early: Vec<(usize, String)>,
+}
+
+impl Recorder {
+    /// The code that runs notes something.
+    pub(crate) fn mark(&mut self, cpu: usize, text: String) {
+        match self.steps.last_mut() {
+            Some(step) if step.cpu.index() == cpu => step.marks_after.push(text),
+            _ => self.early.push((cpu, text)),
+        }
+    }
+
+    fn begin(&mut self, mut step: Step) {
+        let cpu = step.cpu.index();
+        let early = std::mem::take(&mut self.early);
+        let (mine, rest) = early.into_iter().partition(|(of, _)| *of == cpu);
+        self.early = rest;
+        step.marks_before = Vec::into_iter(mine).map(|(_, text): (usize, String)| text).collect();
+        self.steps.push(step);
+    }
+}
+
+impl Core<'_> {
+    /// Ends the recording.
+    pub(crate) fn take_trace(&mut self) -> Trace {
+        let steps = self.recorder.take().map(|recorder| recorder.steps).unwrap_or_default();
+        Trace { cpus: self.programs.iter().map(|(name, _)| name.clone()).collect(), steps }
+    }
+
+    /// Writes down a step that is about to be performed, if this run is recorded.
+    #[inline(always)]
+    pub(crate) fn record(&mut self, choice: Choice) {
+        if self.recorder.is_some() {
+            let step = self.describe(choice);
+            self.recorder.as_mut().expect("just seen").begin(step);
+        }
+    }
+
+    #[cold]
+    fn describe(&self, choice: Choice) -> Step {
+        let cpu = choice.cpu();
+        let mut step = Step {
+            cpu: self.id(choice),
+            in_interrupt: self.has_flag(cpu, flag::IN_HANDLER),
+            kind: StepKind::Operation,
+            what: String::new(),
+            target: None,
+            before: None,
+            after: None,
+            note: None,
+            place: None,
+            marks_before: Vec::new(),
+            marks_after: Vec::new(),
+        };
+        match choice.turn() {
+            Turn::Run => {
+                let agent = self.active(cpu).expect("the choice was enabled");
+                let op = *self.op(agent);
+                step.what = op.kind.name().to_owned();
+                if op.kind != Kind::InterruptReturn {
+                    step.place = Some(Place { file: op.location.file().to_owned(), line: op.location.line() });
+                }
+                self.describe_op(cpu, &op, choice.argument(), &mut step);
+            }
+            Turn::Interrupt => {
+                step.kind = StepKind::Interrupt;
+                step.what = "takes interrupt".to_owned();
+                step.target = Some(Self::vector_name(choice.argument()).to_owned());
+            }
+            Turn::Drain => {
+                step.kind = StepKind::Drain;
+                step.what = "store reaches memory".to_owned();
+                match self.waiting(cpu, 0) {
+                    Waiting::Store { offset, bytes, value } => {
+                        step.target = Some(self.symbols.place(offset, bytes));
+                        step.before = Some(self.symbols.value(offset, bytes, self.get(offset, bytes)));
+                        step.after = Some(self.symbols.value(offset, bytes, value));
+                    }
+                    Waiting::Zero { offset, bytes } => {
+                        step.target = Some(self.symbols.place(offset, 8));
+                        step.note = Some(format!("{bytes} bytes become zero"));
+                    }
+                }
+            }
+            Turn::Arrive => {
+                step.kind = StepKind::Broadcast;
+                let [source, start, pages] = self.arrival(cpu, choice.argument());
+                step.what = format!("broadcast flush of CPU{source} arrives");
+                step.target = Some(scope(start, pages));
+            }
+            Turn::Speculate => {
+                step.kind = StepKind::Walker;
+                step.what = "walker sets accessed, unasked".to_owned();
+                let offset = self.speculations(cpu)[choice.argument()];
+                self.describe_flags(offset, crate::paging::ACCESSED, &mut step);
+            }
+        }
+        step
+    }
+
+    fn describe_flags(&self, offset: usize, flags: u64, step: &mut Step) {
+        let old = self.get(offset, 8);
+        step.target = Some(self.symbols.place(offset, 8));
+        step.before = Some(self.symbols.value(offset, 8, old));
+        step.after = Some(self.symbols.value(offset, 8, old | flags));
+    }
+
+    fn describe_op(&self, cpu: usize, op: &Op, argument: usize, step: &mut Step) {
+        let bytes = op.bytes as usize;
+        let value = |bits| Some(self.symbols.value(op.address, bytes, bits));
+        let masked = |bits: u64| if bytes == 4 { bits & 0xffff_ffff } else { bits };
+        if op.kind.accesses_word().is_some() || op.kind == Kind::Zero {
+            step.target = Some(self.symbols.place(op.address, bytes));
+        }
+        let held = if op.kind.accesses_word().is_some() { self.forwarded(cpu, op.address, bytes) } else { 0 };
+        let mut change = |new: Option<u64>| {
+            step.before = value(held);
+            step.after = new.and_then(|new| value(masked(new)));
+        };
+        match op.kind {
+            Kind::Load | Kind::AwaitValue => change(None),
+            Kind::Swap => change(Some(op.a)),
+            Kind::CompareExchange => change((held == op.a).then_some(op.b)),
+            Kind::FetchAdd => change(Some(held.wrapping_add(op.a))),
+            Kind::FetchAnd => change(Some(held & op.a)),
+            Kind::FetchOr => change(Some(held | op.a)),
+            Kind::AwaitUpdate => change(op.test(held)),
+            Kind::Store => {
+                step.after = value(op.a);
+                if self.buffers_stores() {
+                    step.note = Some("into the store buffer".to_owned());
+                } else {
+                    step.before = value(held);
+                }
+            }
+            Kind::Zero => step.note = Some(format!("{} words", op.a)),
+            Kind::IrqRestore => step.what = if op.a == 0 { "irq on" } else { "irq stays off" }.to_owned(),
+            Kind::SendIpi => {
+                let targets = machine::CpuSet::from_bits(op.a).without(CpuId::new(cpu as u32));
+                let names: Vec<String> = targets.iter().map(|target| target.to_string()).collect();
+                step.target = Some(format!("{} to {}", Self::vector_name(op.b as usize), names.join(", ")));
+            }
+            Kind::TlbInvalidate | Kind::TlbParavirtual | Kind::TlbBroadcast => {
+                let mut target = scope(op.a, op.b);
+                if op.kind == Kind::TlbParavirtual {
+                    let on: Vec<String> = machine::CpuSet::from_bits(op.c).iter().map(|cpu| cpu.to_string()).collect();
+                    target = format!("{target} on {}", on.join(", "));
+                }
+                step.target = Some(target);
+            }
+            Kind::LoadRoot | Kind::FreeFrame => step.target = Some(format!("{:#x}", op.a)),
+            Kind::AllocFrame => step.target = Some(format!("pool {}", op.a)),
+            Kind::UserAccess => self.describe_access(cpu, op, argument, step),
+            _ => (),
+        }
+    }
+
+    fn describe_access(&self, cpu: usize, op: &Op, argument: usize, step: &mut Step) {
+        let access = access_of(op);
+        let deed = if access == machine::Access::Write { "store" } else { "load" };
+        step.what = format!("user {deed} at {}", VirtAddr::new(op.a));
+        match self.outcomes(cpu, op.a, access).get(argument) {
+            Some(Outcome::Reach { frame, .. }) => step.note = Some(format!("reaches frame {frame:#x}")),
+            Some(&Outcome::SetFlags { offset, flags }) => {
+                step.kind = StepKind::Walker;
+                let accessed = if flags & crate::paging::ACCESSED != 0 { "A" } else { "" };
+                let dirty = if flags & !crate::paging::ACCESSED != 0 { "D" } else { "" };
+                step.what = format!("walker of user {deed} at {} sets {accessed}{dirty}", VirtAddr::new(op.a));
+                self.describe_flags(offset, flags, step);
+            }
+            Some(Outcome::Fault(cause)) => step.note = Some(format!("page fault: {cause:?}")),
+            Some(Outcome::FreedTable { frame }) => step.note = Some(format!("walks the freed table in frame {frame:#x}")),
+            Some(Outcome::NoTable { frame }) => step.note = Some(format!("walks frame {frame:#x}, which is no table")),
+            None => (),
+        }
+    }
+}
+
+fn scope(start: u64, pages: u64) -> String {
+    match invalidation_of(start, pages) {
+        machine::Invalidation::All => "everything".to_owned(),
+        machine::Invalidation::Pages { start, pages: 1 } => format!("page {start}"),
+        machine::Invalidation::Pages { start, pages } => format!("{pages} pages from {start}"),
+    }
+}
+
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.bits < 10 {
+            write!(f, "{}", self.bits)?;
+        } else {
+            write!(f, "{:#x}", self.bits)?;
+        }
+        match &self.words {
+            Some(words) => write!(f, " ({words})"),
+            None => Ok(()),
+        }
+    }
+}

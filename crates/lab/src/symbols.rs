@@ -1,0 +1,69 @@
+//! Names of places, for people.
+
+use crate::arena::Arena;
+use crate::lab::Format;
+use crate::trace::Value;
+
+struct Symbol<'a> {
+    start: usize,
+    bytes: usize,
+    name: String,
+    format: Option<Format<'a>>,
+}
+
+/// Names of ranges of the arena.
+pub(crate) struct Symbols<'a> {
+    arena: &'a Arena,
+    /// Sorted by start; later ones of the same start are more particular.
+    symbols: Vec<Symbol<'a>>,
+}
+
+impl<'a> Symbols<'a> {
+    pub(crate) fn new(arena: &'a Arena) -> Self {
+        Self { arena, symbols: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, offset: usize, bytes: usize, name: String, format: Option<Format<'a>>) {
+        let at = self.symbols.partition_point(|symbol| symbol.start <= offset);
+        self.symbols.insert(at, Symbol { start: offset, bytes, name, format });
+    }
+
+    /// The smallest named range around a place.
+    fn find(&self, offset: usize) -> Option<&Symbol<'a>> {
+        self.symbols
+            .iter()
+            .filter(|symbol| symbol.start <= offset && offset < symbol.start + symbol.bytes)
+            .min_by_key(|symbol| symbol.bytes)
+    }
+
+    /// The name of a word.
+    pub(crate) fn place(&self, offset: usize, bytes: usize) -> String {
+        let half = |wide: bool| match (bytes, wide, offset % 8) {
+            (4, true, 0) => ".low",
+            (4, true, _) => ".high",
+            _ => "",
+        };
+        if let Some(symbol) = self.find(offset) {
+            let index = (offset - symbol.start) / 8;
+            return if symbol.bytes <= 8 {
+                format!("{}{}", symbol.name, half(symbol.bytes == 8))
+            } else {
+                format!("{}[{index}]{}", symbol.name, half(true))
+            };
+        }
+        let block = self.arena.blocks().iter().find(|block| block.words.is_some_and(|at| (at..at + 4096).contains(&offset)));
+        match block.and_then(|block| Some((block.first, block.words?))) {
+            Some((frame, words)) => format!("frame {frame}[{}]{}", (offset - words) / 8, half(true)),
+            None => format!("word at {:#x}", offset - crate::arena::MACHINE_BYTES),
+        }
+    }
+
+    /// A value of a word, in hexadecimal and, if its range has a formatter, in words.
+    pub(crate) fn value(&self, offset: usize, bytes: usize, bits: u64) -> Value {
+        let words = match self.find(offset) {
+            Some(Symbol { format: Some(format), .. }) if bytes == 8 => Some(format(bits)),
+            _ => None,
+        };
+        Value { bits, bytes: bytes as u8, words }
+    }
+}
