@@ -34,20 +34,26 @@ struct Written {
     old: u64,
 }
 
-/// Where the logs stood before a step.
+/// Where the logs stood before a step. Kept small: a path may have a million of them.
 #[derive(Clone, Copy)]
 struct Mark {
-    written: usize,
-    stacks: usize,
-    tlbs: usize,
     hash: u128,
-    owned: usize,
-    /// The agent that moved, as it was, and how many words of its stack were saved.
-    agent: Option<(usize, AgentState)>,
-    saved_words: usize,
-    /// Owned accesses of its CPU's latest segment, as they were.
-    segment: (usize, (u32, u32)),
+    /// How the agent was that moved, if one did.
+    state: AgentState,
+    written: u32,
+    stacks: u32,
+    replaced: u32,
+    owned: u32,
+    /// How many words of its stack were saved.
+    saved_words: u32,
+    /// Owned accesses of the CPU's latest segment, as they were.
+    segment: (u32, u32),
+    cpu: u8,
+    agent: u8,
 }
+
+/// No agent moved.
+const NOBODY: u8 = u8::MAX;
 
 /// The simulated machine.
 ///
@@ -162,6 +168,9 @@ impl<'a> Core<'a> {
     pub(crate) fn depth(&self) -> usize {
         self.marks.len()
     }
+
+    /// Beyond this, positions in a log no longer fit into a mark.
+    pub(crate) const MOST_LOG_BYTES: usize = 16 << 30;
 
     /// Bytes of the logs.
     pub(crate) fn log_bytes(&self) -> usize {
@@ -374,17 +383,19 @@ impl<'a> Core<'a> {
     // --- steps ---
 
     /// Before a step in which `agent` moves (if any) on `cpu`.
+    #[inline(always)]
     pub(crate) fn push_mark(&mut self, cpu: usize, agent: Option<usize>) {
-        let agent = agent.map(|index| (index, self.agents[index].state));
         self.marks.push(Mark {
-            written: self.written.len(),
-            stacks: self.stacks.len(),
-            tlbs: self.replaced.len(),
             hash: self.hash,
-            owned: self.owned.len(),
-            agent,
+            state: self.agents[agent.unwrap_or(0)].state,
+            written: self.written.len() as u32,
+            stacks: self.stacks.len() as u32,
+            replaced: self.replaced.len() as u32,
+            owned: self.owned.len() as u32,
             saved_words: 0,
-            segment: (cpu, self.owned.segment(cpu)),
+            segment: self.owned.segment(cpu),
+            cpu: cpu as u8,
+            agent: agent.map_or(NOBODY, |agent| agent as u8),
         });
     }
 
@@ -401,25 +412,26 @@ impl<'a> Core<'a> {
         unsafe { std::ptr::copy_nonoverlapping(sp, self.stacks.as_mut_ptr().add(saved), live) };
         // SAFETY: as many words were just written. They are only ever copied back, not interpreted.
         unsafe { self.stacks.set_len(saved + live) };
-        self.marks.last_mut().expect("a step has begun").saved_words = live;
+        self.marks.last_mut().expect("a step has begun").saved_words = live as u32;
     }
 
     /// Takes back the latest step.
     pub(crate) fn undo(&mut self) {
         let mark = self.marks.pop().expect("a step to undo");
-        self.undo_writes(mark.written);
-        while self.replaced.len() > mark.tlbs {
+        self.undo_writes(mark.written as usize);
+        while self.replaced.len() > mark.replaced as usize {
             let (cpu, tlb) = self.replaced.pop().expect("not empty");
             self.tlbs[cpu] = tlb;
         }
-        if let Some((index, state)) = mark.agent {
-            self.agents[index].state = state;
-            let saved = &self.stacks[mark.stacks..mark.stacks + mark.saved_words];
+        let stacks = mark.stacks as usize;
+        if mark.agent != NOBODY {
+            self.agents[mark.agent as usize].state = mark.state;
+            let saved = &self.stacks[stacks..stacks + mark.saved_words as usize];
             // SAFETY: these words were copied from this place by `save_stack`, and the agent is suspended.
-            unsafe { std::ptr::copy_nonoverlapping(saved.as_ptr(), state.sp, saved.len()) };
+            unsafe { std::ptr::copy_nonoverlapping(saved.as_ptr(), mark.state.sp, saved.len()) };
         }
-        self.stacks.truncate(mark.stacks);
-        self.owned.restore(mark.owned, mark.segment);
+        self.stacks.truncate(stacks);
+        self.owned.restore(mark.owned as usize, (mark.cpu as usize, mark.segment));
         self.hash = mark.hash;
         self.stop = None;
     }

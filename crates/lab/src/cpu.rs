@@ -132,6 +132,11 @@ impl LabCpu {
         self.core().arena.table(frame)
     }
 
+    /// Whether this CPU takes interrupts now. Not a step: nobody else can change it.
+    pub fn interrupts_on(&self) -> bool {
+        !self.core().interrupts_off(self.cpu)
+    }
+
     /// Notes a text in the trace. Not a step.
     pub fn mark(&self, text: impl Display) {
         let core = self.core();

@@ -1,18 +1,18 @@
 //! The exhaustive search: depth first, undoing steps on the way back.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::agent::{Attending, handler_of, program_of};
 use crate::choice::Choice;
 use crate::core::{Core, Stop};
-use crate::hash::BuildSame;
 use crate::lab::Observer;
 use crate::limits::{Limit, Limits, Phase, Progress};
 use crate::record::Recorder;
 use crate::shortest;
 use crate::trace::Trace;
 use crate::verdict::{Counterexample, Misuse, MisuseKind, Report, Verdict, Violation, rule};
+use crate::visited::Visited;
 
 /// Steps between two looks at the clock.
 const CLOCK_EVERY: u64 = 1 << 12;
@@ -103,7 +103,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
     }
 
     fn depth_first(&mut self, report: &mut Report) -> Result<(), Ended> {
-        let mut visited: HashSet<u128, BuildSame> = HashSet::default();
+        let mut visited = Visited::new();
         // The untried choices of all states on the path; of each state, where its own begin and which is next.
         let mut choices: Vec<Choice> = Vec::new();
         let mut frames: Vec<(usize, usize)> = Vec::new();
@@ -133,8 +133,9 @@ impl<'e, 'a> Explorer<'e, 'a> {
             }
             if self.transitions.is_multiple_of(CLOCK_EVERY) {
                 self.look_at_clock(Phase::Exploring, report.states)?;
-                let table = visited.capacity() * (size_of::<u128>() + 1) * 8 / 7;
-                if (table + self.core().log_bytes() + choices.len() * 4) as u64 > self.limits.memory {
+                let table = if visited.is_nearly_full() { 3 * visited.bytes() } else { visited.bytes() };
+                let logs = self.core().log_bytes();
+                if (table + logs + choices.len() * 4) as u64 > self.limits.memory || logs > Core::MOST_LOG_BYTES {
                     return Err(Ended::Limit(Limit::Memory));
                 }
             }

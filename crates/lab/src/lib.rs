@@ -5,6 +5,7 @@ mod arena;
 mod buffer;
 mod cells;
 mod choice;
+mod columns;
 mod core;
 mod cpu;
 mod enabled;
@@ -28,6 +29,7 @@ mod symbols;
 mod tlb;
 pub mod trace;
 mod verdict;
+mod visited;
 
 pub use arena::Arena;
 pub use cpu::LabCpu;

@@ -80,8 +80,10 @@ impl Trace {
     }
 }
 
-/// The run as text, one column per CPU, as kernel commit logs show races.
+/// The run as text, one column per CPU, as kernel commit logs show races. CPUs without a step are left out.
+///
+/// With three CPUs lines are shorter than 120 characters. Marks begin with `~`, steps of a store buffer with `(buffer)`, steps of
+/// other hardware with `(hw)`, steps of an interrupt handler with `[irq]`.
 pub fn columns(trace: &Trace) -> String {
-    let _ = trace;
-    String::new()
+    crate::columns::render(trace)
 }
