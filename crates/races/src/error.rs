@@ -200,7 +200,7 @@ pub(crate) fn closest<'k>(found: &str, known: &'k [String]) -> Option<&'k str> {
     known
         .iter()
         .map(|name| (strsim::damerau_levenshtein(&lower, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len().min(found.len()) / 4)
+        .filter(|(distance, name)| *distance <= name.len().max(found.len()).div_ceil(2) / 2)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name.as_str())
 }

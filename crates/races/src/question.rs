@@ -43,8 +43,8 @@ enum Formula {
     Constant(Truth),
     Compare { place: usize, relation: Relation, bits: u64 },
     Not(Box<Self>),
-    And(Box<Self>, Box<Self>),
-    Or(Box<Self>, Box<Self>),
+    And(Vec<Self>),
+    Or(Vec<Self>),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -153,9 +153,7 @@ impl Answer {
 
 impl Formula {
     fn new(proposition: &Proposition, places: &[&Spanned<Place>], names: &impl Names) -> Result<Self, Error> {
-        let pair = |left, right| -> Result<_, Error> {
-            Ok((Box::new(Self::new(left, places, names)?), Box::new(Self::new(right, places, names)?)))
-        };
+        let part = |inner: &Proposition| Self::new(inner, places, names);
         Ok(match proposition {
             Proposition::True => Self::Constant(Truth::True),
             Proposition::False => Self::Constant(Truth::False),
@@ -166,19 +164,10 @@ impl Formula {
                     None => Self::Constant(Truth::False),
                 }
             }
-            Proposition::Not(inner) => Self::Not(Box::new(Self::new(inner, places, names)?)),
-            Proposition::And(left, right) => {
-                let (left, right) = pair(left, right)?;
-                Self::And(left, right)
-            }
-            Proposition::Or(left, right) => {
-                let (left, right) = pair(left, right)?;
-                Self::Or(left, right)
-            }
-            Proposition::Implies(left, right) => {
-                let (left, right) = pair(left, right)?;
-                Self::Or(Box::new(Self::Not(left)), right)
-            }
+            Proposition::Not(inner) => Self::Not(Box::new(part(inner)?)),
+            Proposition::And(parts) => Self::And(parts.iter().map(part).collect::<Result<_, _>>()?),
+            Proposition::Or(parts) => Self::Or(parts.iter().map(part).collect::<Result<_, _>>()?),
+            Proposition::Implies(left, right) => Self::Or(vec![Self::Not(Box::new(part(left)?)), part(right)?]),
         })
     }
 
@@ -187,8 +176,8 @@ impl Formula {
             Self::Constant(truth) => *truth == Truth::True,
             Self::Compare { place, relation, bits } => relation.holds(state.get(*place) == Some(bits)),
             Self::Not(inner) => !inner.holds(state),
-            Self::And(left, right) => left.holds(state) && right.holds(state),
-            Self::Or(left, right) => left.holds(state) || right.holds(state),
+            Self::And(parts) => parts.iter().all(|part| part.holds(state)),
+            Self::Or(parts) => parts.iter().any(|part| part.holds(state)),
         }
     }
 }

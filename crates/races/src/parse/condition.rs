@@ -72,15 +72,17 @@ fn chain(
     cursor: &mut Cursor<'_>,
     sign: &str,
     part: fn(&mut Cursor<'_>) -> Result<Proposition>,
-    join: fn(Box<Proposition>, Box<Proposition>) -> Proposition,
+    join: fn(Vec<Proposition>) -> Proposition,
 ) -> Result<Proposition> {
-    let mut whole = part(cursor)?;
-    let mut length = 0;
-    while cursor.eat(sign)? {
-        cursor.link(&mut length)?;
-        whole = join(Box::new(whole), Box::new(part(cursor)?));
+    let first = part(cursor)?;
+    if !cursor.eat(sign)? {
+        return Ok(first);
     }
-    Ok(whole)
+    let mut parts = vec![first, part(cursor)?];
+    while cursor.eat(sign)? {
+        parts.push(part(cursor)?);
+    }
+    Ok(join(parts))
 }
 
 fn implication(cursor: &mut Cursor<'_>) -> Result<Proposition> {
@@ -134,7 +136,7 @@ fn atom(cursor: &mut Cursor<'_>, word: Option<&str>) -> Result<Proposition> {
 
 /// `0:rax`, `P0:rax`, `x`, `[x]` or `t[1]`.
 pub(super) fn place(cursor: &mut Cursor<'_>) -> Result<Spanned<Place>> {
-    const EXPECTED: &str = "a variable or a register (as in `x`, `0:rax`)";
+    const EXPECTED: &str = "a variable (`x`) or a register (`0:rax`)";
     let start = cursor.here()?;
     if cursor.eat("[")? {
         let name = cursor.word("a variable")?.node;

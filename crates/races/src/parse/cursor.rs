@@ -8,8 +8,8 @@ use crate::syntax::Value;
 pub(super) const LEAST: i128 = i64::MIN as i128;
 /// The largest.
 pub(super) const MOST: i128 = u64::MAX as i128;
-/// How deep parentheses, negations and chains of operators may nest: deeper ones would overflow the stack of whoever walks them.
-const MAX_DEPTH: usize = 1000;
+/// How deep parentheses, negations and implications may nest: deeper ones would overflow the stack of whoever walks them.
+const MAX_DEPTH: usize = 100;
 /// How much of an odd piece of text a message repeats, in characters.
 const SHOWN: usize = 40;
 
@@ -277,15 +277,6 @@ impl<'s> Cursor<'s> {
         let result = read(self);
         self.depth -= 1;
         result
-    }
-
-    /// Counts one operator of a chain that began `length` operators ago.
-    pub(super) fn link(&self, length: &mut usize) -> Result<()> {
-        *length += 1;
-        if *length > MAX_DEPTH {
-            return self.error(Span { start: self.at, end: self.at }, Problem::TooDeep { limit: MAX_DEPTH });
-        }
-        Ok(())
     }
 }
 

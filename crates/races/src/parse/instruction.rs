@@ -2,7 +2,7 @@
 
 use super::condition::place;
 use super::cursor::{Cursor, LEAST, MOST, Result};
-use crate::error::Problem;
+use crate::error::{Problem, closest};
 use crate::source::{Span, Spanned};
 use crate::syntax::{
     Dialect, Initial, InitialValue, Instruction, Jump, Label, Line, Lock, Memory, Mnemonic, Operand, Part, Register,
@@ -91,14 +91,18 @@ fn instruction(cursor: &mut Cursor<'_>, dialect: Dialect) -> Result<Spanned<Inst
         word = cursor.word("an instruction after `lock`")?;
     }
     let Some((mnemonic, width)) = mnemonic(&word.node) else {
-        let known = Mnemonic::NAMES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let known = known_instructions(&word.node);
         return cursor.error(word.span, Problem::Unknown { what: "instruction", found: word.node, known });
     };
     let mut operands = Vec::new();
-    if !matches!(cursor.peek()?, Some('|' | ';') | None) {
+    let alone = matches!(mnemonic, Mnemonic::Fence(_) | Mnemonic::Ret);
+    if !alone && !matches!(cursor.peek()?, Some('|' | ';') | None) {
         operands.push(operand(cursor, dialect, mnemonic)?);
         while cursor.eat(",")? {
             operands.push(operand(cursor, dialect, mnemonic)?);
+        }
+        if !matches!(cursor.peek()?, Some('|' | ';') | None) {
+            return cursor.unexpected("`,`, `|` or `;`");
         }
     }
     let in_memory = |operand: &Spanned<Operand>| matches!(operand.node, Operand::Memory(_));
@@ -111,6 +115,18 @@ fn instruction(cursor: &mut Cursor<'_>, dialect: Dialect) -> Result<Spanned<Inst
     let instruction = Instruction { lock, mnemonic, width, operands };
     check(cursor, &instruction, span)?;
     Ok(Spanned::new(instruction, span))
+}
+
+/// The names to propose for one that does not exist: all spellings if one of them is near, else the plain names.
+fn known_instructions(found: &str) -> Vec<String> {
+    let plain = || Mnemonic::NAMES.iter().map(|(name, _)| (*name).to_owned());
+    let suffixed = Mnemonic::NAMES
+        .iter()
+        .filter(|(_, mnemonic)| mnemonic.takes_suffix())
+        .flat_map(|(name, _)| ["b", "w", "l", "q"].map(|suffix| format!("{name}{suffix}")));
+    let jumps = Test::NAMES.iter().map(|(name, _)| format!("j{name}"));
+    let all: Vec<String> = plain().chain(suffixed).chain(jumps).collect();
+    if closest(found, &all).is_some() { all } else { plain().collect() }
 }
 
 fn mnemonic(word: &str) -> Option<(Mnemonic, Option<Width>)> {

@@ -53,10 +53,10 @@ pub enum Proposition {
     },
     /// `~ p` or `not p`.
     Not(Box<Self>),
-    /// `p /\ q`.
-    And(Box<Self>, Box<Self>),
-    /// `p \/ q`.
-    Or(Box<Self>, Box<Self>),
+    /// `p /\ q /\ ...`: at least two.
+    And(Vec<Self>),
+    /// `p \/ q \/ ...`: at least two.
+    Or(Vec<Self>),
     /// `p => q`.
     Implies(Box<Self>, Box<Self>),
 }
@@ -115,8 +115,8 @@ impl Proposition {
             Self::False => false,
             Self::Compare { place, relation, value } => compare(&place.node, *relation, &value.node),
             Self::Not(inner) => !inner.holds(compare),
-            Self::And(left, right) => left.holds(compare) && right.holds(compare),
-            Self::Or(left, right) => left.holds(compare) || right.holds(compare),
+            Self::And(parts) => parts.iter().all(|part| part.holds(compare)),
+            Self::Or(parts) => parts.iter().any(|part| part.holds(compare)),
             Self::Implies(left, right) => !left.holds(compare) || right.holds(compare),
         }
     }
@@ -127,7 +127,8 @@ impl Proposition {
             Self::True | Self::False => {}
             Self::Compare { place, .. } => visit(place),
             Self::Not(inner) => inner.for_each_place(visit),
-            Self::And(left, right) | Self::Or(left, right) | Self::Implies(left, right) => {
+            Self::And(parts) | Self::Or(parts) => parts.iter().for_each(|part| part.for_each_place(visit)),
+            Self::Implies(left, right) => {
                 left.for_each_place(visit);
                 right.for_each_place(visit);
             }
@@ -140,7 +141,8 @@ impl Proposition {
             Self::True | Self::False => {}
             Self::Compare { place, value, .. } => visit(place, value),
             Self::Not(inner) => inner.for_each_comparison(visit),
-            Self::And(left, right) | Self::Or(left, right) | Self::Implies(left, right) => {
+            Self::And(parts) | Self::Or(parts) => parts.iter().for_each(|part| part.for_each_comparison(visit)),
+            Self::Implies(left, right) => {
                 left.for_each_comparison(visit);
                 right.for_each_comparison(visit);
             }
@@ -178,9 +180,13 @@ impl Proposition {
                 f.write_str("~")?;
                 inner.write(f, own + 1)?;
             }
-            Self::And(left, right) => Self::write_pair(f, left, " /\\ ", right, (own, own + 1))?,
-            Self::Or(left, right) => Self::write_pair(f, left, " \\/ ", right, (own, own + 1))?,
-            Self::Implies(left, right) => Self::write_pair(f, left, " => ", right, (own + 1, own))?,
+            Self::And(parts) => Self::write_parts(f, parts, " /\\ ", own + 1)?,
+            Self::Or(parts) => Self::write_parts(f, parts, " \\/ ", own + 1)?,
+            Self::Implies(left, right) => {
+                left.write(f, own + 1)?;
+                f.write_str(" => ")?;
+                right.write(f, own)?;
+            }
         }
         if parenthesise {
             f.write_str(")")?;
@@ -188,16 +194,12 @@ impl Proposition {
         Ok(())
     }
 
-    fn write_pair(
-        f: &mut fmt::Formatter<'_>,
-        left: &Self,
-        sign: &str,
-        right: &Self,
-        contexts: (u8, u8),
-    ) -> fmt::Result {
-        left.write(f, contexts.0)?;
-        f.write_str(sign)?;
-        right.write(f, contexts.1)
+    fn write_parts(f: &mut fmt::Formatter<'_>, parts: &[Self], sign: &str, context: u8) -> fmt::Result {
+        for (number, part) in parts.iter().enumerate() {
+            f.write_str(if number == 0 { "" } else { sign })?;
+            part.write(f, context)?;
+        }
+        Ok(())
     }
 }
 
