@@ -72,7 +72,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "N")]
     pub(crate) limit_states: Option<u64>,
 
-    /// Give up everything that is undecided after so many seconds
+    /// Give up a variant after so many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) limit_seconds: Option<Duration>,
 

@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use crate::exit::Exit;
 
@@ -12,7 +11,7 @@ use crate::exit::Exit;
 pub(crate) struct Interrupt {
     /// Set by Ctrl-C.
     by_user: Arc<AtomicBool>,
-    /// What the search looks at: set by Ctrl-C, by the time limit, and when the output is closed.
+    /// What the search looks at: set by Ctrl-C and when the output is closed.
     cancel: Arc<AtomicBool>,
 }
 
@@ -31,16 +30,6 @@ impl Interrupt {
             signal_hook::flag::register(signal_hook::consts::SIGINT, flag.clone())?;
         }
         Ok(interrupt)
-    }
-
-    /// Ends the search after this time.
-    pub(crate) fn after(&self, limit: Duration) {
-        let cancel = self.cancel.clone();
-        // Never joined: the process ends without it.
-        std::thread::spawn(move || {
-            std::thread::sleep(limit);
-            cancel.store(true, Ordering::Relaxed);
-        });
     }
 
     /// Ends the search now.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use races::Progress;
+use races::ShowProgress;
+
+use crate::show::number::Count;
 
 /// A line at the bottom of the terminal; nothing elsewhere.
 pub(crate) struct Line(ProgressBar);
@@ -21,13 +23,13 @@ impl Line {
     }
 
     /// What the search calls now and then.
-    pub(crate) fn callback(&self) -> Arc<dyn Fn(&Progress) + Send + Sync> {
+    pub(crate) fn callback(&self) -> ShowProgress {
         let bar = self.0.clone();
         Arc::new(move |progress| {
             bar.set_length(progress.total as u64);
             bar.set_position(progress.done as u64);
             let variant = progress.variant.as_deref().unwrap_or("");
-            bar.set_message(format!("{} {variant} {} states", progress.race, progress.states));
+            bar.set_message(format!("{} {variant}  {} states", progress.race, Count(progress.states)));
         })
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use races::{Limits, MemoryOrder, Options, Race, VariantReport, Verdict};
+use races::{Limits, MemoryOrder, Options, Race, VariantReport, Verdict, Witnesses};
 
 use crate::arguments::{Check, Memory, ShowTrace};
 use crate::exit::Exit;
@@ -24,9 +24,6 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
     let mut exit = if failures.is_empty() { Exit::AsExpected } else { Exit::BadInput };
     let variants = select::variants(&races, &arguments.variant)?;
     let interrupt = Interrupt::listen()?;
-    if let Some(limit) = arguments.limit_seconds {
-        interrupt.after(limit);
-    }
     let line = Line::new();
     let mut printer = Printer::new(arguments, &races);
     let mut broken_output = None;
@@ -34,7 +31,8 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
         let options = Options {
             memory,
             variants: variants.clone(),
-            limits: Limits { states: arguments.limit_states, depth: None },
+            limits: Limits { states: arguments.limit_states, time: arguments.limit_seconds, ..Limits::default() },
+            witnesses: if arguments.trace == ShowTrace::Always { Witnesses::Shown } else { Witnesses::Skipped },
             threads: arguments.jobs,
             progress: Some(line.callback()),
             cancel: Some(interrupt.flag()),
