@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use machine::addr::PAGE_SIZE;
+use machine::addr::{PAGE_SHIFT, PAGE_SIZE};
 use machine::{Cpu, Frame, PhysAddr, Word64};
 use pagetable::level::ENTRIES;
 use pagetable::{NotATable, OutOfFrames, Pdpt, Table, TableMemory, TableMeta, TableSource};
@@ -18,10 +18,10 @@ use crate::reservation::Reservation;
 /// it is touched, until the arena is dropped: giving it back does not make its memory go away, so who still reads in it reads
 /// something, not nothing.
 pub struct FrameArena {
-    /// Where frame 0 would lie, so that a frame's address is found by one addition. Outside the reservation, if `first` is not 0.
-    origin: *mut u8,
-    first: u64,
-    frames: u64,
+    /// Where the first frame is, and how many bytes follow.
+    start: NonNull<u8>,
+    bytes: u64,
+    first: PhysAddr,
     metas: NonNull<TableMeta>,
     /// How many frames were ever handed out, in order; all above are untouched.
     fresh: AtomicU64,
@@ -55,9 +55,9 @@ impl FrameArena {
         memory.prefer_huge_pages();
         meta_memory.prefer_huge_pages();
         Ok(Self {
-            origin: memory.start().as_ptr().wrapping_sub((first.number() * PAGE_SIZE) as usize),
-            first: first.number(),
-            frames,
+            start: memory.start(),
+            bytes: frames * PAGE_SIZE,
+            first: first.start(),
             metas: meta_memory.start().cast(),
             fresh: AtomicU64::new(0),
             returned_count: AtomicU64::new(0),
@@ -72,7 +72,7 @@ impl FrameArena {
     /// # Errors
     /// There is not that much, or the system cannot do that (Linux before 5.14).
     pub fn populate(&self, frames: u64) -> io::Result<()> {
-        let frames = frames.min(self.frames) as usize;
+        let frames = frames.min(self.count()) as usize;
         self.memory.populate(frames * PAGE_SIZE as usize)?;
         self.meta_memory.populate(frames * size_of::<TableMeta>())
     }
@@ -87,9 +87,9 @@ impl FrameArena {
         {
             return Ok(frame);
         }
-        let step = |fresh| (fresh < self.frames).then_some(fresh + 1);
+        let step = |fresh| (fresh < self.count()).then_some(fresh + 1);
         match self.fresh.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step) {
-            Ok(fresh) => Ok(Frame::new(self.first + fresh)),
+            Ok(fresh) => Ok(self.first.frame().wrapping_add(fresh)),
             Err(_) => self.pop_returned().ok_or(OutOfFrames),
         }
     }
@@ -99,7 +99,7 @@ impl FrameArena {
     /// # Panics
     /// The frame is not one of this arena, or was never handed out.
     pub fn free(&self, frame: Frame) {
-        let index = frame.number().wrapping_sub(self.first);
+        let index = frame.number().wrapping_sub(self.first.frame().number());
         assert!(index < self.fresh.load(Ordering::Relaxed), "{frame} was given back and never handed out");
         let mut returned = self.returned();
         returned.push(frame);
@@ -130,27 +130,39 @@ impl FrameArena {
 
     /// The frames, as a range of numbers.
     pub fn frames(&self) -> std::ops::Range<u64> {
-        self.first..self.first + self.frames
+        let first = self.first.frame().number();
+        first..first + self.count()
     }
 
     /// Where the frame's 4096 bytes are; `None` if the frame is not one of this arena. Valid for as long as the arena lives. Several threads may use them at
     /// once: what that means is up to them.
     #[inline]
     pub fn bytes(&self, frame: Frame) -> Option<NonNull<[u8; PAGE_SIZE as usize]>> {
-        self.index(frame)?;
-        NonNull::new(self.origin.wrapping_add(frame.start().as_u64() as usize).cast())
+        Some(self.at(self.offset(frame)?).cast())
+    }
+
+    const fn count(&self) -> u64 {
+        self.bytes / PAGE_SIZE
+    }
+
+    /// How far into the arena's memory the frame is. In bytes: for a frame out of an entry that is a mask and a subtraction.
+    #[inline(always)]
+    fn offset(&self, frame: Frame) -> Option<usize> {
+        let is_address = frame.number() < 1 << (u64::BITS - PAGE_SHIFT);
+        let offset = frame.start().as_u64().wrapping_sub(self.first.as_u64());
+        (is_address && offset < self.bytes).then_some(offset as usize)
     }
 
     #[inline(always)]
-    fn index(&self, frame: Frame) -> Option<usize> {
-        let index = frame.number().wrapping_sub(self.first);
-        (index < self.frames).then_some(index as usize)
+    fn at(&self, offset: usize) -> NonNull<u8> {
+        // SAFETY: `offset` is below `bytes` (the caller got it from `offset`, or stays within the same frame), which is how long the reservation is.
+        unsafe { self.start.add(offset) }
     }
 
     #[inline(always)]
-    fn meta(&self, index: usize) -> &TableMeta {
-        // SAFETY: `index` is below `frames` (the caller got it from `index`), and the metas' memory was reserved for that many.
-        let meta = unsafe { self.metas.add(index) };
+    fn meta(&self, offset: usize) -> &TableMeta {
+        // SAFETY: `offset` is below `bytes`, so this is the number of one of the frames, and the metas' memory was reserved for that many.
+        let meta = unsafe { self.metas.add(offset >> PAGE_SHIFT) };
         // SAFETY: the memory lives as long as `self`, is aligned, starts as zeros, which is a valid `TableMeta` (words
         // only), and is only ever accessed as one.
         unsafe { meta.as_ref() }
@@ -173,21 +185,22 @@ impl FrameArena {
 impl TableMemory for FrameArena {
     #[inline(always)]
     fn table(&self, frame: Frame) -> Result<Table<'_>, NotATable> {
-        let index = self.index(frame).ok_or(NotATable { address: frame.start() })?;
-        let words = self.origin.wrapping_add(frame.start().as_u64() as usize).cast::<[Word64; ENTRIES]>();
-        // SAFETY: the frame is one of the arena, so the 4096 bytes lie in the reservation, which lives as long as `self`; they
-        // are aligned to 4096, and any bytes are valid words. All of it is inside atomics, so others may write meanwhile.
-        let cells = unsafe { &*words };
-        Ok(Table::new(cells, self.meta(index)))
+        let offset = self.offset(frame).ok_or(NotATable { address: frame.start() })?;
+        let cells = self.at(offset).cast::<[Word64; ENTRIES]>();
+        // SAFETY: the frame's 4096 bytes lie in the reservation, which lives as long as `self`; they are aligned to
+        // 4096, and any bytes are valid words. All of it is inside atomics, so others may write meanwhile.
+        let cells = unsafe { cells.as_ref() };
+        Ok(Table::new(cells, self.meta(offset)))
     }
 
     #[inline(always)]
     fn pdpt(&self, root: PhysAddr) -> Result<Pdpt<'_>, NotATable> {
-        let index = self.index(root.frame()).filter(|_| root.is_aligned(32)).ok_or(NotATable { address: root })?;
-        let words = self.origin.wrapping_add(root.as_u64() as usize).cast::<[Word64; 4]>();
+        let offset = self.offset(root.frame()).filter(|_| root.is_aligned(32)).ok_or(NotATable { address: root })?;
+        let in_frame = (root.as_u64() % PAGE_SIZE) as usize;
+        let cells = self.at(offset + in_frame).cast::<[Word64; 4]>();
         // SAFETY: as in `table`; 32 bytes that are aligned to 32 end within the frame.
-        let cells = unsafe { &*words };
-        Ok(Pdpt::new(cells, self.meta(index)))
+        let cells = unsafe { cells.as_ref() };
+        Ok(Pdpt::new(cells, self.meta(offset)))
     }
 }
 
