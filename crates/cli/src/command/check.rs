@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::progress::Line;
 use crate::select;
-use crate::show::number::plural;
+use crate::show::number::{Count, plural};
 use crate::show::palette::HEADING;
 use crate::show::verdict::{Table, story};
 use crate::show::width;
@@ -77,13 +77,14 @@ struct Printer<'a> {
 
 #[derive(Default)]
 struct Tally {
-    files: usize,
-    variants: usize,
-    safe: usize,
-    broken: usize,
-    undecided: usize,
-    errors: usize,
-    unexpected: usize,
+    files: u64,
+    variants: u64,
+    safe: u64,
+    observed: u64,
+    broken: u64,
+    undecided: u64,
+    errors: u64,
+    unexpected: u64,
 }
 
 impl<'a> Printer<'a> {
@@ -137,34 +138,31 @@ impl Tally {
     fn add(&mut self, report: &VariantReport) {
         self.variants += 1;
         match report.verdict {
+            Verdict::Safe if report.observation.is_some() => self.observed += 1,
             Verdict::Safe => self.safe += 1,
             Verdict::Violation => self.broken += 1,
             Verdict::Bounded => self.undecided += 1,
             Verdict::Error => self.errors += 1,
         }
-        self.unexpected += usize::from(report.as_expected == Some(false));
+        self.unexpected += u64::from(report.as_expected == Some(false));
     }
 }
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}, {}: {} safe, {} broken",
-            plural(self.files, "file"),
-            plural(self.variants, "verdict"),
-            self.safe,
-            self.broken
-        )?;
-        if self.undecided > 0 {
-            write!(f, ", {} undecided", self.undecided)?;
-        }
-        if self.errors > 0 {
-            write!(f, ", {}", plural(self.errors, "error"))?;
-        }
+        let counted = [
+            (self.safe, "safe"),
+            (self.observed, "observed"),
+            (self.broken, "broken"),
+            (self.undecided, "undecided"),
+            (self.errors, "in error"),
+        ];
+        let counted = counted.iter().filter(|(count, _)| *count > 0);
+        let counted: Vec<String> = counted.map(|(count, word)| format!("{} {word}", Count(*count))).collect();
+        write!(f, "{}, {}: {}", plural(self.files, "file"), plural(self.variants, "verdict"), counted.join(", "))?;
         match self.unexpected {
             0 => write!(f, "; nothing unexpected"),
-            count => write!(f, "; {count} UNEXPECTED"),
+            count => write!(f, "; {} UNEXPECTED", Count(count)),
         }
     }
 }

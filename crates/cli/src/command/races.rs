@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
-use races::{LoadError, Race, catalogue};
+use races::{Race, catalogue};
 
 use crate::arguments::Races;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::show::number::plural;
 use crate::show::palette::{ASIDE, HEADING};
 use crate::show::width;
 
@@ -20,7 +21,6 @@ pub(crate) fn run(arguments: &Races) -> Result<Exit, Failure> {
             // `find` knows which name was probably meant.
             None => match Race::find(name) {
                 Ok(race) => write!(out, "{}", race.source.text())?,
-                Err(error @ LoadError::Unknown { .. }) => return Err(error.into()),
                 Err(error) => return Err(error.into()),
             },
         },
@@ -29,8 +29,9 @@ pub(crate) fn run(arguments: &Races) -> Result<Exit, Failure> {
     Ok(Exit::AsExpected)
 }
 
+/// One line for each race: name, mode, CPUs, variants, and where it comes from, cut where the terminal ends.
 fn list(out: &mut dyn Write) -> Result<(), Failure> {
-    let page = width::of_stdout();
+    let page = width::of_terminal().unwrap_or(usize::MAX);
     let names = catalogue::entries().map(|entry| entry.name.len()).max().unwrap_or(0);
     let mut folder = "";
     for entry in catalogue::entries() {
@@ -40,12 +41,11 @@ fn list(out: &mut dyn Write) -> Result<(), Failure> {
         }
         let race = Race::find(entry.name)?;
         let litmus = &race.litmus;
-        let variants = match litmus.variants.len() {
-            0 => String::new(),
-            count => format!("{count} variants"),
-        };
-        let left =
-            format!("  {:names$}  {:8}  {} CPUs  {variants:11}  ", entry.name, litmus.mode.node.name(), litmus.cpus());
+        let cpus = plural(litmus.cpus() as u64, "CPU");
+        let mut left = format!("  {:names$}  {:9}  {cpus:6}  ", entry.name, litmus.mode.node.name());
+        if !litmus.variants.is_empty() {
+            left.push_str(&format!("{:11}  ", plural(litmus.variants.len() as u64, "variant")));
+        }
         let quote = litmus.quotes.first().map_or("", |quote| quote.trim());
         let room = page.saturating_sub(left.len());
         let source = if quote.chars().count() <= room {
@@ -53,7 +53,7 @@ fn list(out: &mut dyn Write) -> Result<(), Failure> {
         } else {
             quote.chars().take(room.saturating_sub(3)).chain("...".chars()).take(room).collect()
         };
-        writeln!(out, "{}", format!("{left}{ASIDE}{source}{ASIDE:#}").trim_end())?;
+        writeln!(out, "{left}{ASIDE}{source}{ASIDE:#}")?;
     }
     Ok(())
 }

@@ -126,8 +126,12 @@ fn padded(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(display_width(text))))
 }
 
+/// `CPU1`, and what the test calls it if that says more.
 fn name(trace: &Trace, cpu: usize) -> String {
-    trace.cpus.get(cpu).cloned().unwrap_or_else(|| format!("CPU{cpu}"))
+    match trace.cpus.get(cpu) {
+        Some(name) if *name != format!("CPU{cpu}") && *name != format!("P{cpu}") => format!("CPU{cpu} {name}"),
+        _ => format!("CPU{cpu}"),
+    }
 }
 
 #[cfg(test)]
@@ -156,12 +160,12 @@ mod tests {
     #[test]
     fn steps_stand_below_their_cpu() {
         insta::assert_snapshot!(shown(&torn_read(), 100), @"
-           CPU0                                                    | CPU1 | CPU2
-           fast GUP, interrupts off                                |      |
-        1  load pte.low: 0x8067 [frame 0x8, present writable user] |      |
-        2                                                          |      | swap pte.low
-        3  load pte.high: 0x0                                      |      |
-           takes the page                                          |      |
+           CPU0                                                     | CPU1 | CPU2
+           fast GUP, interrupts off                                 |      |
+        1  load pte.low = 0x8067 [frame 0x8, present writable user] |      |
+        2                                                           |      | swap pte.low
+        3  load pte.high = 0                                        |      |
+           takes the page                                           |      |
         ");
     }
 
@@ -171,10 +175,10 @@ mod tests {
         insta::assert_snapshot!(text, @"
            CPU0                                               | CPU1 | CPU2
            fast GUP, interrupts off                           |      |
-        1  load pte.low: 0x8067 [frame 0x8, present writable  |      |
+        1  load pte.low = 0x8067 [frame 0x8, present writable |      |
            user]                                              |      |
         2                                                     |      | swap pte.low
-        3  load pte.high: 0x0                                 |      |
+        3  load pte.high = 0                                  |      |
            takes the page                                     |      |
         ");
         assert!(text.lines().all(|line| line.len() <= 75), "{text}");
@@ -185,10 +189,10 @@ mod tests {
         let text = shown(&torn_read(), 40);
         insta::assert_snapshot!(text, @"
            CPU0  fast GUP, interrupts off
-        1        load pte.low: 0x8067 [frame
+        1        load pte.low = 0x8067 [frame
                  0x8, present writable user]
         2  CPU2  swap pte.low
-        3  CPU0  load pte.high: 0x0
+        3  CPU0  load pte.high = 0
                  takes the page
         ");
         assert!(text.lines().all(|line| line.len() <= 40), "{text}");

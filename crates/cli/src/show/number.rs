@@ -20,8 +20,8 @@ impl fmt::Display for Count {
 }
 
 /// `1 race`, `2 races`.
-pub(crate) fn plural(count: usize, noun: &str) -> String {
-    format!("{} {noun}{}", Count(count as u64), if count == 1 { "" } else { "s" })
+pub(crate) fn plural(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", Count(count), if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

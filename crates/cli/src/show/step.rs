@@ -29,16 +29,17 @@ impl Line {
     }
 }
 
-/// `load pte: 0x67 present writable`, `store pte = 0x0 none`, `xchg pte: 0x67 present -> 0x0 none`.
+/// `load pte = 0x67 [present writable]`, `store pte := 0`, `xchg pte: 0x67 [present] -> 0 [none]`: the signs that the lab's own
+/// text uses.
 fn done(step: &Step) -> String {
-    let mut text = match step.kind {
-        StepKind::Operation if step.in_interrupt => format!("<irq> {}", step.what),
-        StepKind::Operation => step.what.clone(),
-        StepKind::Interrupt => format!("<irq> {}", step.what),
-        StepKind::Drain => format!("(store buffer) {}", step.what),
-        StepKind::Walker => format!("(page walker) {}", step.what),
-        StepKind::Broadcast => format!("(broadcast) {}", step.what),
+    let who = match step.kind {
+        StepKind::Operation if step.in_interrupt => "[irq] ",
+        StepKind::Operation => "",
+        StepKind::Interrupt => "<irq> ",
+        StepKind::Drain => "(buffer) ",
+        StepKind::Walker | StepKind::Broadcast => "(hw) ",
     };
+    let mut text = format!("{who}{}", step.what);
     if let Some(target) = &step.target {
         text.push(' ');
         text.push_str(target);
@@ -47,21 +48,22 @@ fn done(step: &Step) -> String {
         (Some(before), Some(after)) if before != after => {
             text.push_str(&format!(": {} -> {}", value(before), value(after)));
         }
-        (Some(held), _) => text.push_str(&format!(": {}", value(held))),
-        (None, Some(after)) => text.push_str(&format!(" = {}", value(after))),
+        (Some(read), _) => text.push_str(&format!(" = {}", value(read))),
+        (None, Some(written)) => text.push_str(&format!(" := {}", value(written))),
         (None, None) => {}
     }
     if let Some(note) = &step.note {
-        text.push_str(&format!(" ({note})"));
+        text.push_str(&format!(", {note}"));
     }
     text
 }
 
 /// In hex, and in words where the place has them.
 fn value(value: &Value) -> String {
+    let bits = if value.bits < 10 { value.bits.to_string() } else { format!("{:#x}", value.bits) };
     match &value.words {
-        Some(words) => format!("{:#x} [{words}]", value.bits),
-        None => format!("{:#x}", value.bits),
+        Some(words) => format!("{bits} [{words}]"),
+        None => bits,
     }
 }
 
@@ -111,28 +113,28 @@ mod tests {
     fn values_say_which_way_they_went() {
         let mut load = step(0, "load", "pte.low");
         load.before = half(0x67, "present writable");
-        assert_eq!(text(&load), "load pte.low: 0x67 [present writable]");
+        assert_eq!(text(&load), "load pte.low = 0x67 [present writable]");
 
         let mut store = step(0, "store", "pte.low");
         store.after = half(0, "");
-        assert_eq!(text(&store), "store pte.low = 0x0");
+        assert_eq!(text(&store), "store pte.low := 0");
 
         let mut swap = step(0, "swap", "pte.low");
         (swap.before, swap.after) = (half(0x67, ""), half(0, "none"));
         swap.note = Some("the flush is owed".into());
-        assert_eq!(text(&swap), "swap pte.low: 0x67 -> 0x0 [none] (the flush is owed)");
+        assert_eq!(text(&swap), "swap pte.low: 0x67 -> 0 [none], the flush is owed");
         swap.after = swap.before.clone();
-        assert_eq!(text(&swap), "swap pte.low: 0x67 (the flush is owed)");
+        assert_eq!(text(&swap), "swap pte.low = 0x67, the flush is owed");
     }
 
     #[test]
     fn hardware_and_interrupts_are_told_apart_from_code() {
         let mut drained = step(1, "drain", "x");
         drained.kind = StepKind::Drain;
-        assert_eq!(text(&drained), "(store buffer) drain x");
+        assert_eq!(text(&drained), "(buffer) drain x");
         let mut handler = step(1, "store", "acknowledged");
         handler.in_interrupt = true;
-        assert_eq!(text(&handler), "<irq> store acknowledged");
+        assert_eq!(text(&handler), "[irq] store acknowledged");
     }
 
     #[test]

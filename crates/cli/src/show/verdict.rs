@@ -6,7 +6,7 @@ use anstyle::Style;
 use races::{Observation, Race, VariantReport, Verdict};
 use textwrap::core::display_width;
 
-use super::number::Count;
+use super::number::{Count, plural};
 use super::palette::{ASIDE, BROKEN, HEADING, SAFE, UNDECIDED};
 
 /// The lines of one race, their columns aligned.
@@ -83,7 +83,7 @@ fn observed(report: &VariantReport) -> Style {
 
 fn counted(report: &VariantReport) -> String {
     let steps = report.steps.map_or_else(String::new, |steps| format!("{steps} steps"));
-    let finals = report.final_states.map_or_else(String::new, |finals| format!("  {finals} final"));
+    let finals = report.final_states.map_or_else(String::new, |finals| format!("  {finals:2} final"));
     format!("{steps:>9}  {} CPUs  {:>10} states{finals}  {:6.2} s", report.cpus, Count(report.states), report.seconds)
 }
 

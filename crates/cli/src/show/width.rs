@@ -21,6 +21,12 @@ pub(crate) fn of_stderr() -> usize {
     choose(terminal_size_of(stderr()).map(|(Width(width), _)| width))
 }
 
+/// Columns of the terminal that standard output is, or of one that `COLUMNS` pretends it to be. A pipe has no end.
+pub(crate) fn of_terminal() -> Option<usize> {
+    let is_known = terminal_size_of(stdout()).is_some() || std::env::var_os("COLUMNS").is_some();
+    is_known.then(of_stdout)
+}
+
 fn choose(terminal: Option<u16>) -> usize {
     let named = || std::env::var("COLUMNS").ok().and_then(|columns| columns.parse::<usize>().ok());
     terminal.map(usize::from).filter(|width| *width > 0).or_else(named).unwrap_or(ELSEWHERE).clamp(LEAST, MOST)
