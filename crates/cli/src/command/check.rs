@@ -125,7 +125,7 @@ impl<'a> Printer<'a> {
     }
 
     fn close(&self) -> io::Result<()> {
-        if self.arguments.json {
+        if self.arguments.json || self.races.is_empty() {
             return Ok(());
         }
         let mut out = anstream::stdout().lock();

@@ -84,7 +84,12 @@ fn observed(report: &VariantReport) -> Style {
 fn counted(report: &VariantReport) -> String {
     let steps = report.steps.map_or_else(String::new, |steps| format!("{steps} steps"));
     let finals = report.final_states.map_or_else(String::new, |finals| format!("  {finals:2} final"));
-    format!("{steps:>9}  {} CPUs  {:>10} states{finals}  {:6.2} s", report.cpus, Count(report.states), report.seconds)
+    format!(
+        "{steps:>9}  {:6}  {:>11} states{finals}  {:6.2} s",
+        plural(report.cpus as u64, "CPU"),
+        Count(report.states),
+        report.seconds
+    )
 }
 
 /// What is said below a broken variant: the interleaving, and why it breaks the rule.
