@@ -13,7 +13,7 @@ use crate::core::{Core, Stop};
 use crate::cpu::LabCpu;
 use crate::hash::Chain;
 use crate::op::{Kind, Op};
-use crate::owned::conflict;
+use crate::owned::{ByteRange, conflict};
 use crate::stack::{self, Stack};
 use crate::verdict::{MisuseKind, Violation, rule};
 
@@ -187,19 +187,19 @@ impl Core<'_> {
             let clash = mine
                 .iter()
                 .find_map(|access| {
-                    let before_op = self.stands_before(other, access.cell).filter(|(effect, _)| conflict(*effect, access.effect));
-                    let owned = theirs.iter().find(|it| it.cell == access.cell && conflict(it.effect, access.effect));
+                    let before_op = self.stands_before(other, access.bytes).filter(|(effect, _)| conflict(*effect, access.effect));
+                    let owned = theirs.iter().find(|it| it.bytes.overlaps(access.bytes) && conflict(it.effect, access.effect));
                     let place = before_op.map(|(_, place)| place).or(owned.map(|it| it.location))?;
                     Some((cpu, access, other, place))
                 })
                 .or_else(|| {
                     theirs.iter().find_map(|access| {
-                        let (effect, place) = self.stands_before(cpu, access.cell)?;
+                        let (effect, place) = self.stands_before(cpu, access.bytes)?;
                         conflict(effect, access.effect).then_some((other, access, cpu, place))
                     })
                 });
             if let Some((owner, access, intruder, place)) = clash {
-                let word = self.symbols.place(access.cell as usize * 8, 8);
+                let word = self.symbols.place(access.bytes.offset as usize, access.bytes.len as usize);
                 let sentence = format!(
                     "CPU{owner} accesses {word} as owned ({}) while CPU{intruder} accesses it without a lock in common ({place})",
                     access.location
@@ -210,11 +210,11 @@ impl Core<'_> {
         }
     }
 
-    /// Whether a CPU's next operation is on this cell.
-    fn stands_before(&self, cpu: usize, cell: u32) -> Option<(crate::op::Effect, &'static std::panic::Location<'static>)> {
+    /// Whether a CPU's next operation is on these bytes.
+    fn stands_before(&self, cpu: usize, bytes: ByteRange) -> Option<(crate::op::Effect, &'static std::panic::Location<'static>)> {
         let op = self.op(self.active(cpu)?);
         let effect = op.kind.accesses_word()?;
-        (op.address / 8 == cell as usize).then_some((effect, op.location))
+        ByteRange::new(op.address, usize::from(op.bytes)).overlaps(bytes).then_some((effect, op.location))
     }
 }
 

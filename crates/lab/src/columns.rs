@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn lines_break_at_spaces_or_where_they_must() {
         assert_eq!(broken("short", 10), ["short"]);
-        assert_eq!(broken("a line of words", 8), ["a line", "    of", "    words"]);
+        assert_eq!(broken("a line of words", 8), ["a line", "   of", "   words"]);
         assert_eq!(broken("abcdefghijkl", 8), ["abcdefgh", "   ijkl"]);
         assert!(broken("äöüäöüäöüäöü xyz", 5).iter().all(|piece| piece.chars().count() <= 5));
     }

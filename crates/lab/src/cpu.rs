@@ -18,7 +18,7 @@ use crate::frames::FrameKind;
 use crate::hash::Chain;
 use crate::monitor::{Event, Writer};
 use crate::op::{Effect, Kind, Op, place_seed};
-use crate::owned::OwnedAccess;
+use crate::owned::{ByteRange, OwnedAccess};
 use crate::verdict::{MisuseKind, Violation};
 
 /// One simulated CPU. Every operation of [`Cpu`] is a step that the explorer interleaves with those of the other CPUs.
@@ -93,13 +93,16 @@ impl LabCpu {
 
     #[track_caller]
     fn offset_of(&self, address: usize, bytes: usize) -> usize {
-        self.core().locate(address, bytes).unwrap_or_else(|| {
-            if self.core().unwinding {
-                return crate::arena::MACHINE_BYTES;
+        let location = Location::caller();
+        match self.core().locate(address, bytes) {
+            Some(offset) => offset,
+            // Guards dropped while a panic unwinds: the run is over already, and nothing is done at this offset.
+            None if self.core().unwinding => crate::arena::MACHINE_BYTES,
+            None => {
+                let sentence = format!("CPU{} accesses a word outside the arena ({location})", self.cpu);
+                self.stop(Stop::Misuse(MisuseKind::OutsideArena, sentence))
             }
-            let sentence = format!("CPU{} accesses a word outside the arena ({})", self.cpu, Location::caller());
-            self.stop(Stop::Misuse(MisuseKind::OutsideArena, sentence))
-        })
+        }
     }
 
     fn value<W: Word>(bits: u64) -> W::Value {
@@ -198,13 +201,13 @@ impl LabCpu {
         if self.booting() { self.core().execute_at_boot(self.cpu, op) } else { self.ask(op) }
     }
 
-    fn owned(&self, offset: usize, effect: Effect, location: &'static Location<'static>) {
+    fn owned<W: Word>(&self, offset: usize, effect: Effect, location: &'static Location<'static>) {
         let core = self.core();
-        core.owned.push(self.cpu, OwnedAccess { cell: (offset / 8) as u32, effect, location });
+        core.owned.push(self.cpu, OwnedAccess { bytes: ByteRange::new(offset, W::BYTES), effect, location });
         if let Some(block) = core.block_at(offset) {
             core.touch_table(self.cpu, block, if effect == Effect::Reads { "reads (as owned)" } else { "writes (as owned)" });
             if effect == Effect::Writes && core.is_walked(offset) {
-                let word = core.symbols.place(offset, 8);
+                let word = core.symbols.place(offset, W::BYTES);
                 let sentence = format!("CPU{} writes {word} as owned while hardware may walk it ({location})", self.cpu);
                 core.misuse(MisuseKind::NotOwned, sentence);
             }
@@ -314,7 +317,7 @@ impl Cpu for LabCpu {
         if self.core().unwinding {
             return Self::value::<W>(0);
         }
-        self.owned(offset, Effect::Reads, Location::caller());
+        self.owned::<W>(offset, Effect::Reads, Location::caller());
         let core = self.core();
         let value = core.forwarded(self.cpu, offset, W::BYTES);
         core.tell_agent(self.agent, value);
@@ -334,7 +337,7 @@ impl Cpu for LabCpu {
             return;
         }
         let location = Location::caller();
-        self.owned(offset, Effect::Writes, location);
+        self.owned::<W>(offset, Effect::Writes, location);
         let core = self.core();
         if let Some(recorder) = &mut core.recorder {
             let place = core.symbols.place(offset, W::BYTES);

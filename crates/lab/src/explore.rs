@@ -133,7 +133,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
             }
             if self.transitions.is_multiple_of(CLOCK_EVERY) {
                 self.look_at_clock(Phase::Exploring, report.states)?;
-                let table = if visited.is_nearly_full() { 3 * visited.bytes() } else { visited.bytes() };
+                let table = if visited.grows_within(CLOCK_EVERY) { 3 * visited.bytes() } else { visited.bytes() };
                 let logs = self.core().log_bytes();
                 if (table + logs + choices.len() * 4) as u64 > self.limits.memory || logs > Core::MOST_LOG_BYTES {
                     return Err(Ended::Limit(Limit::Memory));

@@ -10,11 +10,27 @@ use std::panic::Location;
 
 use crate::op::Effect;
 
+/// The bytes of one access: neighbours in one 8-byte cell are nobody's business.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ByteRange {
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+}
+
+impl ByteRange {
+    pub(crate) fn new(offset: usize, len: usize) -> Self {
+        Self { offset: offset as u32, len: len as u32 }
+    }
+
+    pub(crate) fn overlaps(self, other: Self) -> bool {
+        self.offset < other.offset + other.len && other.offset < self.offset + self.len
+    }
+}
+
 /// One owned access.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OwnedAccess {
-    /// The 8-byte cell.
-    pub(crate) cell: u32,
+    pub(crate) bytes: ByteRange,
     pub(crate) effect: Effect,
     pub(crate) location: &'static Location<'static>,
 }

@@ -28,11 +28,11 @@ impl<'a> Symbols<'a> {
         self.symbols.insert(at, Symbol { start: offset, bytes, name, format });
     }
 
-    /// The smallest named range around a place.
-    fn find(&self, offset: usize) -> Option<&Symbol<'a>> {
+    /// The smallest named range around a word. Halves of a word may have names, and formatters, of their own.
+    fn find(&self, offset: usize, bytes: usize) -> Option<&Symbol<'a>> {
         self.symbols
             .iter()
-            .filter(|symbol| symbol.start <= offset && offset < symbol.start + symbol.bytes)
+            .filter(|symbol| symbol.start <= offset && offset + bytes <= symbol.start + symbol.bytes)
             .min_by_key(|symbol| symbol.bytes)
     }
 
@@ -43,7 +43,7 @@ impl<'a> Symbols<'a> {
             (4, true, _) => ".high",
             _ => "",
         };
-        if let Some(symbol) = self.find(offset) {
+        if let Some(symbol) = self.find(offset, bytes) {
             let index = (offset - symbol.start) / 8;
             return if symbol.bytes <= 8 {
                 format!("{}{}", symbol.name, half(symbol.bytes == 8))
@@ -60,8 +60,8 @@ impl<'a> Symbols<'a> {
 
     /// A value of a word, in hexadecimal and, if its range has a formatter, in words.
     pub(crate) fn value(&self, offset: usize, bytes: usize, bits: u64) -> Value {
-        let words = match self.find(offset) {
-            Some(Symbol { format: Some(format), .. }) if bytes == 8 => Some(format(bits)),
+        let words = match self.find(offset, bytes) {
+            Some(Symbol { format: Some(format), bytes: named, .. }) if bytes == 8 || *named == bytes => Some(format(bits)),
             _ => None,
         };
         Value { bits, bytes: bytes as u8, words }

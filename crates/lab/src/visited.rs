@@ -56,9 +56,9 @@ impl Visited {
         self.slots.len() * size_of::<u128>()
     }
 
-    /// Whether the next new fingerprint may make the table grow.
-    pub(crate) fn is_nearly_full(&self) -> bool {
-        (self.len + 1) * 4 > self.slots.len() * 3 - 4 * (1 << 12)
+    /// Whether some `more` fingerprints may make the table grow.
+    pub(crate) fn grows_within(&self, more: u64) -> bool {
+        (self.len as u64 + more) * 4 > self.slots.len() as u64 * 3
     }
 }
 
