@@ -141,6 +141,14 @@ impl FrameArena {
         Some(self.at(self.offset(frame)?).cast())
     }
 
+    pub(crate) const fn start(&self) -> *mut u8 {
+        self.start.as_ptr()
+    }
+
+    pub(crate) const fn metas(&self) -> *mut TableMeta {
+        self.metas.as_ptr()
+    }
+
     const fn count(&self) -> u64 {
         self.bytes / PAGE_SIZE
     }

@@ -34,7 +34,7 @@
 //!
 //! # Memory
 //!
-//! [`FrameArena`] gives frames that page tables and data can lie in.
+//! [`FrameArena`] gives frames that page tables and data can lie in; [`TrustedArena`] finds tables in it without looking whether they are there.
 //!
 //! # Rules for handlers
 //!
@@ -52,6 +52,7 @@ mod reservation;
 mod statistics;
 mod thread_cpu;
 mod threads;
+mod trusted;
 mod zero;
 
 pub use arena::FrameArena;
@@ -59,3 +60,4 @@ pub use fences::Fences;
 pub use statistics::Statistics;
 pub use thread_cpu::ThreadCpu;
 pub use threads::{AttachError, CpuCountError, Threads};
+pub use trusted::TrustedArena;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::ErrorKind;
 
-use hosted::{FrameArena, Threads};
+use hosted::{FrameArena, Threads, TrustedArena};
 use machine::{Cpu, Frame, PhysAddr, VirtAddr};
 use pagetable::{Level, NotATable, OutOfFrames, TableMemory, TableSource};
 
@@ -123,4 +123,22 @@ fn a_frame_from_elsewhere_is_not_taken() {
     let arena = FrameArena::new(FIRST, 4).unwrap();
     arena.allocate().unwrap();
     arena.free(FIRST.wrapping_add(1));
+}
+
+#[test]
+fn a_trusted_arena_finds_the_same_tables() {
+    let arena = FrameArena::new(FIRST, 3).unwrap();
+    // SAFETY: only frames of the arena are looked up below.
+    let trusted = unsafe { TrustedArena::new(&arena) };
+    for frame in (0..3).map(|index| FIRST.wrapping_add(index)) {
+        let (one, other) = (arena.table(frame).unwrap(), trusted.table(frame).unwrap());
+        assert!(std::ptr::eq(one.cells(), other.cells()));
+        assert!(std::ptr::eq(one.meta(), other.meta()));
+        let root = PhysAddr::new(frame.start().as_u64() + 96);
+        let (one, other) = (arena.pdpt(root).unwrap(), trusted.pdpt(root).unwrap());
+        assert!(std::ptr::eq(one.cells(), other.cells()));
+        assert!(std::ptr::eq(one.meta(), other.meta()));
+    }
+    let crooked = PhysAddr::new(FIRST.start().as_u64() + 8);
+    assert_eq!(trusted.pdpt(crooked).map(drop), Err(NotATable { address: crooked }));
 }
