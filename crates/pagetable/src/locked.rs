@@ -176,7 +176,7 @@ impl<'m, C: Cpu> LockedTable<'m, C> {
     #[track_caller]
     pub fn entry<M: Mode>(&self, mode: &M, address: VirtAddr) -> Entry {
         let _ = mode;
-        M::Width::load(self.cpu(), self.slot(address).cell())
+        M::Width::locked_load(self.cpu(), self.slot(address).cell())
     }
 
     /// Writes an entry where there is none.
@@ -196,9 +196,16 @@ impl<'m, C: Cpu> LockedTable<'m, C> {
         if !found.is_none() {
             return Err(found);
         }
+        self.fill(writer, address, new);
+        Ok(())
+    }
+
+    /// [`Self::set`] for a caller that has seen, under this lock, that there is no entry.
+    #[inline]
+    #[track_caller]
+    pub fn fill<W: EntryWrite>(&mut self, writer: &W, address: VirtAddr, new: Entry) {
         self.slot(address).set(self.cpu(), writer, new);
         self.recount(Entry::NONE, new);
-        Ok(())
     }
 
     /// Empties the entry and returns what it held, accessed and dirty exact.

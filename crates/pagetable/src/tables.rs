@@ -69,7 +69,7 @@ impl<'a, M: Mode, T: TableMemory, R: EntryRead, W: EntryWrite> Tables<'a, M, T, 
     pub fn find<C: Cpu>(&self, cpu: &C, address: VirtAddr, to: Level) -> Result<Position<'a>, WalkError> {
         let mut position = self.root_position(address)?;
         while position.level() > to {
-            let entry = position.slot().read(cpu, self.reader);
+            let entry = walk::read(cpu, self.mode, position.level(), position.slot(), self.reader);
             position = self.lower(&position, entry, address)?;
         }
         Ok(position)
@@ -96,7 +96,7 @@ impl<'a, M: Mode, T: TableMemory, R: EntryRead, W: EntryWrite> Tables<'a, M, T, 
     ) -> Result<Position<'a>, MapError> {
         let mut position = self.root_position(address)?;
         while position.level() > to {
-            let mut entry = position.slot().read(cpu, self.reader);
+            let mut entry = walk::read(cpu, self.mode, position.level(), position.slot(), self.reader);
             if entry.is_none() {
                 entry = self.populate_one(cpu, source, publish, &position, address)?;
             }

@@ -7,7 +7,7 @@
 //! What it guarantees: each entry that it reports was in its slot at some moment of the call (if the [`EntryRead`] keeps its promise). The path
 //! as a whole need not have existed at any single moment; who needs that re-checks ([`Slot::recheck`](crate::Slot::recheck)).
 //!
-//! Step by step, as fast GUP wants it: [`root_slot`], [`Slot::read`](crate::Slot::read), [`step`], again; at the end
+//! Step by step, as fast GUP wants it: [`root_slot`], [`read`], [`step`], again; at the end
 //! the re-check. As a whole: [`translate`], [`lookup`]. Over a range, once per table: [`visit`].
 
 use machine::addr::PAGE_SHIFT;
@@ -21,6 +21,7 @@ use crate::mode::{Mode, Root, RootShape};
 use crate::read::EntryRead;
 use crate::rights::Rights;
 use crate::table::{Slot, Table, TableMeta};
+use crate::width::Width;
 
 /// The slot of the root that translates `address`. Its level is [`Mode::root_level`].
 ///
@@ -40,6 +41,20 @@ pub fn root_slot<'m, M: Mode, T: TableMemory>(
         RootShape::FourPdptes => memory.pdpt(root.address()).map(|table| table.slot(address)),
     }
     .map_err(|table| WalkError::NotATable { address, level, table })
+}
+
+/// Reads the entry of `level` in `slot`, by the protocol, or plainly where it cannot change.
+///
+/// That is so for the PDPTEs of PAE: CPUs read them when they load CR3 and not again (SDM vol. 3A, 4.4.1), so whoever changed one would have to make every
+/// CPU that runs the address space load CR3 once more. Kernels fill them before the first load, and so does this one's `mm`.
+#[inline(always)]
+#[track_caller]
+pub fn read<C: Cpu, M: Mode, R: EntryRead>(cpu: &C, mode: &M, level: Level, slot: Slot<'_>, reader: &R) -> Entry {
+    if mode.root_shape() == RootShape::FourPdptes && level == mode.root_level() {
+        M::Width::owned_load(cpu, slot.cell())
+    } else {
+        slot.read(cpu, reader)
+    }
 }
 
 /// Where an entry leads.

@@ -23,6 +23,10 @@ pub trait Width: sealed::Sealed + Copy + Default + fmt::Debug + Send + Sync + 's
     #[track_caller]
     fn load<C: Cpu>(cpu: &C, cell: &Word64) -> Entry;
 
+    /// A plain load by the holder of the table's page-table lock: only accessed and dirty, in the low half, may change meanwhile.
+    #[track_caller]
+    fn locked_load<C: Cpu>(cpu: &C, cell: &Word64) -> Entry;
+
     /// A plain load that nobody else interferes with.
     #[track_caller]
     fn owned_load<C: Cpu>(cpu: &C, cell: &Word64) -> Entry;
@@ -61,6 +65,11 @@ impl Width for Wide {
     }
 
     #[inline(always)]
+    fn locked_load<C: Cpu>(cpu: &C, cell: &Word64) -> Entry {
+        Self::load(cpu, cell)
+    }
+
+    #[inline(always)]
     fn owned_load<C: Cpu>(cpu: &C, cell: &Word64) -> Entry {
         Entry::from_bits(cpu.owned_load(cell))
     }
@@ -87,6 +96,11 @@ impl Width for Split {
         let low = cpu.load(cell.low());
         let high = cpu.load(cell.high());
         Entry::from_halves(low, high)
+    }
+
+    #[inline(always)]
+    fn locked_load<C: Cpu>(cpu: &C, cell: &Word64) -> Entry {
+        Entry::from_halves(cpu.load(cell.low()), cpu.owned_load(cell.high()))
     }
 
     #[inline(always)]
