@@ -77,7 +77,8 @@ fn faulter(cpu: &LabCpu, shared: &Shared<'_>) -> ! {
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number = |index: usize, default| arguments.get(index).map_or(Ok(default), |text: &String| text.parse::<usize>());
+    let number =
+        |index: usize, default| arguments.get(index).map_or(Ok(default), |text: &String| text.parse::<usize>());
     let (Ok(readers), Ok(entries), Ok(faulters)) = (number(0, 3), number(1, 3), number(2, 2)) else {
         eprintln!("usage: throughput [READERS ENTRIES FAULTERS [sc|tso]]");
         std::process::exit(2);

@@ -22,6 +22,8 @@ use crate::verdict::{MisuseKind, Violation, rule};
 pub(crate) enum Status {
     /// It was not started, or (a handler) has returned.
     Idle,
+    /// Its code runs.
+    Runs,
     /// It asks for an operation.
     Asks,
     /// The program has returned.
@@ -65,8 +67,12 @@ const HANDLER: u64 = 0x4a00;
 impl Agent {
     pub(crate) fn new(core: *mut Core<'_>, agent: usize) -> Self {
         let start = Box::new(Start { core: core.cast(), cpu: agent / 2, agent });
-        let idle =
-            AgentState { sp: std::ptr::null_mut(), op: std::ptr::null_mut(), chain: Chain::default(), status: Status::Idle };
+        let idle = AgentState {
+            sp: std::ptr::null_mut(),
+            op: std::ptr::null_mut(),
+            chain: Chain::default(),
+            status: Status::Idle,
+        };
         Self { stack: stack::take(), start, state: idle }
     }
 }
@@ -122,6 +128,7 @@ impl Core<'_> {
             let core = &mut *core;
             core.owned.begin(agent / 2);
             core.running = Some(agent);
+            core.agents[agent].state.status = Status::Runs;
             (&raw mut core.explorer_sp, core.agents[agent].state.sp)
         };
         // SAFETY: the agent's stack pointer was prepared or saved when it suspended itself; its stack is as it was then.
@@ -155,10 +162,11 @@ impl Core<'_> {
         let cpu = agent / 2;
         if self.agents[agent].state.status == Status::Asks {
             let op = *self.op(agent);
-            let seen = [op.kind as u64, op.address as u64, op.a, op.b, op.c, u64::from(op.bytes), op.location.line().into()]
-                .into_iter()
-                .fold(Chain::default(), Chain::with)
-                .term() as u64;
+            let seen =
+                [op.kind as u64, op.address as u64, op.a, op.b, op.c, u64::from(op.bytes), op.location.line().into()]
+                    .into_iter()
+                    .fold(Chain::default(), Chain::with)
+                    .term() as u64;
             let chain = self.agents[agent].state.chain.term();
             let before = *self.known.entry(chain).or_insert(seen);
             if before != seen {
@@ -187,8 +195,10 @@ impl Core<'_> {
             let clash = mine
                 .iter()
                 .find_map(|access| {
-                    let before_op = self.stands_before(other, access.bytes).filter(|(effect, _)| conflict(*effect, access.effect));
-                    let owned = theirs.iter().find(|it| it.bytes.overlaps(access.bytes) && conflict(it.effect, access.effect));
+                    let before_op =
+                        self.stands_before(other, access.bytes).filter(|(effect, _)| conflict(*effect, access.effect));
+                    let owned =
+                        theirs.iter().find(|it| it.bytes.overlaps(access.bytes) && conflict(it.effect, access.effect));
                     let place = before_op.map(|(_, place)| place).or(owned.map(|it| it.location))?;
                     Some((cpu, access, other, place))
                 })
@@ -211,7 +221,11 @@ impl Core<'_> {
     }
 
     /// Whether a CPU's next operation is on these bytes.
-    fn stands_before(&self, cpu: usize, bytes: ByteRange) -> Option<(crate::op::Effect, &'static std::panic::Location<'static>)> {
+    fn stands_before(
+        &self,
+        cpu: usize,
+        bytes: ByteRange,
+    ) -> Option<(crate::op::Effect, &'static std::panic::Location<'static>)> {
         let op = self.op(self.active(cpu)?);
         let effect = op.kind.accesses_word()?;
         ByteRange::new(op.address, usize::from(op.bytes)).overlaps(bytes).then_some((effect, op.location))
@@ -231,7 +245,8 @@ unsafe extern "sysv64" fn run_handler(argument: *mut ()) -> ! {
     // SAFETY: as in `run_program`.
     let start = unsafe { &*argument.cast::<Start>() };
     // SAFETY: as in `run_program`.
-    let handler: *const _ = unsafe { (&*start.core).handler.as_deref().expect("interrupts are only taken with a handler") };
+    let handler: *const _ =
+        unsafe { (&*start.core).handler.as_deref().expect("interrupts are only taken with a handler") };
     // SAFETY: as in `run_program`.
     run(start, |cpu| unsafe { (*handler)(cpu, cpu.vector()) })
 }
@@ -332,7 +347,8 @@ fn record_panic(info: &std::panic::PanicHookInfo<'_>) -> bool {
     if core.running.is_none() {
         return false;
     }
-    let place = info.location().map(|location| format!(" ({}:{})", location.file(), location.line())).unwrap_or_default();
+    let place =
+        info.location().map(|location| format!(" ({}:{})", location.file(), location.line())).unwrap_or_default();
     let message = info.payload_as_str().unwrap_or("panic");
     core.halt(Stop::Violation(Violation::new(rule::USER, format!("{message}{place}"))));
     core.unwinding = true;

@@ -14,9 +14,16 @@ const FULL: usize = 16;
 /// What waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Waiting {
-    Store { offset: usize, bytes: usize, value: u64 },
+    Store {
+        offset: usize,
+        bytes: usize,
+        value: u64,
+    },
     /// Zeroes for this many bytes: one item.
-    Zero { offset: usize, bytes: usize },
+    Zero {
+        offset: usize,
+        bytes: usize,
+    },
 }
 
 const WIDTH_SHIFT: u32 = 32;

@@ -359,7 +359,8 @@ impl<'a> Core<'a> {
         let mut result = Ok(());
         for (first, monitor) in &monitors {
             // The view is of this core, which cannot be borrowed twice: a final state is copied out for it.
-            let ghost: Vec<u64> = (0..self.ghost_words - first).map(|word| self.get(cells::ghost_cell(first + word), 8)).collect();
+            let ghost: Vec<u64> =
+                (0..self.ghost_words - first).map(|word| self.get(cells::ghost_cell(first + word), 8)).collect();
             let mut words = Copied(ghost);
             result = self.with_end(|end| monitor.at_rest(&Ghost { words: &mut words }, end));
             if result.is_err() {

@@ -205,10 +205,12 @@ impl LabCpu {
         let core = self.core();
         core.owned.push(self.cpu, OwnedAccess { bytes: ByteRange::new(offset, W::BYTES), effect, location });
         if let Some(block) = core.block_at(offset) {
-            core.touch_table(self.cpu, block, if effect == Effect::Reads { "reads (as owned)" } else { "writes (as owned)" });
+            let deed = if effect == Effect::Reads { "reads" } else { "writes to" };
+            core.touch_table(self.cpu, block, deed, Some(location));
             if effect == Effect::Writes && core.is_walked(offset) {
                 let word = core.symbols.place(offset, W::BYTES);
-                let sentence = format!("CPU{} writes {word} as owned while hardware may walk it ({location})", self.cpu);
+                let sentence =
+                    format!("CPU{} writes {word} as owned while hardware may walk it ({location})", self.cpu);
                 core.misuse(MisuseKind::NotOwned, sentence);
             }
         }
@@ -346,7 +348,10 @@ impl Cpu for LabCpu {
         }
         if core.waits_for(self.cpu, offset, W::BYTES) {
             if !core.push_store(self.cpu, Waiting::Store { offset, bytes: W::BYTES, value: value.into() }) {
-                core.misuse(MisuseKind::Capacity, format!("too many stores wait in the buffer of CPU{} ({location})", self.cpu));
+                core.misuse(
+                    MisuseKind::Capacity,
+                    format!("too many stores wait in the buffer of CPU{} ({location})", self.cpu),
+                );
             }
         } else {
             core.commit(self.cpu, offset, W::BYTES, value.into(), Writer::Owned);

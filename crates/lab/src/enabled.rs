@@ -63,7 +63,9 @@ impl Core<'_> {
 
     /// Whether every program is over and nothing is left to happen.
     pub(crate) fn is_at_rest(&self) -> bool {
-        (0..self.cpus()).all(|cpu| self.agents[program_of(cpu)].state.status == Status::Done && !self.has_flag(cpu, flag::IN_HANDLER))
+        (0..self.cpus()).all(|cpu| {
+            self.agents[program_of(cpu)].state.status == Status::Done && !self.has_flag(cpu, flag::IN_HANDLER)
+        })
     }
 
     /// Takes one step.

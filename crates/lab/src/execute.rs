@@ -1,5 +1,7 @@
 //! What one step does to the machine.
 
+use std::panic::Location;
+
 use machine::user::FaultCause;
 use machine::{Access, CpuId, Invalidation, PhysAddr, VirtAddr};
 
@@ -46,7 +48,7 @@ impl Core<'_> {
         let old = self.get(offset, bytes);
         let block = self.block_at(offset);
         if let Some(block) = block {
-            self.touch_table(cpu, block, "writes to");
+            self.touch_table(cpu, block, "writes to", None);
         }
         self.set(offset, bytes, value);
         if let Some(block) = block {
@@ -61,21 +63,18 @@ impl Core<'_> {
             if self.get(at, 8) != 0 {
                 self.commit(cpu, at, 8, 0, Writer::Store);
             } else if let Some(block) = self.block_at(at) {
-                self.touch_table(cpu, block, "writes to");
+                self.touch_table(cpu, block, "writes to", None);
             }
         }
     }
 
     /// Code or a drain accesses a table frame.
     #[inline(always)]
-    pub(crate) fn touch_table(&mut self, cpu: usize, block: usize, deed: &str) {
+    pub(crate) fn touch_table(&mut self, cpu: usize, block: usize, deed: &str, place: Option<&'static Location<'static>>) {
         if !self.is_allocated(block) && !self.booting {
             let frame = self.arena.blocks()[block].first;
-            let at = match self.active(cpu) {
-                Some(agent) if deed != "writes to" => format!(" ({})", self.op(agent).location),
-                _ => String::new(),
-            };
-            self.violation(rule::FREED_TABLE, format!("CPU{cpu} {deed} the table in frame {frame}, which is free{at}"));
+            let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+            self.violation(rule::FREED_TABLE, format!("CPU{cpu} {deed} the table in frame {frame}, which is free{place}"));
         }
     }
 
@@ -94,7 +93,7 @@ impl Core<'_> {
     #[inline(always)]
     fn read_check(&mut self, cpu: usize, op: &Op) {
         if let Some(block) = self.block_at(op.address) {
-            self.touch_table(cpu, block, "reads");
+            self.touch_table(cpu, block, "reads", Some(op.location));
         }
     }
 
@@ -176,7 +175,9 @@ impl Core<'_> {
             }
             Kind::RcuReadUnlock => {
                 match self.reg(cpu, cells::RCU_DEPTH) {
-                    0 => self.misuse(MisuseKind::Context, format!("rcu_read_unlock outside a section ({})", op.location)),
+                    0 => {
+                        self.misuse(MisuseKind::Context, format!("rcu_read_unlock outside a section ({})", op.location))
+                    }
                     depth => self.set_reg(cpu, cells::RCU_DEPTH, depth - 1),
                 }
                 self.quiesce(cpu);
@@ -259,7 +260,8 @@ impl Core<'_> {
     fn send_broadcast(&mut self, source: usize, target: usize, start: u64, pages: u64) {
         let count = self.reg(target, cells::ARRIVALS) as usize;
         if count == cells::MAX_ARRIVALS {
-            return self.misuse(MisuseKind::Capacity, format!("more than {count} broadcasts are on their way to CPU{target}"));
+            return self
+                .misuse(MisuseKind::Capacity, format!("more than {count} broadcasts are on their way to CPU{target}"));
         }
         // Kept sorted: they may arrive in any order, so the order in which they were sent is not part of the state.
         let mut all: Vec<[u64; 3]> = (0..count).map(|index| self.arrival(target, index)).collect();
@@ -321,13 +323,16 @@ impl Core<'_> {
             }
             Outcome::FreedTable { frame } => {
                 let address = VirtAddr::new(op.a);
-                let sentence = format!("the page walker of CPU{cpu}, looking for {address}, reads the table in frame {frame:#x} after it was freed");
+                let sentence = format!(
+                    "the page walker of CPU{cpu}, looking for {address}, reads the table in frame {frame:#x} after it was freed"
+                );
                 self.violation(rule::FREED_TABLE, sentence);
                 After::Stay
             }
             Outcome::NoTable { frame } => {
                 let address = VirtAddr::new(op.a);
-                let sentence = format!("the page walker of CPU{cpu}, looking for {address}, takes frame {frame:#x} for a table");
+                let sentence =
+                    format!("the page walker of CPU{cpu}, looking for {address}, takes frame {frame:#x} for a table");
                 self.violation(rule::PHANTOM_FRAME, sentence);
                 After::Stay
             }
@@ -369,7 +374,10 @@ impl Core<'_> {
     /// `iret`: interrupts are on again.
     pub(crate) fn interrupt_return(&mut self, cpu: usize) {
         if self.reg(cpu, cells::FLAGS) & flag::IRQ_OFF != 0 {
-            self.misuse(MisuseKind::Context, format!("the interrupt handler of CPU{cpu} returns with interrupts turned off"));
+            self.misuse(
+                MisuseKind::Context,
+                format!("the interrupt handler of CPU{cpu} returns with interrupts turned off"),
+            );
         }
         self.set_flag(cpu, flag::IN_HANDLER, false);
         self.quiesce(cpu);

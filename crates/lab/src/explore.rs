@@ -258,7 +258,8 @@ impl<'e, 'a> Explorer<'e, 'a> {
                 (Err(stop), _) | (Ok(()), Some(stop)) => stop,
                 (Ok(()), None) => Stop::Misuse(
                     MisuseKind::HiddenState,
-                    "the same steps led to a broken rule once, but not again: code keeps state outside the arena".to_owned(),
+                    "the same steps led to a broken rule once, but not again: code keeps state outside the arena"
+                        .to_owned(),
                 ),
             },
         };

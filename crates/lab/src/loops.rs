@@ -17,7 +17,8 @@ impl Core<'_> {
         while count > 0 && self.get(cell(count - 1, 1), 8) < frame {
             count -= 1;
         }
-        let known = (0..count).rfind(|&index| (self.get(cell(index, 0), 8), self.get(cell(index, 1), 8)) == (place, frame));
+        let known =
+            (0..count).rfind(|&index| (self.get(cell(index, 0), 8), self.get(cell(index, 1), 8)) == (place, frame));
         let entered = match known {
             Some(index) => {
                 count = index + 1;

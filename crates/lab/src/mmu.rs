@@ -176,7 +176,10 @@ impl Core<'_> {
         self.set_flag(cpu, flag::ROOT_LOADED, true);
         let table = paging.table_of_root(root);
         let Some(words) = self.arena.block_of(table.frame()).and_then(|(_, block)| block.words) else {
-            return self.misuse(MisuseKind::Setup, format!("the page table at {root} is not in a frame of the arena with words"));
+            return self.misuse(
+                MisuseKind::Setup,
+                format!("the page table at {root} is not in a frame of the arena with words"),
+            );
         };
         if paging.has_registers() {
             for index in 0..4 {
@@ -276,7 +279,10 @@ impl Core<'_> {
         self.event(&Event::Accessed { cpu: id, address, access, frame: frame_number });
         let deed = if access == Access::Write { "stores to" } else { "loads from" };
         if self.frame_is_free(frame) {
-            self.violation(rule::STALE_TLB, format!("{id} {deed} {address} and reaches frame {frame_number}, which is free"));
+            self.violation(
+                rule::STALE_TLB,
+                format!("{id} {deed} {address} and reaches frame {frame_number}, which is free"),
+            );
         } else if life == Life::Dangling {
             self.violation(
                 rule::STALE_TLB,

@@ -187,7 +187,9 @@ impl Core<'_> {
                 self.describe_flags(offset, flags, step);
             }
             Some(Outcome::Fault(cause)) => step.note = Some(format!("page fault: {cause:?}")),
-            Some(Outcome::FreedTable { frame }) => step.note = Some(format!("walks the freed table in frame {frame:#x}")),
+            Some(Outcome::FreedTable { frame }) => {
+                step.note = Some(format!("walks the freed table in frame {frame:#x}"))
+            }
             Some(Outcome::NoTable { frame }) => step.note = Some(format!("walks frame {frame:#x}, which is no table")),
             None => (),
         }

@@ -68,7 +68,9 @@ pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u64) -> Option<Found
                     }
                 }
                 explorer.core().undo();
-                if steps.is_multiple_of(1 << 12) && explorer.look_at_clock(Phase::Shortening, nodes.len() as u64).is_err() {
+                if steps.is_multiple_of(1 << 12)
+                    && explorer.look_at_clock(Phase::Shortening, nodes.len() as u64).is_err()
+                {
                     return None;
                 }
             }

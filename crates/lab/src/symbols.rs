@@ -51,7 +51,8 @@ impl<'a> Symbols<'a> {
                 format!("{}[{index}]{}", symbol.name, half(true))
             };
         }
-        let block = self.arena.blocks().iter().find(|block| block.words.is_some_and(|at| (at..at + 4096).contains(&offset)));
+        let block =
+            self.arena.blocks().iter().find(|block| block.words.is_some_and(|at| (at..at + 4096).contains(&offset)));
         match block.and_then(|block| Some((block.first, block.words?))) {
             Some((frame, words)) => format!("frame {frame}[{}]{}", (offset - words) / 8, half(true)),
             None => format!("word at {:#x}", offset - crate::arena::MACHINE_BYTES),
@@ -61,7 +62,9 @@ impl<'a> Symbols<'a> {
     /// A value of a word, in hexadecimal and, if its range has a formatter, in words.
     pub(crate) fn value(&self, offset: usize, bytes: usize, bits: u64) -> Value {
         let words = match self.find(offset, bytes) {
-            Some(Symbol { format: Some(format), bytes: named, .. }) if bytes == 8 || *named == bytes => Some(format(bits)),
+            Some(Symbol { format: Some(format), bytes: named, .. }) if bytes == 8 || *named == bytes => {
+                Some(format(bits))
+            }
             _ => None,
         };
         Value { bits, bytes: bytes as u8, words }

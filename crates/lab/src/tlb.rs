@@ -62,7 +62,8 @@ impl Item {
     }
 
     fn term(&self, cpu: usize) -> u128 {
-        let flags = u64::from(self.level) << 8 | u64::from(self.rights) << 4 | u64::from(self.dirty) << 1 | self.life as u64;
+        let flags =
+            u64::from(self.level) << 8 | u64::from(self.rights) << 4 | u64::from(self.dirty) << 1 | self.life as u64;
         Chain::new(cpu as u64).with(self.page).with(flags).with(self.frame).term()
     }
 }

@@ -48,7 +48,10 @@ fn two_cpus_that_wait_with_interrupts_off_are_stuck() {
         let found = report.expect_violation(rule::DEADLOCK);
         assert!(found.shortest);
         let sentence = &found.violation.sentence;
-        assert!(sentence.contains("CPU0 waits in await of waiting[0]") && sentence.contains("with interrupts off"), "{sentence}");
+        assert!(
+            sentence.contains("CPU0 waits in await of waiting[0]") && sentence.contains("with interrupts off"),
+            "{sentence}"
+        );
         let text = trace::columns(&found.trace);
         assert!(text.contains("send IPI TLB shootdown to CPU1"), "{text}");
         assert!(text.lines().all(|line| line.chars().count() < 120), "{text}");

@@ -125,7 +125,14 @@ const fn size(readers: usize, entries: usize, faulters: usize) -> Size {
 
 #[test]
 fn the_numbers_of_states_are_those_of_other_checkers() {
-    let once = [((1, 1, 1), 124), ((1, 2, 1), 385), ((2, 1, 1), 812), ((2, 2, 1), 3_589), ((2, 2, 2), 14_501), ((3, 2, 2), 140_315)];
+    let once = [
+        ((1, 1, 1), 124),
+        ((1, 2, 1), 385),
+        ((2, 1, 1), 812),
+        ((2, 2, 1), 3_589),
+        ((2, 2, 2), 14_501),
+        ((3, 2, 2), 140_315),
+    ];
     for ((readers, entries, faulters), states) in once {
         let size = size(readers, entries, faulters);
         let report = explore(size, Runs::Once, Unlock::AfterFlush, MemoryOrder::Sc);

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lab::{
-    Arena, End, Event, Ghost, Lab, LabCpu, Limit, Limits, Machine, MemoryOrder, MisuseKind, Monitor, Report, Verdict, Violation,
-    rule, trace,
+    Arena, End, Event, Ghost, Lab, LabCpu, Limit, Limits, Machine, MemoryOrder, MisuseKind, Monitor, Report, Verdict,
+    Violation, rule, trace,
 };
 use machine::{Cpu, CpuId, SpinLock, Word32, Word64};
 
@@ -68,7 +68,15 @@ fn guards_are_dropped_quietly_when_a_panic_unwinds() {
     assert!(found.shortest);
     assert_eq!((found.trace.steps.len(), found.trace.context_switches()), (5, 1));
     let text = trace::columns(&found.trace);
-    for part in ["CPU0 a", "CPU1 b", "~ a begins", "~ a is done", "store count: 0 -> 1", "acquire lock: 0 -> 1", "load count = 1"] {
+    for part in [
+        "CPU0 a",
+        "CPU1 b",
+        "~ a begins",
+        "~ a is done",
+        "store count: 0 -> 1",
+        "acquire lock: 0 -> 1",
+        "load count = 1",
+    ] {
         assert!(text.contains(part), "no {part:?} in\n{text}");
     }
     // The lab can be used again, and says the same.
@@ -334,6 +342,8 @@ fn reports_are_told_apart_by_cpu_and_slot() {
     let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Tso));
     lab.cpu("a", |cpu| cpu.report(15, 1));
     lab.cpu("b", |cpu| cpu.report(0, 2));
-    lab.observe(|end| vec![end.reported(CpuId::new(0), 15), end.reported(CpuId::new(1), 0), end.reported(CpuId::new(1), 1)]);
+    lab.observe(|end| {
+        vec![end.reported(CpuId::new(0), 15), end.reported(CpuId::new(1), 0), end.reported(CpuId::new(1), 1)]
+    });
     assert_eq!(lab.explore(&Limits::default()).expect_safe().observations, [vec![1, 2, 0]].into());
 }

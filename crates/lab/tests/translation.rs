@@ -1,13 +1,11 @@
 //! TLBs, page walks, frames.
 
 use lab::{
-    Arena, End, Event, FrameKind, Ghost, Lab, LabCpu, Limits, Machine, MemoryOrder, Misuse, MisuseKind, Monitor, Paging, Pool,
-    Report, Speculation, Verdict, Violation, Writer, rule, trace,
+    Arena, End, Event, FrameKind, Ghost, Lab, LabCpu, Limits, Machine, MemoryOrder, Misuse, MisuseKind, Monitor,
+    Paging, Pool, Report, Speculation, Verdict, Violation, Writer, rule, trace,
 };
 use machine::user::FaultCause;
-use machine::{
-    Access, Cpu, CpuId, CpuSet, Frame, Invalidation, PhysAddr, UserAccess, Vector, VirtAddr, Word, Word64,
-};
+use machine::{Access, Cpu, CpuId, CpuSet, Frame, Invalidation, PhysAddr, UserAccess, Vector, VirtAddr, Word, Word64};
 
 const TABLES: FrameKind = FrameKind(0);
 const DATA: FrameKind = FrameKind(1);
@@ -68,7 +66,12 @@ fn map<'a>(lab: &mut Lab<'a>, arena: &'a Arena, paging: Paging, flags: u64) -> S
     });
     lab.load_root(space.tables[0].start());
     for (word, name) in space.entries.iter().rev().zip(["pte", "pmd", "pud", "p4d", "pgd"]) {
-        lab.name_range(word.address(), 8, name, Some(Box::new(|bits| if bits & P == 0 { "none".into() } else { "present".into() })));
+        lab.name_range(
+            word.address(),
+            8,
+            name,
+            Some(Box::new(|bits| if bits & P == 0 { "none".into() } else { "present".into() })),
+        );
     }
     space
 }
@@ -99,7 +102,11 @@ fn a_mapped_page_is_reached_in_every_mode() {
         lab.observe(move |end| vec![end.reported(CpuId::new(0), 0), end.reported(CpuId::new(0), 1), end.read(pte)]);
         let report = lab.explore(&Limits::default());
         // The TLB may hold the entry from a speculative walk before the first access, so A may be set before or with D; but it is set.
-        assert_eq!(report.expect_safe().observations, [vec![1, 1, entry(space.page, P | RW | US | A | D)]].into(), "{paging:?}");
+        assert_eq!(
+            report.expect_safe().observations,
+            [vec![1, 1, entry(space.page, P | RW | US | A | D)]].into(),
+            "{paging:?}"
+        );
     }
 }
 
@@ -420,7 +427,9 @@ fn large_pages_translate_and_dangle_as_one() {
         impl Monitor for Reaches {
             fn on_event(&self, _: &mut Ghost<'_>, event: &Event<'_>) -> Result<(), Violation> {
                 match *event {
-                    Event::Accessed { frame, .. } if frame != self.0 => Err(Violation::new("wrong-page", format!("{frame}"))),
+                    Event::Accessed { frame, .. } if frame != self.0 => {
+                        Err(Violation::new("wrong-page", format!("{frame}")))
+                    }
                     _ => Ok(()),
                 }
             }
@@ -482,7 +491,10 @@ fn what_the_machine_lacks_is_named() {
     };
     is_setup(setup(None, |cpu| _ = cpu.user_access(VA, Access::Read)), "without a loaded page table");
     is_setup(setup(Some(Paging::PAE), |cpu| _ = cpu.user_access(VA, Access::Read)), "without a loaded page table");
-    is_setup(setup(Some(Paging::PAE), |cpu| _ = cpu.user_access(VirtAddr::new(0), Access::Read)), "not on a watched page");
+    is_setup(
+        setup(Some(Paging::PAE), |cpu| _ = cpu.user_access(VirtAddr::new(0), Access::Read)),
+        "not on a watched page",
+    );
     is_setup(setup(Some(Paging::PAE), |cpu| _ = cpu.alloc_frame(FrameKind(9))), "no pool of frames 9");
     is_setup(setup(Some(Paging::PAE), |cpu| cpu.free_frame(Frame::new(3))), "frame 0x3");
     is_setup(setup(Some(Paging::PAE), |cpu| cpu.send_ipi(CpuSet::first(2), Vector::Synchronise)), "not there");
