@@ -1,5 +1,7 @@
 //! A lock for many readers or one writer.
 
+use core::mem::ManuallyDrop;
+
 use crate::cpu::Cpu;
 use crate::word::Word32;
 
@@ -59,11 +61,41 @@ impl Default for RwLock {
     }
 }
 
+impl<C: Cpu> ReadGuard<'_, C> {
+    /// Releases the lock: the same as dropping the guard, but a trace then names the caller's line.
+    #[inline]
+    #[track_caller]
+    pub fn unlock(self) {
+        ManuallyDrop::new(self).release();
+    }
+
+    #[inline]
+    #[track_caller]
+    fn release(&mut self) {
+        self.cpu.fetch_add(&self.lock.0, u32::MAX);
+    }
+}
+
+impl<C: Cpu> WriteGuard<'_, C> {
+    /// Releases the lock: the same as dropping the guard, but a trace then names the caller's line.
+    #[inline]
+    #[track_caller]
+    pub fn unlock(self) {
+        ManuallyDrop::new(self).release();
+    }
+
+    #[inline]
+    #[track_caller]
+    fn release(&mut self) {
+        self.cpu.store(&self.lock.0, 0);
+    }
+}
+
 impl<C: Cpu> Drop for ReadGuard<'_, C> {
     #[inline]
     #[track_caller]
     fn drop(&mut self) {
-        self.cpu.fetch_add(&self.lock.0, u32::MAX);
+        self.release();
     }
 }
 
@@ -71,6 +103,6 @@ impl<C: Cpu> Drop for WriteGuard<'_, C> {
     #[inline]
     #[track_caller]
     fn drop(&mut self) {
-        self.cpu.store(&self.lock.0, 0);
+        self.release();
     }
 }

@@ -71,7 +71,6 @@ impl AreaSlot {
         Self { start: Word64::new(0), pages: Word64::new(0), backing: Word64::new(0) }
     }
 
-    #[track_caller]
     pub(crate) fn get<C: Cpu>(&self, cpu: &C) -> Area {
         let start = cpu.owned_load(&self.start);
         let backing = cpu.owned_load(&self.backing);
@@ -84,7 +83,6 @@ impl AreaSlot {
         }
     }
 
-    #[track_caller]
     pub(crate) fn set<C: Cpu>(&self, cpu: &C, area: &Area) {
         let writable = match area.rights {
             AreaRights::Read => 0,

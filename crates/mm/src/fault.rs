@@ -30,16 +30,14 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// The access is not allowed there, or there are no frames for tables. Nothing has changed then but that tables may have been added.
-    #[track_caller]
     pub fn handle_fault(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, fault: PageFault) -> Result<(), FaultError> {
         let mmap = space.mmap_lock().read(cpu);
         let result = self.fault_in(cpu, space, fault.address, fault.access);
-        drop(mmap);
+        mmap.unlock();
         result
     }
 
     /// Maps the page that belongs at `address`. The caller holds the mmap lock.
-    #[track_caller]
     pub(crate) fn fault_in(
         &self,
         cpu: &P::Cpu,
@@ -58,10 +56,10 @@ impl<'m, P: Platform> Mm<'m, P> {
         let fault = Fault { area, access, level: file.leaf(), address: address.align_down(file.leaf().size()) };
         match file.kind() {
             FileKind::Cached => loop {
+                cpu.checkpoint(address.as_u64());
                 let frame = slot.get(cpu).ok_or(no_page)?;
-                match self.map_cached(cpu, space, &fault, slot, frame)? {
-                    Outcome::Mapped => return Ok(()),
-                    Outcome::Replaced => cpu.checkpoint(address.as_u64()),
+                if let Outcome::Mapped = self.map_cached(cpu, space, &fault, slot, frame)? {
+                    return Ok(());
                 }
             },
             FileKind::Driver => self.map_driver(cpu, space, &fault, file, slot, no_page),
@@ -69,7 +67,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     /// Maps a page of a cached file. The entry takes over a reference.
-    #[track_caller]
     fn map_cached(
         &self,
         cpu: &P::Cpu,
@@ -97,7 +94,6 @@ impl<'m, P: Platform> Mm<'m, P> {
         outcome.map(|(outcome, _)| outcome)
     }
 
-    #[track_caller]
     fn map_folio(
         &self,
         cpu: &P::Cpu,
@@ -119,7 +115,6 @@ impl<'m, P: Platform> Mm<'m, P> {
 
     /// Inserts a special entry for a driver's frame (Linux: `vmf_insert_pfn`, `_pmd`, `_pud`). No reference is taken: the driver
     /// revokes before it takes the frame back.
-    #[track_caller]
     fn map_driver(
         &self,
         cpu: &P::Cpu,
@@ -138,12 +133,11 @@ impl<'m, P: Platform> Mm<'m, P> {
             let mut table = self.lock_leaf_table(cpu, space, fault)?;
             self.install(&mut table, fault, entry, |_| ()).map(|_| ())
         });
-        drop(driver);
+        driver.unlock();
         result
     }
 
     /// Locks the table that is to hold the leaf, and makes it and those above if they are missing.
-    #[track_caller]
     fn lock_leaf_table<'t>(
         &'t self,
         cpu: &'t P::Cpu,
@@ -162,7 +156,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     /// Writes the leaf, or gives one that is there already the rights and flags that are missing. `before` runs before a new one is written.
-    #[track_caller]
     fn install(
         &self,
         table: &mut LockedTable<'_, P::Cpu>,
@@ -174,10 +167,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         let found = table.entry(mode, fault.address);
         if found.is_none() {
             before(table.cpu());
-            return match table.set(mode, write, fault.address, entry) {
-                Ok(()) => Ok(Installed::New),
-                Err(_) => Err(fault.occupied()),
-            };
+            table.fill(write, fault.address, entry);
+            return Ok(Installed::New);
         }
         if !found.is_present()
             || !found.is_leaf(fault.level)

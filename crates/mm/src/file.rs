@@ -101,13 +101,11 @@ impl PageSlot {
         }
     }
 
-    #[track_caller]
     pub(crate) fn get<C: Cpu>(&self, cpu: &C) -> Option<Frame> {
         Self::unpack(cpu.load(&self.0))
     }
 
     /// Puts another frame in, and returns the one that was there. A full barrier: zaps that follow find whatever was mapped by the old one.
-    #[track_caller]
     pub(crate) fn replace<C: Cpu>(&self, cpu: &C, frame: Option<Frame>) -> Option<Frame> {
         Self::unpack(cpu.swap(&self.0, Self::pack(frame)))
     }
@@ -151,6 +149,11 @@ impl<'a> File<'a> {
         self.leaf
     }
 
+    /// The slots of its pieces, so that a trace can name them.
+    pub const fn slots(&self) -> &'a [PageSlot] {
+        self.pages
+    }
+
     /// The lock that faults on a driver's file and its revoke take, so that a trace can name it.
     pub const fn driver_lock(&self) -> &SpinLock {
         &self.driver_lock
@@ -168,7 +171,6 @@ impl<'a> File<'a> {
     }
 
     /// Enters a mapping into the rmap. The caller holds [`Self::rmap_lock`] for writing.
-    #[track_caller]
     pub(crate) fn link<C: Cpu>(&self, cpu: &C, at: &MappedAt) -> Result<(), NoRoom> {
         let slot = self.mappings.iter().find(|slot| cpu.owned_load(&slot.space) == 0).ok_or(NoRoom)?;
         cpu.owned_store(&slot.space, u64::from(at.space.number()) + 1);
@@ -179,7 +181,6 @@ impl<'a> File<'a> {
     }
 
     /// Takes a mapping out of the rmap. The caller holds [`Self::rmap_lock`] for writing.
-    #[track_caller]
     pub(crate) fn unlink<C: Cpu>(&self, cpu: &C, at: &MappedAt) {
         for slot in self.mappings {
             if Self::read(cpu, slot) == Some(*at) {
@@ -194,7 +195,6 @@ impl<'a> File<'a> {
         self.mappings.iter().filter_map(move |slot| Self::read(cpu, slot))
     }
 
-    #[track_caller]
     fn read<C: Cpu>(cpu: &C, slot: &Mapping) -> Option<MappedAt> {
         let space = cpu.owned_load(&slot.space).checked_sub(1)?;
         Some(MappedAt {

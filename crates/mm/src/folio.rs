@@ -132,7 +132,6 @@ impl Page {
 
     /// Which folio the frame belongs to at this moment.
     #[inline]
-    #[track_caller]
     pub fn membership<C: Cpu>(&self, cpu: &C) -> Membership {
         Membership::unpack(cpu.load(&self.membership))
     }
@@ -168,11 +167,9 @@ pub trait MemoryMap<C: Cpu> {
     /// The record of `frame`; `None` where no memory is, or memory without records (a device's).
     ///
     /// Fast GUP calls this with a frame number that it has *not yet re-checked*: the answer must be right for any number.
-    #[track_caller]
     fn page(&self, cpu: &C, frame: Frame) -> Option<&Page>;
 
     /// Takes back a folio whose last reference is gone.
-    #[track_caller]
     fn release(&self, cpu: &C, folio: Membership);
 }
 
@@ -197,6 +194,7 @@ pub enum NotGrabbed {
 }
 
 /// A folio to which the holder of this value has a reference, or which something else keeps alive meanwhile.
+#[derive(Clone, Copy)]
 pub struct Folio<'m> {
     page: &'m Page,
     membership: Membership,
@@ -205,7 +203,6 @@ pub struct Folio<'m> {
 impl<'m> Folio<'m> {
     /// The folio that `frame` belongs to, for a caller that holds a reference to it already (so that it can neither split nor go away).
     #[inline]
-    #[track_caller]
     pub(crate) fn held<C: Cpu, M: MemoryMap<C>>(map: &'m M, cpu: &C, frame: Frame) -> Option<Self> {
         let membership = map.page(cpu, frame)?.membership(cpu);
         Some(Self { page: map.page(cpu, membership.head)?, membership })
@@ -213,7 +210,6 @@ impl<'m> Folio<'m> {
 
     /// Takes `references` references of the given kind to the folio that `frame` belongs to, without a lock.
     #[inline]
-    #[track_caller]
     pub(crate) fn try_grab<C: Cpu, M: MemoryMap<C>>(
         map: &'m M,
         cpu: &C,
@@ -223,6 +219,7 @@ impl<'m> Folio<'m> {
     ) -> Result<Self, NotGrabbed> {
         let record = map.page(cpu, frame).ok_or(NotGrabbed::NoRecord)?;
         loop {
+            cpu.checkpoint(frame.number());
             let word = cpu.load(&record.membership);
             let membership = Membership::unpack(word);
             let page = if membership.head == frame {
@@ -242,7 +239,6 @@ impl<'m> Folio<'m> {
                 return Ok(folio);
             }
             folio.drop_references(cpu, map, folio.weight(references, kind));
-            cpu.checkpoint(frame.number());
         }
     }
 
@@ -255,7 +251,6 @@ impl<'m> Folio<'m> {
     }
 
     #[inline]
-    #[track_caller]
     fn add_unless_zero<C: Cpu>(&self, cpu: &C, weight: u32) -> Result<(), NotGrabbed> {
         let mut count = cpu.load(&self.page.refcount);
         loop {
@@ -277,7 +272,6 @@ impl<'m> Folio<'m> {
     /// # Errors
     /// If the folio does not have that many: nothing is changed then.
     #[inline]
-    #[track_caller]
     pub(crate) fn put<C: Cpu, M: MemoryMap<C>>(
         self,
         cpu: &C,
@@ -307,7 +301,6 @@ impl<'m> Folio<'m> {
         Ok(())
     }
 
-    #[track_caller]
     fn drop_references<C: Cpu, M: MemoryMap<C>>(&self, cpu: &C, map: &M, weight: u32) {
         if cpu.fetch_add(&self.page.refcount, weight.wrapping_neg()) == weight {
             map.release(cpu, self.membership);
@@ -328,23 +321,26 @@ impl<'m> Folio<'m> {
 
     /// The folio's flags at this moment.
     #[inline]
-    #[track_caller]
     pub fn flags<C: Cpu>(&self, cpu: &C) -> FolioFlags {
         FolioFlags(cpu.load(&self.page.flags))
     }
 
     /// Sets flags that are not set yet. Looks first: setting what is set would take the cache line from others for nothing.
     #[inline]
-    #[track_caller]
     pub fn mark<C: Cpu>(&self, cpu: &C, flags: FolioFlags) {
-        if !self.flags(cpu).contains(flags) {
+        self.mark_seen(cpu, self.flags(cpu), flags);
+    }
+
+    /// [`Self::mark`] for a caller that has just read the flags.
+    #[inline]
+    pub(crate) fn mark_seen<C: Cpu>(&self, cpu: &C, seen: FolioFlags, flags: FolioFlags) {
+        if !seen.contains(flags) {
             cpu.fetch_or(&self.page.flags, flags.0);
         }
     }
 
     /// Whether a device may be accessing the folio. May say yes for a small folio with very many references, never wrongly no.
     #[inline]
-    #[track_caller]
     pub fn maybe_dma_pinned<C: Cpu>(&self, cpu: &C) -> bool {
         if self.membership.order > 0 {
             cpu.load(&self.page.pincount) > 0
@@ -355,14 +351,12 @@ impl<'m> Folio<'m> {
 
     /// One more entry maps the folio.
     #[inline]
-    #[track_caller]
     pub(crate) fn add_rmap<C: Cpu>(&self, cpu: &C) {
         cpu.fetch_add(&self.page.mapcount, 1);
     }
 
     /// One entry fewer maps the folio.
     #[inline]
-    #[track_caller]
     pub(crate) fn remove_rmap<C: Cpu>(&self, cpu: &C) {
         cpu.fetch_add(&self.page.mapcount, u32::MAX);
     }

@@ -15,7 +15,7 @@
 //! everything (Linux: `mm_tlb_flush_nested`).
 
 use machine::Invalidation;
-use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
+use machine::addr::{PAGE_SIZE, VirtAddr};
 use pagetable::{DetachedTable, Entry, Flags, Level, LockedTable, NobodyWalks};
 
 use crate::folio::{Folio, FolioFlags, Reference};
@@ -38,7 +38,7 @@ pub(crate) struct Gather<'g, 'm, P: Platform> {
     stale: Option<(VirtAddr, VirtAddr)>,
     /// Whether a dirty file page waits: then the flush must come before the page-table lock is dropped.
     urgency: FlushMoment,
-    folios: [Frame; BATCH],
+    folios: [Option<Folio<'m>>; BATCH],
     folio_count: usize,
     /// Of [`Self::folios`], how many have been taken off their rmap.
     off_rmap: usize,
@@ -53,7 +53,6 @@ impl NobodyWalks for Waited {}
 
 impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
     /// An empty gather for this address space. Every gather that was begun must be [finished](Self::finish).
-    #[track_caller]
     pub(crate) fn begin(cpu: &P::Cpu, mm: &'g Mm<'m, P>, space: &'g AddressSpace<'m>) -> Self {
         space.gather_begins(cpu);
         Self {
@@ -61,7 +60,7 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
             space,
             stale: None,
             urgency: mm.protocols().flush_order.moment(),
-            folios: [Frame::new(0); BATCH],
+            folios: [None; BATCH],
             folio_count: 0,
             off_rmap: 0,
             tables: [const { None }; BATCH],
@@ -70,7 +69,6 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
     }
 
     /// Takes in a leaf that was cleared just now, under the page-table lock that is still held.
-    #[track_caller]
     pub(crate) fn leaf(&mut self, cpu: &P::Cpu, level: Level, address: VirtAddr, entry: Entry) {
         self.stale(address, level);
         if entry.is_marked(self.mm.protocols().special.mark()) {
@@ -90,12 +88,11 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
             self.flush(cpu);
             self.give_back_folios(cpu);
         }
-        self.folios[self.folio_count] = frame;
+        self.folios[self.folio_count] = Some(folio);
         self.folio_count += 1;
     }
 
     /// Takes in a table that was detached just now.
-    #[track_caller]
     pub(crate) fn table(&mut self, cpu: &P::Cpu, address: VirtAddr, table: DetachedTable) {
         // What must be forgotten is not a translation but the paging-structure caches' way to the table: any page below it will do.
         self.stale(address, Level::Pte);
@@ -108,19 +105,17 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
     }
 
     /// Drops the page-table lock under which leaves were cleared, after the flush if it has to come before.
-    #[track_caller]
     pub(crate) fn unlock(&mut self, cpu: &P::Cpu, table: LockedTable<'_, P::Cpu>) {
         if self.urgency == FlushMoment::BeforeUnlock {
             self.flush(cpu);
             self.urgency = self.mm.protocols().flush_order.moment();
         }
-        drop(table);
+        table.unlock();
     }
 
     /// Flushes what has not been flushed, and gives everything back.
     ///
     /// Context: interrupts on, no page-table lock held.
-    #[track_caller]
     pub(crate) fn finish(mut self, cpu: &P::Cpu) {
         if self.space.gather_is_alone(cpu) {
             self.flush(cpu);
@@ -142,7 +137,6 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
         });
     }
 
-    #[track_caller]
     fn flush(&mut self, cpu: &P::Cpu) {
         if let Some((start, end)) = self.stale.take() {
             let pages = (end.as_u64() - start.as_u64()) / PAGE_SIZE;
@@ -151,44 +145,35 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
         self.take_off_rmap(cpu);
     }
 
-    #[track_caller]
     fn flush_all(&mut self, cpu: &P::Cpu) {
         self.stale = None;
         self.invalidate(cpu, Invalidation::All);
         self.take_off_rmap(cpu);
     }
 
-    #[track_caller]
     fn invalidate(&self, cpu: &P::Cpu, what: Invalidation) {
         let others = self.mm.others(cpu, self.space);
         self.mm.protocols().remote_flush.flush(cpu, self.mm.shootdown(), others, what);
     }
 
     /// The flush is over: no store can reach the folios through the mappings any more.
-    #[track_caller]
     fn take_off_rmap(&mut self, cpu: &P::Cpu) {
-        for frame in &self.folios[self.off_rmap..self.folio_count] {
-            if let Some(folio) = Folio::held(self.mm.map(), cpu, *frame) {
-                folio.remove_rmap(cpu);
-            }
+        for folio in self.folios[self.off_rmap..self.folio_count].iter().flatten() {
+            folio.remove_rmap(cpu);
         }
         self.off_rmap = self.folio_count;
     }
 
-    #[track_caller]
     fn give_back_folios(&mut self, cpu: &P::Cpu) {
-        for frame in &self.folios[..self.folio_count] {
-            if let Some(folio) = Folio::held(self.mm.map(), cpu, *frame) {
-                // The mapping held one reference, so this cannot underflow.
-                let _ = folio.put(cpu, self.mm.map(), 1, Reference::Get);
-            }
+        for folio in self.folios[..self.folio_count].iter().flatten() {
+            // The mapping held one reference, so this cannot underflow.
+            let _ = folio.put(cpu, self.mm.map(), 1, Reference::Get);
         }
         self.folio_count = 0;
         self.off_rmap = 0;
     }
 
     /// The flush is over, so hardware walkers are out of the tables; lockless software walkers may still be in them.
-    #[track_caller]
     fn free_tables(&mut self, cpu: &P::Cpu) {
         if self.table_count == 0 {
             return;

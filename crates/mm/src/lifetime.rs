@@ -15,7 +15,6 @@ pub trait TableLifetime {
     /// `others` are the CPUs that may walk the address space, without this one.
     ///
     /// Context: interrupts on, no spin lock held, outside RCU read-side sections.
-    #[track_caller]
     fn wait<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, others: CpuSet);
 }
 
@@ -31,14 +30,12 @@ pub struct ByInterrupt;
 pub struct ByRcu;
 
 impl TableLifetime for ByInterrupt {
-    #[track_caller]
     fn wait<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, others: CpuSet) {
         mailbox.synchronise(cpu, others);
     }
 }
 
 impl TableLifetime for ByRcu {
-    #[track_caller]
     fn wait<C: Cpu>(&self, cpu: &C, _: &Shootdown, _: CpuSet) {
         cpu.synchronize_rcu();
     }

@@ -19,7 +19,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// What is wrong with the area. Nothing has changed then.
-    #[track_caller]
     pub fn mmap(&self, cpu: &P::Cpu, id: SpaceId, area: Area) -> Result<(), MapError> {
         let space = self.space(id).ok_or(MapError::NoSpace(id))?;
         let file = self.file(area.file).ok_or(MapError::NoFile(area.file))?;
@@ -31,7 +30,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             Placement::At(index) => {
                 let rmap = file.rmap_lock().write(cpu);
                 let linked = file.link(cpu, &MappedAt::new(id, &area));
-                drop(rmap);
+                rmap.unlock();
                 match linked {
                     Ok(()) => {
                         space.insert(cpu, index, &area);
@@ -41,7 +40,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                 }
             }
         };
-        drop(mmap);
+        mmap.unlock();
         result
     }
 
@@ -53,7 +52,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// There is no such area; or its tables were malformed: then the area is gone, but entries behind the malformed one stay.
-    #[track_caller]
     pub fn munmap(&self, cpu: &P::Cpu, id: SpaceId, start: VirtAddr) -> Result<(), UnmapError> {
         let space = self.space(id).ok_or(UnmapError::NoSpace(id))?;
         let mmap = space.mmap_lock().write(cpu);
@@ -61,13 +59,12 @@ impl<'m, P: Platform> Mm<'m, P> {
             Some(area) => self.tear_down(cpu, id, space, &area).map_err(UnmapError::Zap),
             None => Err(UnmapError::NoArea { address: start }),
         };
-        drop(mmap);
+        mmap.unlock();
         result
     }
 
     /// The order matters: entries go first, then TLBs are flushed, and only then the file forgets the area: a revoke by rmap
     /// that no longer found it would return although its pages can still be reached (Linux b67fbebd4cf9, CVE-2022-39188).
-    #[track_caller]
     fn tear_down(&self, cpu: &P::Cpu, id: SpaceId, space: &AddressSpace<'m>, area: &Area) -> Result<(), ZapError> {
         let mut gather = Gather::begin(cpu, self, space);
         let zapped = self.zap_range(cpu, &mut gather, space, area.start, area.end());
@@ -75,7 +72,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         if let Some(file) = self.file(area.file) {
             let rmap = file.rmap_lock().write(cpu);
             file.unlink(cpu, &MappedAt::new(id, area));
-            drop(rmap);
+            rmap.unlock();
         }
         let mut gather = Gather::begin(cpu, self, space);
         let freed = self.free_tables(cpu, &mut gather, space, area.start, area.end());
@@ -109,7 +106,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// The file has no such page or is not cached; or tables were malformed, see [`Self::unmap_mapping`].
-    #[track_caller]
     pub fn replace_page(&self, cpu: &P::Cpu, file: &File<'m>, page: u64, new: Option<Frame>) -> Result<(), ZapError> {
         let no_page = ZapError::NoPage { page };
         let slot = file.slot(page).filter(|_| file.kind() == FileKind::Cached).ok_or(no_page)?;
@@ -132,7 +128,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// A page table was malformed; `change` did not run.
-    #[track_caller]
     pub fn revoke<R>(
         &self,
         cpu: &P::Cpu,
@@ -144,7 +139,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let driver = file.driver_lock().lock(cpu);
         let result = self.unmap_mapping(cpu, file, first, pages);
         let result = result.map(|()| change(&DriverFrames { cpu, file }));
-        drop(driver);
+        driver.unlock();
         result
     }
 
@@ -155,7 +150,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// No frames, or the root is no table. Tables made before that stay.
-    #[track_caller]
     pub fn prepare(&self, cpu: &P::Cpu, space: &AddressSpace<'m>) -> Result<(), FaultError> {
         if !self.root_is_read_at_load() {
             return Ok(());
@@ -170,7 +164,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     /// Detaches the tables between `start` and `end` that have no entries left.
-    #[track_caller]
     fn free_tables(
         &self,
         cpu: &P::Cpu,
@@ -199,7 +192,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     /// Detaches the table to which the entry of level `parent` for `at` points, if it is empty.
-    #[track_caller]
     fn free_table(
         &self,
         cpu: &P::Cpu,
@@ -218,8 +210,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         let mut parent = parent.lock(cpu);
         let child = child.lock(cpu);
         let detached = parent.detach(mode, self.tables(), write, at, &child);
-        drop(child);
-        drop(parent);
+        child.unlock();
+        parent.unlock();
         if let Ok(table) = detached {
             gather.table(cpu, at, table);
         }
@@ -239,13 +231,11 @@ pub struct DriverFrames<'d, 'm, P: Platform> {
 
 impl<P: Platform> DriverFrames<'_, '_, P> {
     /// The frame of the leaf-sized piece that holds page `page`.
-    #[track_caller]
     pub fn get(&self, page: u64) -> Option<Frame> {
         self.file.slot(page)?.get(self.cpu)
     }
 
     /// Gives the leaf-sized piece that holds page `page` another frame, or none, and returns the one that it had.
-    #[track_caller]
     pub fn set(&self, page: u64, frame: Option<Frame>) -> Option<Frame> {
         self.file.slot(page)?.replace(self.cpu, frame)
     }

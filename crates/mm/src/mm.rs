@@ -69,7 +69,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// Makes this CPU translate by the address space.
     ///
     /// Context: interrupts off or pinned to the CPU; `space` is not active on this CPU yet.
-    #[track_caller]
     pub fn enter(&self, cpu: &P::Cpu, space: &AddressSpace<'_>) {
         // First into the set, then into CR3: between the two a shootdown is superfluous, the other way round it would be missed.
         space.enter(cpu);
@@ -79,7 +78,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// Makes this CPU translate by `to`, where it translated by `from`.
     ///
     /// Context: interrupts off or pinned to the CPU.
-    #[track_caller]
     pub fn switch(&self, cpu: &P::Cpu, from: &AddressSpace<'_>, to: &AddressSpace<'_>) {
         self.enter(cpu, to);
         // Only now: until CR3 was loaded, this CPU could hold translations of `from`.
@@ -87,7 +85,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     /// What a CPU does when it takes an IPI. Runs with interrupts off.
-    #[track_caller]
     pub fn handle_ipi(&self, cpu: &P::Cpu, vector: Vector) {
         self.shootdown.handle(cpu, vector);
     }
@@ -97,7 +94,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     /// The CPUs besides this one that may hold translations of the address space, or walk it.
-    #[track_caller]
     pub(crate) fn others(&self, cpu: &P::Cpu, space: &AddressSpace<'_>) -> CpuSet {
         space.active(cpu).without(cpu.id())
     }

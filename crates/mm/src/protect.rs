@@ -19,7 +19,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// Nothing was done if the range is wrong. Behind a malformed table nothing was.
-    #[track_caller]
     pub fn write_protect(
         &self,
         cpu: &P::Cpu,
@@ -44,7 +43,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             gather.unlock(cpu, table);
         });
         gather.finish(cpu);
-        drop(mmap);
+        mmap.unlock();
         result
     }
 }

@@ -23,7 +23,6 @@ pub trait RemoteFlush {
     /// Invalidates `what` on this CPU and on `targets` (this CPU is not among them). Complete on return.
     ///
     /// Context: interrupts on.
-    #[track_caller]
     fn flush<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, targets: CpuSet, what: Invalidation);
 }
 
@@ -71,7 +70,6 @@ impl Shootdown {
     /// Waits until every CPU of `targets` has taken an interrupt: none of them is in the interrupts-off section any more in which it may have been.
     ///
     /// Context: interrupts on.
-    #[track_caller]
     pub fn synchronise<C: Cpu>(&self, cpu: &C, targets: CpuSet) {
         if targets.is_empty() {
             return;
@@ -79,11 +77,10 @@ impl Shootdown {
         let guard = self.lock.lock(cpu);
         self.send(cpu, targets, Vector::Synchronise);
         self.wait(cpu);
-        drop(guard);
+        guard.unlock();
     }
 
     /// What a CPU does when it takes an IPI. Runs with interrupts off.
-    #[track_caller]
     pub fn handle<C: Cpu>(&self, cpu: &C, vector: Vector) {
         if vector == Vector::TlbShootdown {
             cpu.tlb_invalidate(unpack(cpu.load(&self.request)));
@@ -91,14 +88,12 @@ impl Shootdown {
         cpu.fetch_and(&self.pending, CpuSet::only(cpu.id()).complement().bits());
     }
 
-    #[track_caller]
     fn send<C: Cpu>(&self, cpu: &C, targets: CpuSet, vector: Vector) {
         cpu.store(&self.pending, targets.bits());
         cpu.fence();
         cpu.send_ipi(targets, vector);
     }
 
-    #[track_caller]
     fn wait<C: Cpu>(&self, cpu: &C) {
         cpu.await_value(&self.pending, |pending| pending == CpuSet::EMPTY.bits());
     }
@@ -111,7 +106,6 @@ impl Default for Shootdown {
 }
 
 impl RemoteFlush for ByIpi {
-    #[track_caller]
     fn flush<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, targets: CpuSet, what: Invalidation) {
         if targets.is_empty() {
             cpu.tlb_invalidate(what);
@@ -122,12 +116,11 @@ impl RemoteFlush for ByIpi {
         mailbox.send(cpu, targets, Vector::TlbShootdown);
         cpu.tlb_invalidate(what);
         mailbox.wait(cpu);
-        drop(guard);
+        guard.unlock();
     }
 }
 
 impl RemoteFlush for ByHypervisor {
-    #[track_caller]
     fn flush<C: Cpu>(&self, cpu: &C, _: &Shootdown, targets: CpuSet, what: Invalidation) {
         cpu.tlb_invalidate(what);
         if !targets.is_empty() {
@@ -137,7 +130,6 @@ impl RemoteFlush for ByHypervisor {
 }
 
 impl RemoteFlush for ByBroadcast {
-    #[track_caller]
     fn flush<C: Cpu>(&self, cpu: &C, _: &Shootdown, targets: CpuSet, what: Invalidation) {
         if targets.is_empty() {
             cpu.tlb_invalidate(what);

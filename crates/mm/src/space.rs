@@ -80,37 +80,31 @@ impl<'a> AddressSpace<'a> {
 
     /// The CPUs that may translate by this page table.
     #[inline]
-    #[track_caller]
     pub(crate) fn active<C: Cpu>(&self, cpu: &C) -> CpuSet {
         CpuSet::from_bits(cpu.load(&self.active))
     }
 
     /// The caller is about to load [`Self::root`] on its CPU.
-    #[track_caller]
     pub(crate) fn enter<C: Cpu>(&self, cpu: &C) {
         cpu.fetch_or(&self.active, CpuSet::only(cpu.id()).bits());
     }
 
     /// The caller has loaded another root on its CPU.
-    #[track_caller]
     pub(crate) fn leave<C: Cpu>(&self, cpu: &C) {
         cpu.fetch_and(&self.active, CpuSet::only(cpu.id()).complement().bits());
     }
 
     /// A gather begins. The full barrier orders this before every entry that it clears.
-    #[track_caller]
     pub(crate) fn gather_begins<C: Cpu>(&self, cpu: &C) {
         cpu.fetch_add(&self.gathers, 1);
     }
 
     /// Whether the caller's is the only gather that has begun and not ended.
-    #[track_caller]
     pub(crate) fn gather_is_alone<C: Cpu>(&self, cpu: &C) -> bool {
         cpu.load(&self.gathers) == 1
     }
 
     /// A gather has ended: what it took away is flushed.
-    #[track_caller]
     pub(crate) fn gather_ends<C: Cpu>(&self, cpu: &C) {
         cpu.fetch_add(&self.gathers, u32::MAX);
     }
@@ -131,7 +125,6 @@ impl<'a> AddressSpace<'a> {
     }
 
     /// The area that holds `address`. The caller holds [`Self::mmap_lock`].
-    #[track_caller]
     pub(crate) fn find<C: Cpu>(&self, cpu: &C, address: VirtAddr) -> Option<Area> {
         let index = self.first_ending_behind(cpu, address);
         let area = self.slots[..self.count(cpu)].get(index)?.get(cpu);
@@ -139,7 +132,6 @@ impl<'a> AddressSpace<'a> {
     }
 
     /// Where `area` would go. The caller holds [`Self::mmap_lock`] for writing.
-    #[track_caller]
     pub(crate) fn place<C: Cpu>(&self, cpu: &C, area: &Area) -> Placement {
         let count = self.count(cpu);
         let index = self.first_ending_behind(cpu, area.start);
@@ -152,7 +144,6 @@ impl<'a> AddressSpace<'a> {
     }
 
     /// Puts `area` at `index`, where [`Self::place`] said it goes. The caller has held [`Self::mmap_lock`] for writing since.
-    #[track_caller]
     pub(crate) fn insert<C: Cpu>(&self, cpu: &C, index: usize, area: &Area) {
         let count = self.count(cpu);
         for moved in (index..count).rev() {
@@ -163,7 +154,6 @@ impl<'a> AddressSpace<'a> {
     }
 
     /// Takes the area out that starts at `start`. The caller holds [`Self::mmap_lock`] for writing.
-    #[track_caller]
     pub(crate) fn remove<C: Cpu>(&self, cpu: &C, start: VirtAddr) -> Option<Area> {
         let count = self.count(cpu);
         let index = self.first_ending_behind(cpu, start);

@@ -17,12 +17,11 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// Nothing was zapped if the range is wrong. Behind a malformed table nothing was.
-    #[track_caller]
     pub fn zap(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, start: VirtAddr, pages: u64) -> Result<(), ZapError> {
         let end = self.page_range(start, pages)?;
         let mmap = space.mmap_lock().read(cpu);
         let result = self.zap_and_finish(cpu, space, start, end);
-        drop(mmap);
+        mmap.unlock();
         result
     }
 
@@ -38,7 +37,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// A page table was malformed: what lies behind was not zapped. All other mappings were.
-    #[track_caller]
     pub fn unmap_mapping(&self, cpu: &P::Cpu, file: &File<'m>, first: u64, pages: u64) -> Result<(), ZapError> {
         let rmap = file.rmap_lock().read(cpu);
         let mut result = Ok(());
@@ -47,11 +45,10 @@ impl<'m, P: Platform> Mm<'m, P> {
             let Some(space) = self.space(mapping.space) else { continue };
             result = result.and(self.zap_and_finish(cpu, space, start, end));
         }
-        drop(rmap);
+        rmap.unlock();
         result
     }
 
-    #[track_caller]
     fn zap_and_finish(
         &self,
         cpu: &P::Cpu,
@@ -68,7 +65,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// Clears the entries of a range and gathers what they mapped. A huge leaf that reaches beyond the range goes whole: its pages come back by faults.
     ///
     /// Context: tables of the range are not detached meanwhile (mmap lock, or rmap lock of a file mapped there).
-    #[track_caller]
     pub(crate) fn zap_range(
         &self,
         cpu: &P::Cpu,
@@ -96,7 +92,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// one leaf at a time).
     ///
     /// Context: tables of the range are not detached meanwhile (mmap lock, or rmap lock of a file mapped there).
-    #[track_caller]
     pub(crate) fn for_each_table(
         &self,
         cpu: &P::Cpu,

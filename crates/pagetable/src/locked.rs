@@ -158,6 +158,13 @@ impl<'m, C: Cpu> LockedTable<'m, C> {
         self.level
     }
 
+    /// Releases the lock: the same as dropping this, but a trace then names the caller's line.
+    #[inline]
+    #[track_caller]
+    pub fn unlock(self) {
+        self.guard.unlock();
+    }
+
     /// How many entries are not none.
     #[inline]
     #[track_caller]

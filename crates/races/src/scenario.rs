@@ -3,6 +3,7 @@
 use lab::{End, Lab};
 
 use crate::error::Error;
+use crate::kernel;
 use crate::question::Question;
 use crate::race::Race;
 use crate::report::MemoryOrder;
@@ -42,12 +43,6 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(race: &Race, variant: Option<&Variant>, memory: MemoryOrder) -> Result<Prepared, Error> {
     match &race.litmus.body {
         Body::Instructions(program) => x86::prepare(race, program, memory),
-        Body::Operations(_) => {
-            let problem = crate::Problem::Impossible {
-                why: format!("{} has operations", variant.map_or("the file", |variant| variant.name.node.as_str())),
-                right: "files of instructions are decided".to_owned(),
-            };
-            Err(Error::new(&race.source, race.litmus.mode.span, problem))
-        }
+        Body::Operations(script) => kernel::prepare(race, script, variant, memory),
     }
 }

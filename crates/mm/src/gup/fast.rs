@@ -100,7 +100,7 @@ impl<P: Platform> FastWalk<'_, '_, P> {
         };
         let mut level = mode.root_level();
         loop {
-            let entry = slot.read(self.cpu(), &protocols.read);
+            let entry = walk::read(self.cpu(), mode, level, slot, &protocols.read);
             match (walk::step(mode, tables, level, entry, at), level.lower()) {
                 (Ok(Step::Leaf), _) => {
                     let end = end.min(level.next(at));
@@ -210,7 +210,7 @@ impl<P: Platform> FastWalk<'_, '_, P> {
         if rechecked == Rechecked::Unchanged {
             let flags = folio.flags(cpu);
             if self.allowed(flags) {
-                folio.mark(cpu, FolioFlags::REFERENCED);
+                folio.mark_seen(cpu, flags, FolioFlags::REFERENCED);
                 return Ok(());
             }
         }

@@ -12,6 +12,8 @@ use crate::folio::Reference;
 pub struct Foll(u32);
 
 impl Foll {
+    /// Nothing: not valid by itself.
+    pub const NONE: Self = Self(0);
     /// Take references ([`Reference::Get`]). Excludes [`Self::PIN`].
     pub const GET: Self = Self(1 << 0);
     /// Take pins ([`Reference::Pin`]). Excludes [`Self::GET`].

@@ -18,7 +18,6 @@ impl<P: Platform> Mm<'_, P> {
     /// # Errors
     /// If the folio does not have that many references. Nothing is changed then.
     #[inline]
-    #[track_caller]
     pub fn release(&self, cpu: &P::Cpu, run: Run, done: Access) -> Result<(), ReleaseError> {
         let folio = Folio::held(self.map(), cpu, run.frame).ok_or(ReleaseError::NoRecord(run.frame))?;
         if done == Access::Write {

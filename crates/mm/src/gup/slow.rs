@@ -19,7 +19,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// Takes references on the pages of `start..end`, faulting in what is missing, and returns on how many.
     ///
     /// Context: interrupts on, no lock.
-    #[track_caller]
     pub(super) fn gup_slow(
         &self,
         cpu: &P::Cpu,
@@ -41,7 +40,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                 Err(error) => result = Err(error),
             }
         }
-        drop(mmap);
+        mmap.unlock();
         match result {
             Err(error) if at == start => Err(error),
             _ => Ok((at.as_u64() - start.as_u64()) / PAGE_SIZE),
@@ -49,7 +48,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     /// One page. The caller holds the mmap lock.
-    #[track_caller]
     fn page_under_lock(
         &self,
         cpu: &P::Cpu,
@@ -63,16 +61,15 @@ impl<'m, P: Platform> Mm<'m, P> {
             return Err(GupError::Special { address: at });
         }
         loop {
+            cpu.checkpoint(at.as_u64());
             if let Some(run) = self.follow(cpu, space, at, request)? {
                 return Ok(run);
             }
             self.fault_in(cpu, space, at, request.access)?;
-            cpu.checkpoint(at.as_u64());
         }
     }
 
     /// Takes a reference on the page that is mapped at `at` with the rights asked for; `None` if there is none.
-    #[track_caller]
     fn follow(
         &self,
         cpu: &P::Cpu,

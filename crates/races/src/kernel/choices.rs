@@ -14,8 +14,8 @@ use pagetable::software::{Softw1, Softw5, SpecialBit};
 use pagetable::table::{Slot, Table};
 use pagetable::width::Width;
 use pagetable::{
-    Entry, EntryRead, EntryWrite, Flags, Level, LowHighLow, Mark, Publish, ReadOnce, Recheck, Rechecked, SequenceRead, Sequenced,
-    TwoStep, Whole, Xchg64, ZeroThenLink,
+    Entry, EntryRead, EntryWrite, Flags, Level, LowHighLow, Mark, Publish, ReadOnce, Recheck, Rechecked, SequenceRead,
+    Sequenced, TwoStep, Whole, Xchg64, ZeroThenLink,
 };
 
 use super::historic::{AtOnce, HighLow, LinkThenZero, LowThenHigh, NotAtAll, Reread, TornHighLow, TornLowHigh};

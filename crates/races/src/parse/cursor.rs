@@ -172,12 +172,15 @@ impl<'s> Cursor<'s> {
         Ok(self.clone().try_word()?.map(|word| word.node))
     }
 
-    /// Whether a word and then `sign` (not `sign` doubled) come next.
-    pub(super) fn word_then(&self, sign: char) -> Result<bool> {
+    /// Whether a word and then `sign` come next.
+    pub(super) fn word_then(&self, sign: &str) -> Result<bool> {
         let mut ahead = self.clone();
-        Ok(ahead.try_word()?.is_some()
-            && ahead.peek()? == Some(sign)
-            && !ahead.rest()[sign.len_utf8()..].starts_with([sign, '>']))
+        Ok(ahead.try_word()?.is_some() && ahead.eat(sign)?)
+    }
+
+    /// Whether `key=` comes next, not `name =>`.
+    pub(super) fn key_comes(&self) -> Result<bool> {
+        Ok(self.word_then("=")? && !self.word_then("=>")?)
     }
 
     /// Whether a number comes next.

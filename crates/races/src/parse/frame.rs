@@ -8,6 +8,8 @@ use crate::syntax::{Body, Dialect, Litmus, Mode, Program, Script};
 
 /// How many CPUs a file may name: as many as fit in one word.
 const MAX_COLUMNS: usize = machine::CpuSet::CAPACITY as usize;
+/// How many rows a table may have: far more than can be explored, few enough for every check to be quick.
+const MAX_ROWS: usize = 1000;
 
 pub(super) fn litmus(cursor: &mut Cursor<'_>) -> Result<Litmus> {
     let (mode, name) = heading(cursor)?;
@@ -19,7 +21,7 @@ pub(super) fn litmus(cursor: &mut Cursor<'_>) -> Result<Litmus> {
     while cursor.peek()? != Some('{') {
         if let Some(quote) = cursor.try_string()? {
             quotes.push(quote);
-        } else if cursor.word_then('=')? {
+        } else if cursor.word_then("=")? {
             let key = cursor.word("a key")?;
             cursor.expect("=", "`=`")?;
             info.push((key, cursor.rest_of_line()));
@@ -133,8 +135,17 @@ fn rows<'s, Cell>(
     mut cell: impl FnMut(&mut Cursor<'s>) -> Result<Option<Cell>>,
 ) -> Result<Vec<Vec<Cell>>> {
     let mut columns: Vec<Vec<Cell>> = cpus.iter().map(|_| Vec::new()).collect();
+    let mut count = 0;
     while !at_end_of_table(cursor)? {
         let start = cursor.here()?;
+        count += 1;
+        if count > MAX_ROWS {
+            let problem = Problem::Impossible {
+                why: format!("more than {MAX_ROWS} rows"),
+                right: "a litmus test is small: the time to explore it grows exponentially with its length".to_owned(),
+            };
+            return cursor.error(cursor.since(start), problem);
+        }
         let mut found = 0;
         loop {
             let content = cell(cursor)?;

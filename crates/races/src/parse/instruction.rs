@@ -1,5 +1,7 @@
 //! x86 instructions in both ways of writing them, and the init block of files that hold them.
 
+use std::collections::BTreeSet;
+
 use super::condition::place;
 use super::cursor::{Cursor, LEAST, MOST, Result};
 use crate::error::{Problem, closest};
@@ -68,7 +70,7 @@ fn declared_type(cursor: &mut Cursor<'_>) -> Result<Option<Spanned<Type>>> {
 /// One cell; `None` if it is empty.
 pub(super) fn line(cursor: &mut Cursor<'_>, dialect: Dialect) -> Result<Option<Line>> {
     let mut labels = Vec::new();
-    while cursor.word_then(':')? {
+    while cursor.word_then(":")? {
         labels.push(cursor.word("a label")?.map(Label));
         cursor.expect(":", "`:`")?;
     }
@@ -487,18 +489,18 @@ fn shape(mnemonic: Mnemonic, operands: &[&Operand]) -> std::result::Result<(), &
 /// Labels are unique, and jumps go to labels of their own column.
 pub(super) fn check_labels(cursor: &Cursor<'_>, columns: &[Vec<Line>]) -> Result<()> {
     for column in columns {
-        let labels: Vec<&Spanned<Label>> = column.iter().flat_map(|line| &line.labels).collect();
-        for (number, label) in labels.iter().enumerate() {
-            if labels[..number].contains(label) {
+        let mut labels = BTreeSet::new();
+        for label in column.iter().flat_map(|line| &line.labels) {
+            if !labels.insert(&label.node.0) {
                 return cursor.error(label.span, Problem::Duplicate { what: "label", name: label.node.0.clone() });
             }
         }
         let operands = column.iter().filter_map(|line| line.instruction.as_ref()).flat_map(|one| &one.node.operands);
         for operand in operands {
             if let Operand::Target(target) = &operand.node
-                && !labels.iter().any(|label| label.node == *target)
+                && !labels.contains(&target.0)
             {
-                let known = labels.iter().map(|label| label.node.0.clone()).collect();
+                let known = labels.into_iter().cloned().collect();
                 let problem = Problem::Unknown { what: "label of this CPU", found: target.0.clone(), known };
                 return cursor.error(operand.span, problem);
             }

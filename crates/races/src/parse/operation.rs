@@ -22,7 +22,7 @@ pub(super) fn init(cursor: &mut Cursor<'_>) -> Result<Vec<Statement>> {
 }
 
 fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
-    if cursor.word_then('=')? {
+    if cursor.key_comes()? {
         let key = cursor.word("a key")?;
         cursor.expect("=", "`=`")?;
         return Ok(Statement::Setting(Argument { key: Some(key), values: values(cursor, ",")? }));
@@ -32,7 +32,7 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
     let mut given = Vec::new();
     if cursor.eat("=")? {
         given.push(cursor.value(VALUE)?);
-        while cursor.eat(",")? || !(cursor.peek()? == Some(';') || cursor.word_then('=')?) {
+        while cursor.eat(",")? || !(cursor.peek()? == Some(';') || cursor.key_comes()?) {
             given.push(cursor.value("a number, a name or `;`")?);
         }
     }
@@ -44,7 +44,7 @@ fn statement(cursor: &mut Cursor<'_>) -> Result<Statement> {
 }
 
 fn argument(cursor: &mut Cursor<'_>, between: &str) -> Result<Argument> {
-    if cursor.word_then('=')? {
+    if cursor.key_comes()? {
         let key = cursor.word("a key")?;
         cursor.expect("=", "`=`")?;
         return Ok(Argument { key: Some(key), values: values(cursor, between)? });
@@ -101,7 +101,7 @@ fn variant(cursor: &mut Cursor<'_>) -> Result<Variant> {
     let name = cursor.word("the name of the variant")?;
     let mut choices: Vec<Argument> = Vec::new();
     if cursor.eat(":")? {
-        while cursor.word_then('=')? {
+        while cursor.key_comes()? {
             choices.push(choice(cursor)?);
             if !cursor.eat(",")? {
                 break;
@@ -122,7 +122,7 @@ fn choice(cursor: &mut Cursor<'_>) -> Result<Argument> {
     let mut values = vec![cursor.value(VALUE)?];
     loop {
         let mut ahead = cursor.clone();
-        if !ahead.eat(",")? || ahead.word_then('=')? {
+        if !ahead.eat(",")? || ahead.key_comes()? {
             return Ok(Argument { key: Some(key), values });
         }
         *cursor = ahead;

@@ -6,6 +6,7 @@ mod condition;
 mod instruction;
 mod operation;
 
+use std::collections::HashSet;
 use std::fmt;
 
 pub use condition::{Condition, Place, Proposition, Quantifier, Relation, Value};
@@ -57,15 +58,12 @@ impl Litmus {
     /// Every place that a final state is told apart by: those of the condition and of `locations`, each once.
     pub fn observed(&self) -> Vec<&Spanned<Place>> {
         let mut places: Vec<&Spanned<Place>> = Vec::new();
-        let mut add = |place| {
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        };
         if let Some(condition) = &self.condition {
-            condition.proposition.for_each_place(&mut add);
+            condition.proposition.for_each_place(&mut |place| places.push(place));
         }
-        self.locations.iter().for_each(add);
+        places.extend(&self.locations);
+        let mut seen = HashSet::new();
+        places.retain(|place| seen.insert(&place.node));
         places
     }
 }

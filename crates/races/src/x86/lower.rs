@@ -91,6 +91,10 @@ fn op(
             .stated_width()
             .unwrap_or_else(|| variables.implied_width(symbol.map(|name| name.node.as_str()))),
     };
+    if width == Width::Byte && (mnemonic.is_bit_test() || matches!(mnemonic, Mnemonic::Lea | Mnemonic::Cmov(_))) {
+        let right = "it has forms of 16, 32 and 64 bits";
+        return fail(instruction.span, format!("`{mnemonic}` with operands of 8 bits"), right);
+    }
     let mut next = 0;
     let mut values = Vec::new();
     for operand in operands {

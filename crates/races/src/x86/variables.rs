@@ -12,6 +12,8 @@ use crate::syntax::{Dialect, Initial, InitialValue, Instruction, Operand, Place,
 const FIRST_ADDRESS: u64 = 0x1_0000;
 /// How far the beginnings of two variables are apart, in bytes.
 const STRIDE: u64 = 0x1000;
+/// How many variables a program may have: far more than can be explored, few enough for every check to be quick.
+const MAX_VARIABLES: usize = 256;
 /// How many 64-bit words an array may have.
 const MAX_WORDS: u64 = STRIDE / 8;
 
@@ -107,6 +109,13 @@ impl Variables {
         }
         for instruction in program.columns.iter().flatten().filter_map(|line| line.instruction.as_ref()) {
             this.mention(&instruction.node);
+        }
+        if this.list.len() > MAX_VARIABLES {
+            let problem = Problem::Impossible {
+                why: format!("{} variables", this.list.len()),
+                right: format!("a program has at most {MAX_VARIABLES}"),
+            };
+            return Err(Error::new(&race.source, race.litmus.mode.span, problem));
         }
         let mut first = 0;
         for variable in &mut this.list {

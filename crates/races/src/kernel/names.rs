@@ -1,0 +1,85 @@
+//! Names and words for traces.
+
+use lab::{Arena, Lab, Paging};
+use machine::{Frame, Word};
+use pagetable::TableMeta;
+
+use super::setup::{FIRST_TABLE, FrameSetup};
+
+/// The frames that a file names, for printing.
+#[derive(Clone)]
+pub(super) struct FrameNames(Vec<(String, Frame, u8)>);
+
+impl FrameNames {
+    pub(super) fn new(frames: &[FrameSetup]) -> Self {
+        Self(frames.iter().map(|frame| (frame.name.clone(), frame.first, frame.order)).collect())
+    }
+
+    /// A frame, with the name that the file gives it.
+    pub(super) fn show(&self, frame: Frame) -> String {
+        let named = self.0.iter().find(|(_, first, order)| frame.number().wrapping_sub(first.number()) < 1 << order);
+        match named {
+            Some((name, first, _)) if *first == frame => name.clone(),
+            Some((name, first, _)) => format!("{name}+{:#x}", frame.number() - first.number()),
+            None if (FIRST_TABLE..FIRST_TABLE + 64).contains(&frame.number()) => format!("table {:#x}", frame.number()),
+            None => format!("frame {:#x}", frame.number()),
+        }
+    }
+}
+
+/// What the low half of an entry says, in words.
+pub(super) fn low_words(low: u64) -> String {
+    if low == 0 {
+        return "none".to_owned();
+    }
+    let mut words = vec![format!("..{:05x}", low >> 12)];
+    words.extend(flag_names(low));
+    words.join(" ")
+}
+
+/// What the high half of an entry says, in words.
+pub(super) fn high_words(high: u64) -> String {
+    if high == 0 {
+        return "0..".to_owned();
+    }
+    let entry = high << 32;
+    let mut words = vec![format!("{:x}..", (entry & 0x000f_ffff_0000_0000) >> 32)];
+    words.extend(flag_names(entry));
+    words.join(" ")
+}
+
+fn flag_names(entry: u64) -> impl Iterator<Item = String> {
+    const FLAGS: [(u32, &str); 8] =
+        [(0, "P"), (1, "W"), (2, "U"), (5, "A"), (6, "D"), (9, "special"), (58, "special"), (63, "NX")];
+    FLAGS.into_iter().filter(move |(bit, _)| entry >> bit & 1 != 0).map(|(_, name)| name.to_owned())
+}
+
+/// What an entry of this level says, in words.
+pub(super) fn entry_words(paging: Paging, frames: &FrameNames, level: u8, entry: u64) -> String {
+    if entry == 0 {
+        return "none".to_owned();
+    }
+    let decoded = paging.decode(level, entry);
+    let mut words = vec![frames.show(decoded.frame)];
+    words.extend(flag_names(entry));
+    if level > 1 && decoded.leaf {
+        words.push("huge".to_owned());
+    }
+    if !decoded.present {
+        words.push("not present".to_owned());
+    }
+    words.join(" ")
+}
+
+/// Names the words of every table: its entries, its lock, its sequence count.
+pub(super) fn name_tables(lab: &mut Lab<'_>, arena: &Arena, metas: &[TableMeta]) {
+    for (index, meta) in metas.iter().enumerate() {
+        let number = FIRST_TABLE + index as u64;
+        lab.name(meta.lock.word(), format!("PTL of table {number:#x}"));
+        lab.name(&meta.children, format!("children of table {number:#x}"));
+        lab.name(meta.sequence.word(), format!("sequence of table {number:#x}"));
+        if let Some(words) = arena.table(Frame::new(number)) {
+            lab.name_range(words[0].address(), 4096, format!("table {number:#x}"), None);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The engine's platform in the lab: where tables and records are, and which protocols are followed.
+
+use std::marker::PhantomData;
+
+use lab::{Arena, FrameKind, LabCpu};
+use machine::{Cpu, Frame, PhysAddr};
+use mm::{Membership, MemoryMap, Page, Platform, Protocols};
+use pagetable::table::{Pdpt, Table};
+use pagetable::{Mode, NotATable, OutOfFrames, TableMemory, TableMeta, TableSource};
+
+use super::choices::{Bracket, Check, Choices, FlushTime, Lifetime, Link, Read, ReadBy, Remote, SpecialBy, WriteBy};
+use super::setup::{FIRST_TABLE, Owner};
+use super::watch::Told;
+use crate::rule;
+
+/// The pool of frames that page tables come from.
+pub(super) const TABLES: FrameKind = FrameKind(0);
+
+/// The engine in the lab, in this paging mode.
+pub(super) struct InLab<'l, M>(PhantomData<(&'l (), M)>);
+
+impl<'l, M: Mode> Platform for InLab<'l, M> {
+    type Cpu = LabCpu;
+    type Mode = M;
+    type Tables = LabTables<'l>;
+    type Map = LabMap<'l>;
+    type Read = ReadBy<M::Width>;
+    type Write = WriteBy;
+    type Recheck = Check;
+    type Publish = Link;
+    type FlushOrder = FlushTime;
+    type RemoteFlush = Remote;
+    type Lifetime = Lifetime;
+    type Special = SpecialBy;
+}
+
+/// The protocols that a variant chooses.
+pub(super) fn protocols<'l, M: Mode>(mode: M, choices: &Choices) -> Protocols<InLab<'l, M>> {
+    let sequenced = choices.read == Read::Sequence || choices.recheck == Check::Sequence;
+    let bracket = if sequenced { Bracket::Sequenced } else { Bracket::Plain };
+    Protocols {
+        mode,
+        read: ReadBy(choices.read, PhantomData),
+        write: WriteBy { write: choices.write, bracket },
+        recheck: choices.recheck,
+        publish: choices.publish,
+        flush_order: choices.flush,
+        remote_flush: choices.remote,
+        lifetime: choices.lifetime,
+        special: SpecialBy { mark: choices.special, levels: choices.special_check },
+    }
+}
+
+/// The page tables, as one CPU sees them: so that using a frame that holds no table is noticed as that CPU's doing.
+pub(super) struct LabTables<'l> {
+    pub(super) cpu: &'l LabCpu,
+    pub(super) arena: &'l Arena,
+    /// Of frames [`FIRST_TABLE`] and on.
+    pub(super) metas: &'l [TableMeta],
+}
+
+impl LabTables<'_> {
+    fn phantom(&self, address: PhysAddr) -> NotATable {
+        self.cpu.violate(
+            rule::PHANTOM_FRAME,
+            format_args!("{} takes {address} for a page table, and no table was ever there", self.cpu.id()),
+        )
+    }
+}
+
+impl TableMemory for LabTables<'_> {
+    fn table(&self, frame: Frame) -> Result<Table<'_>, NotATable> {
+        let meta = frame.number().checked_sub(FIRST_TABLE).and_then(|index| self.metas.get(index as usize));
+        match (self.arena.table(frame), meta) {
+            (Some(words), Some(meta)) => Ok(Table::new(words, meta)),
+            _ => Err(self.phantom(frame.start())),
+        }
+    }
+
+    fn pdpt(&self, root: PhysAddr) -> Result<Pdpt<'_>, NotATable> {
+        let table = self.table(root.frame())?;
+        let first = (root.as_u64() % machine::addr::PAGE_SIZE / 8) as usize;
+        match table.cells()[first..].first_chunk::<4>() {
+            Some(cells) => Ok(Pdpt::new(cells, table.meta())),
+            None => Err(self.phantom(root)),
+        }
+    }
+}
+
+impl TableSource for LabTables<'_> {
+    fn allocate_table<C: Cpu>(&self, _: &C) -> Result<Frame, OutOfFrames> {
+        self.cpu.alloc_frame(TABLES).ok_or(OutOfFrames)
+    }
+
+    fn free_table<C: Cpu>(&self, _: &C, frame: Frame) {
+        self.cpu.free_frame(frame);
+    }
+}
+
+/// The records of the frames of one folio that the file names.
+pub(super) struct Records<'l> {
+    pub(super) first: Frame,
+    pub(super) pages: &'l [Page],
+    pub(super) owner: Owner,
+}
+
+/// The memory map, as one CPU sees it.
+pub(super) struct LabMap<'l> {
+    pub(super) cpu: &'l LabCpu,
+    pub(super) records: &'l [Records<'l>],
+}
+
+impl MemoryMap<LabCpu> for LabMap<'_> {
+    fn page(&self, cpu: &LabCpu, frame: Frame) -> Option<&Page> {
+        // Only the lockless path runs with interrupts off, and only it looks up frames that it has not re-checked.
+        if !self.cpu.interrupts_on() {
+            Told::LookedUp { frame }.tell(cpu);
+        }
+        let records = self.records.iter().find(|records| {
+            frame.number().checked_sub(records.first.number()).is_some_and(|index| index < records.pages.len() as u64)
+        })?;
+        if records.owner == Owner::Device {
+            return None;
+        }
+        records.pages.get((frame.number() - records.first.number()) as usize)
+    }
+
+    fn release(&self, cpu: &LabCpu, folio: Membership) {
+        Told::Released { frame: folio.head }.tell(cpu);
+        cpu.free_frame(folio.head);
+    }
+}
