@@ -1,0 +1,64 @@
+//! The machine that measures.
+
+use std::fs;
+use std::num::NonZero;
+use std::thread::available_parallelism;
+
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde_json::{Value, json};
+
+/// What a reader of results wants to know of the machine.
+pub(crate) struct Host {
+    model: String,
+    cores: usize,
+    kernel: String,
+    huge_pages: String,
+    /// How many processes were running or ready, over the last minute, when the run began. Above 0.5 or so others disturb.
+    load: String,
+}
+
+impl Host {
+    pub(crate) fn here() -> Self {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let model = read("/proc/cpuinfo");
+        let field = |name: &str| {
+            let line = model.lines().find(|line| line.starts_with(name));
+            line.and_then(|line| line.split_once(": ")).map_or("unknown", |(_, value)| value).to_owned()
+        };
+        Self {
+            model: format!("{} (family {}, model {})", field("model name"), field("cpu family"), field("model\t")),
+            cores: available_parallelism().map_or(1, NonZero::get),
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            huge_pages: read("/sys/kernel/mm/transparent_hugepage/enabled").trim().to_owned(),
+            load: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
+        }
+    }
+
+    pub(crate) fn markdown(&self) -> String {
+        let Self { model, cores, kernel, huge_pages, load } = self;
+        format!(
+            "{model}, {cores} cores, Linux {kernel}, transparent huge pages {huge_pages}, load average {load} at the start\n"
+        )
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "model": self.model,
+            "cores": self.cores,
+            "kernel": self.kernel,
+            "transparent_huge_pages": self.huge_pages,
+            "load_average": self.load,
+        })
+    }
+}
+
+/// Ties the calling thread to one core.
+///
+/// Fails where the process may not use that core; then the operating system decides.
+pub(crate) fn pin_to_core(core: usize) {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    if let Err(error) = sched_setaffinity(None, &cores) {
+        eprintln!("cannot stay on core {core}: {error}");
+    }
+}

@@ -1,0 +1,75 @@
+//! Side-by-side benchmarks: against other page-table crates, and against the same written by hand.
+
+mod host;
+mod page_tables;
+mod report;
+mod rounds;
+mod samples;
+mod targets;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+use crate::host::Host;
+use crate::rounds::Effort;
+use crate::samples::Samples;
+
+/// Measures fastgup beside other people's page tables, all in one run, and prints ratios.
+#[derive(Parser)]
+#[command(name = "fastgup-bench")]
+struct Options {
+    /// What to measure.
+    #[arg(value_enum, default_value_t = Suite::All)]
+    suite: Suite,
+    /// A short run, to see that everything works. Its numbers mean little.
+    #[arg(long)]
+    quick: bool,
+    /// Writes the results to a file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Writes the results to a file, as Markdown, with the machine they were measured on.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+    /// Exits with status 1 if a target is missed.
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// Single pages and ranges, beside four other crates.
+    PageTables,
+    /// All of them.
+    All,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let host = Host::here();
+    let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
+    let mut samples = Samples::default();
+    if matches!(options.suite, Suite::PageTables | Suite::All) {
+        host::pin_to_core(0);
+        page_tables::measure(effort, &mut samples);
+    }
+
+    let tables = format!("{}{}", report::markdown(&samples), report::targets_markdown(&samples));
+    println!("{tables}");
+    let wrote = [
+        options.json.map(|path| write(&path, &format!("{:#}\n", report::json(&samples, &host)))),
+        options.markdown.map(|path| write(&path, &format!("{}{tables}", host.markdown()))),
+    ];
+    match () {
+        () if wrote.contains(&Some(false)) => ExitCode::from(2),
+        () if options.check && report::is_any_target_missed(&samples) => ExitCode::FAILURE,
+        () => ExitCode::SUCCESS,
+    }
+}
+
+/// Whether it worked; says why not.
+fn write(path: &Path, text: &str) -> bool {
+    fs::write(path, text).inspect_err(|error| eprintln!("cannot write {}: {error}", path.display())).is_ok()
+}
