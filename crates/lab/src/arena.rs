@@ -1,12 +1,13 @@
 //! The memory of the simulated machine.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::Layout;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use machine::{Frame, Word64};
 
 use crate::frames::{Backing, Pool};
+use crate::mapping::Mapping;
 
 /// Bytes kept for the state of the simulated hardware: CPUs, store buffers, what monitors remember.
 pub(crate) const MACHINE_BYTES: usize = 64 << 10;
@@ -28,10 +29,11 @@ pub(crate) struct Block {
 ///
 /// Values placed here live as long as the arena and are not dropped. Between explorations memory holds the initial state.
 pub struct Arena {
-    base: NonNull<u8>,
-    layout: Layout,
+    memory: Mapping,
     next: AtomicUsize,
     objects_end: usize,
+    /// A lab lives that uses this memory.
+    taken: AtomicBool,
     pools: Vec<Pool>,
     /// Sorted by first frame.
     blocks: Vec<Block>,
@@ -83,11 +85,14 @@ impl Arena {
             let end = pair[0].first.wrapping_add(1 << pair[0].order);
             assert!(end <= pair[1].first, "the blocks at frames {} and {} overlap", pair[0].first, pair[1].first);
         }
-        let layout = Layout::from_size_align(end, FRAME_BYTES).expect("an arena fits the address space");
-        // SAFETY: `layout` is not of size zero: it includes `MACHINE_BYTES`.
-        let base = unsafe { alloc_zeroed(layout) };
-        let Some(base) = NonNull::new(base) else { handle_alloc_error(layout) };
-        Self { base, layout, next: AtomicUsize::new(MACHINE_BYTES), objects_end, pools, blocks }
+        Self {
+            memory: Mapping::new(end),
+            next: AtomicUsize::new(MACHINE_BYTES),
+            objects_end,
+            taken: AtomicBool::new(false),
+            pools,
+            blocks,
+        }
     }
 
     /// Places a value. Apart from words it must not change: `Sync` keeps cells out.
@@ -129,17 +134,33 @@ impl Arena {
             (end <= self.objects_end).then_some(end)
         });
         assert!(reserved.is_ok(), "the arena is full: {} bytes of objects", self.objects_end - MACHINE_BYTES);
-        // SAFETY: `start` is below `objects_end`, which is inside the allocation.
-        unsafe { self.base.add(start) }
+        self.place(start)
+    }
+
+    fn place(&self, offset: usize) -> NonNull<u8> {
+        // SAFETY: callers pass offsets inside the mapping, whose base is not null.
+        unsafe { NonNull::new_unchecked(self.memory.base().add(offset)) }
     }
 
     /// The words of a frame, if it has some.
     pub fn table(&self, frame: Frame) -> Option<&[Word64; 512]> {
         let offset = self.block_of(frame)?.1.words?;
-        // SAFETY: the block's frame lies inside the allocation, from `offset` on.
-        let place = unsafe { self.base.add(offset) }.cast::<[Word64; 512]>();
+        let place = self.place(offset).cast::<[Word64; 512]>();
         // SAFETY: 4096 aligned bytes, zeroed when allocated (a valid array of words), changed only as atomics, living as long as `self`.
         Some(unsafe { place.as_ref() })
+    }
+
+    /// Gives the memory to a lab.
+    ///
+    /// # Panics
+    /// If another one has it.
+    pub(crate) fn take(&self) {
+        assert!(!self.taken.swap(true, Ordering::Acquire), "another lab that uses this arena still lives");
+    }
+
+    /// The lab is no more.
+    pub(crate) fn give_back(&self) {
+        self.taken.store(false, Ordering::Release);
     }
 
     /// The block that holds a frame, and its index.
@@ -158,11 +179,11 @@ impl Arena {
     }
 
     pub(crate) fn base(&self) -> *mut u8 {
-        self.base.as_ptr()
+        self.memory.base()
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.layout.size()
+        self.memory.bytes()
     }
 
     /// Where the frames begin.
@@ -174,12 +195,5 @@ impl Arena {
 impl Default for Arena {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl Drop for Arena {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `with_capacity` with this very layout, and borrowed by nobody any more.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) };
     }
 }

@@ -58,9 +58,10 @@ fn lines_of(step: &Step) -> Vec<String> {
         let _ = write!(line, " [{file}:{}]", place.line);
     }
     lines.push(line);
-    for value in [&step.before, &step.after].into_iter().flatten() {
-        if let Some(words) = &value.words {
-            lines.push(format!("  {} = {words}", bits(value)));
+    let changes = step.before.is_some() && step.after.is_some();
+    for (value, when) in [(&step.before, "was "), (&step.after, "now ")] {
+        if let Some(words) = value.as_ref().and_then(|value| value.words.as_ref()) {
+            lines.push(format!("   {}{words}", if changes { when } else { "" }));
         }
     }
     lines.extend(step.marks_after.iter().map(|mark| format!("~ {mark}")));
@@ -89,15 +90,19 @@ fn row(text: &mut String, label: &str, cells: &[Vec<String>], width: usize) {
 /// A line in pieces of at most `width` characters, broken at spaces where that is possible; what follows is indented.
 fn broken(line: &str, width: usize) -> Vec<String> {
     let mut pieces = Vec::new();
-    let mut piece = String::new();
-    let mut length = 0;
-    for word in line.split(' ') {
+    let text = line.trim_start();
+    let mut piece = " ".repeat(line.len() - text.len());
+    let mut length = piece.len();
+    let mut first = true;
+    for word in text.split(' ') {
         let mut word = word;
         let mut count = word.chars().count();
-        if length > 0 && length + 1 + count > width {
+        if std::mem::take(&mut first) {
+            // Nothing is before it but the indentation.
+        } else if length + 1 + count > width {
             pieces.push(std::mem::replace(&mut piece, "   ".to_owned()));
             length = 3;
-        } else if length > 0 || !piece.is_empty() {
+        } else {
             piece.push(' ');
             length += 1;
         }
@@ -125,6 +130,7 @@ mod tests {
     #[test]
     fn lines_break_at_spaces_or_where_they_must() {
         assert_eq!(broken("short", 10), ["short"]);
+        assert_eq!(broken("   deep and long", 9), ["   deep", "   and", "   long"]);
         assert_eq!(broken("a line of words", 8), ["a line", "   of", "   words"]);
         assert_eq!(broken("abcdefghijkl", 8), ["abcdefgh", "   ijkl"]);
         assert!(broken("äöüäöüäöüäöü xyz", 5).iter().all(|piece| piece.chars().count() <= 5));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use machine::{CpuId, Frame};
 
@@ -200,7 +201,8 @@ impl<'a> Core<'a> {
     #[inline(always)]
     pub(crate) fn locate(&self, address: usize, bytes: usize) -> Option<usize> {
         let offset = address.wrapping_sub(self.arena.base().addr());
-        (offset >= MACHINE_BYTES && offset <= self.arena.bytes() - bytes).then_some(offset)
+        let room = self.arena.bytes().checked_sub(offset)?;
+        (offset >= MACHINE_BYTES && bytes <= room).then_some(offset)
     }
 
     /// What memory holds.
@@ -209,12 +211,12 @@ impl<'a> Core<'a> {
         debug_assert!(offset + bytes <= self.arena.bytes() && offset.is_multiple_of(bytes));
         let place = self.arena.base().wrapping_add(offset);
         if bytes == 8 {
-            // SAFETY: an aligned offset inside the arena (every caller takes it from `locate`, from a block, or from `cells`), whose
-            // memory is initialised wherever words are; only this thread touches it.
-            unsafe { place.cast::<u64>().read() }
+            // SAFETY: an aligned offset inside the arena (every caller takes it from `locate`, from a block, or from `cells`), where a
+            // word lies or a cell of the machine: initialised memory that is only accessed as atomics.
+            unsafe { AtomicU64::from_ptr(place.cast()) }.load(Ordering::Relaxed)
         } else {
             // SAFETY: as above.
-            unsafe { u64::from(place.cast::<u32>().read()) }
+            u64::from(unsafe { AtomicU32::from_ptr(place.cast()) }.load(Ordering::Relaxed))
         }
     }
 
@@ -223,11 +225,11 @@ impl<'a> Core<'a> {
         debug_assert!(offset + bytes <= self.arena.bytes() && offset.is_multiple_of(bytes));
         let place = self.arena.base().wrapping_add(offset);
         if bytes == 8 {
-            // SAFETY: as in `get`; shared references to this memory are to words, which are atomics and may change.
-            unsafe { place.cast::<u64>().write(value) }
+            // SAFETY: as in `get`.
+            unsafe { AtomicU64::from_ptr(place.cast()) }.store(value, Ordering::Relaxed);
         } else {
-            // SAFETY: as above.
-            unsafe { place.cast::<u32>().write(value as u32) }
+            // SAFETY: as in `get`.
+            unsafe { AtomicU32::from_ptr(place.cast()) }.store(value as u32, Ordering::Relaxed);
         }
     }
 

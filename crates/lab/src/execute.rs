@@ -70,11 +70,20 @@ impl Core<'_> {
 
     /// Code or a drain accesses a table frame.
     #[inline(always)]
-    pub(crate) fn touch_table(&mut self, cpu: usize, block: usize, deed: &str, place: Option<&'static Location<'static>>) {
+    pub(crate) fn touch_table(
+        &mut self,
+        cpu: usize,
+        block: usize,
+        deed: &str,
+        place: Option<&'static Location<'static>>,
+    ) {
         if !self.is_allocated(block) && !self.booting {
             let frame = self.arena.blocks()[block].first;
             let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
-            self.violation(rule::FREED_TABLE, format!("CPU{cpu} {deed} the table in frame {frame}, which is free{place}"));
+            self.violation(
+                rule::FREED_TABLE,
+                format!("CPU{cpu} {deed} the table in frame {frame}, which is free{place}"),
+            );
         }
     }
 

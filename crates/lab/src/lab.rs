@@ -34,11 +34,12 @@ pub struct Lab<'a> {
 impl<'a> Lab<'a> {
     /// A machine without CPUs whose memory is `arena`. All frames are free.
     ///
-    /// An arena serves one lab at a time: a second one, made while the first still lives, must not be used together with it.
+    /// An arena serves one lab at a time.
     ///
     /// # Panics
-    /// If the arena is too large: 2048 blocks of frames, 2 GiB.
+    /// If another lab with this arena still lives, or the arena is too large (more than 2048 blocks of frames, 2 GiB).
     pub fn new(arena: &'a Arena, machine: Machine) -> Self {
+        arena.take();
         let core = Box::new(Core::new(arena, machine));
         Self { core: NonNull::from(Box::leak(core)), observer: None, owns: PhantomData }
     }
@@ -151,5 +152,6 @@ impl Drop for Lab<'_> {
         for agent in core.agents.drain(..) {
             stack::give_back(agent.stack);
         }
+        core.arena.give_back();
     }
 }

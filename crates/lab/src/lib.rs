@@ -17,6 +17,7 @@ mod lab;
 mod limits;
 mod loops;
 mod machine_config;
+mod mapping;
 mod mmu;
 mod monitor;
 mod op;

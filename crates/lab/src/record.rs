@@ -75,9 +75,7 @@ impl Core<'_> {
                 let agent = self.active(cpu).expect("the choice was enabled");
                 let op = *self.op(agent);
                 step.what = op.kind.name().to_owned();
-                if op.kind != Kind::InterruptReturn {
-                    step.place = Some(Place { file: op.location.file().to_owned(), line: op.location.line() });
-                }
+                step.place = place_of(&op);
                 self.describe_op(cpu, &op, choice.argument(), &mut step);
             }
             Turn::Interrupt => {
@@ -194,6 +192,13 @@ impl Core<'_> {
             None => (),
         }
     }
+}
+
+/// The line of source, where there is one: not for `iret`, and not where the compiler's own code drops a guard.
+fn place_of(op: &Op) -> Option<Place> {
+    let file = op.location.file();
+    let is_library = file.starts_with("/rustc/") || file.contains("/library/core/");
+    (op.kind != Kind::InterruptReturn && !is_library).then(|| Place { file: file.to_owned(), line: op.location.line() })
 }
 
 fn scope(start: u64, pages: u64) -> String {

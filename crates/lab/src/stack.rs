@@ -5,48 +5,27 @@
 
 use std::cell::RefCell;
 
+use crate::mapping::{Mapping, PAGE_BYTES};
+
 #[cfg(not(all(target_arch = "x86_64", unix)))]
 compile_error!("the lab switches stacks by hand: only x86-64 unix hosts are supported");
 
 /// Enough for an engine built without optimisation, formatting a panic message.
 const STACK_BYTES: usize = 256 << 10;
-const GUARD_BYTES: usize = 4096;
 
 /// Memory for one stack, with a guard page below.
-pub(crate) struct Stack {
-    base: *mut libc::c_void,
-}
+pub(crate) struct Stack(Mapping);
 
 impl Stack {
     fn map() -> Self {
-        // SAFETY: a fresh private mapping, placed where the kernel likes, disturbs nothing.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                GUARD_BYTES + STACK_BYTES,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        assert!(base != libc::MAP_FAILED, "no memory for a stack: {}", std::io::Error::last_os_error());
-        // SAFETY: the first page of the mapping just made, which nobody uses yet.
-        let guarded = unsafe { libc::mprotect(base, GUARD_BYTES, libc::PROT_NONE) };
-        assert!(guarded == 0, "no guard page for a stack: {}", std::io::Error::last_os_error());
-        Self { base }
+        let mut memory = Mapping::new(PAGE_BYTES + STACK_BYTES);
+        memory.guard_lowest_page();
+        Self(memory)
     }
 
     /// One past the highest address; 16-byte aligned.
     pub(crate) fn top(&self) -> *mut u64 {
-        self.base.wrapping_byte_add(GUARD_BYTES + STACK_BYTES).cast()
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        // SAFETY: the whole mapping made in `map`; whoever drops the stack has no agent on it any more.
-        unsafe { libc::munmap(self.base, GUARD_BYTES + STACK_BYTES) };
+        self.0.base().wrapping_add(self.0.bytes()).cast()
     }
 }
 
