@@ -1,13 +1,15 @@
 //! The end of a table: detached, then flushed, and only then freed.
 //!
-//! When the entry that points to a table is cleared, CPUs may still be walking in it: hardware walkers with the old entry in a
-//! paging-structure cache, and lockless software walkers. The table's frame may be given back when
+//! When the entry that points to a table is cleared, CPUs may still be walking in it: hardware walkers with the
+//! old entry in a paging-structure cache, and lockless software walkers. The table's frame may be given back
+//! when
 //!
 //! 1. the invalidation of what the entry translated has *completed* on every CPU that may have the root loaded, and
-//! 2. every lockless walker that may have read the entry has left (IPI acknowledged with interrupts on, or an RCU grace period).
+//! 2. every lockless walker that may have read the entry has left (IPI acknowledged with interrupts on, or an
+//!    RCU grace period).
 //!
-//! The steps are types: [`DetachedTable`] -> [`DetachedTable::after_flush`] -> [`FlushedTable`] -> [`FlushedTable::free`].
-//! Dropping a `DetachedTable` leaks its frame, which is safe.
+//! The steps are types: [`DetachedTable`] -> [`DetachedTable::after_flush`] -> [`FlushedTable`] ->
+//! [`FlushedTable::free`]. Dropping a `DetachedTable` leaks its frame, which is safe.
 
 use machine::{Cpu, Frame};
 
@@ -22,7 +24,8 @@ pub struct DetachedTable {
     level: Level,
 }
 
-/// A value of this type says that both conditions of [the module](self) hold for every table detached before it was made.
+/// A value of this type says that both conditions of [the module](self) hold for every table detached before it
+/// was made.
 ///
 /// mm's gather makes one when its flush and its wait are over.
 pub trait NobodyWalks {}
@@ -42,8 +45,8 @@ pub struct FlushedTable {
 }
 
 impl DetachedTable {
-    /// The table of `level` in `frame`, which the caller has unlinked: for tables whose frame numbers were kept elsewhere
-    /// meanwhile, or that were unlinked with entries in them (collapse).
+    /// The table of `level` in `frame`, which the caller has unlinked: for tables whose frame numbers were kept
+    /// elsewhere meanwhile, or that were unlinked with entries in them (collapse).
     #[inline]
     pub const fn new(frame: Frame, level: Level) -> Self {
         Self { frame, level }

@@ -98,15 +98,17 @@ impl Entry {
         })
     }
 
-    /// An entry that points to the table in `frame`, at 4- and 5-level paging and for the pmd tables of PAE: it allows everything, so
-    /// that the leaves decide alone. Accessed is set: a CPU would set it at the first walk anyway, by a locked access.
+    /// An entry that points to the table in `frame`, at 4- and 5-level paging and for the pmd tables of PAE: it
+    /// allows everything, so that the leaves decide alone. Accessed is set: a CPU would set it at the first
+    /// walk anyway, by a locked access.
     #[inline]
     pub const fn table(frame: Frame) -> Self {
         let address = frame.number() << PAGE_SHIFT & bits::ADDRESS;
         Self(address | bits::PRESENT | bits::WRITE | bits::USER | bits::ACCESSED)
     }
 
-    /// A PDPTE of PAE. It has neither rights nor an accessed bit: bits 2:1 and 8:5 are reserved (SDM vol. 3A, table 4-8).
+    /// A PDPTE of PAE. It has neither rights nor an accessed bit: bits 2:1 and 8:5 are reserved (SDM vol. 3A,
+    /// table 4-8).
     #[inline]
     pub const fn pae_pdpte(frame: Frame) -> Self {
         Self(frame.number() << PAGE_SHIFT & bits::ADDRESS | bits::PRESENT)
@@ -156,8 +158,8 @@ impl Entry {
         }
     }
 
-    /// The rights that this entry gives by itself; those of a page are the intersection along its path. Not for PDPTEs of
-    /// PAE, which have none.
+    /// The rights that this entry gives by itself; those of a page are the intersection along its path. Not for
+    /// PDPTEs of PAE, which have none.
     #[inline]
     pub const fn rights(self) -> Rights {
         rights_of(self.0)

@@ -11,9 +11,9 @@ const INDEX_BITS: u32 = 9;
 
 /// A level of the table, named by how much one of its entries covers.
 ///
-/// A mode has the levels from [`Level::Pte`] up to its root and no others: where Linux folds a level that is missing,
-/// nothing of it remains here. The root of 4-level paging is therefore `P4d` (the SDM's PML4), that of PAE is `Pud` (the
-/// four PDPTEs), though Linux calls both "the pgd".
+/// A mode has the levels from [`Level::Pte`] up to its root and no others: where Linux folds a level that is
+/// missing, nothing of it remains here. The root of 4-level paging is therefore `P4d` (the SDM's PML4), that of
+/// PAE is `Pud` (the four PDPTEs), though Linux calls both "the pgd".
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Level {
@@ -87,7 +87,8 @@ impl Level {
         (address.as_u64() >> self.shift()) as usize & (ENTRIES - 1)
     }
 
-    /// The first address behind the entry of this level that covers `address`; wraps to 0 at the end of the 64-bit space.
+    /// The first address behind the entry of this level that covers `address`; wraps to 0 at the end of the
+    /// 64-bit space.
     #[inline(always)]
     pub const fn next(self, address: VirtAddr) -> VirtAddr {
         address.align_down(self.size()).wrapping_add(self.size())

@@ -1,7 +1,7 @@
 //! x86 page tables: PAE, 4-level and 5-level; lockless walks, exact accessed and dirty bits.
 //!
-//! Everything is generic over the machine ([`machine::Cpu`]): the same code runs on bare metal, on threads and in the lab, and nothing
-//! in it allocates, but through a [`TableSource`].
+//! Everything is generic over the machine ([`machine::Cpu`]): the same code runs on bare metal, on threads and
+//! in the lab, and nothing in it allocates, but through a [`TableSource`].
 //!
 //! # Where to find what
 //!
@@ -12,7 +12,8 @@
 //! | [`software`] | the software bits, each with one user per level |
 //! | [`nonpresent`] | swap, migration, markers, PROT_NONE |
 //! | [`table`], [`memory`] | tables, their metadata, where they lie and where new ones come from |
-//! | [`read`], [`write`](mod@write), [`recheck`], [`publish`] | the protocols: how an entry is read, written and compared, and how a table becomes reachable |
+//! | [`read`], [`write`](mod@write), [`recheck`] | the protocols: how an entry is read, written, compared |
+//! | [`publish`] | the protocol by which a new table becomes reachable |
 //! | [`walk`] | lockless walks |
 //! | [`tables`], [`locked`], [`locked_range`] | changes while others walk and change: page-table locks |
 //! | [`map`], [`range`], [`owner`] | changes by a single owner: pages, ranges, split, prune |
@@ -21,8 +22,8 @@
 //!
 //! # What is promised
 //!
-//! 1. **No accessed or dirty bit is lost.** Whatever takes a present entry away or changes it returns or keeps the bits as they were at that
-//!    moment. The precise contract is in [`write`](mod@write).
+//! 1. **No accessed or dirty bit is lost.** Whatever takes a present entry away or changes it returns or keeps
+//!    the bits as they were at that moment. The precise contract is in [`write`](mod@write).
 //! 2. **A table is zeroed before it is reachable**, and freed only after it was detached and flushed.
 //! 3. **Every entry is read once** by a walk, and what is decided about it is decided on that copy.
 //! 4. **Whether a table is empty is a count**, never a scan.
@@ -42,7 +43,9 @@
 //! #     fn load<W: Word>(&self, w: &W) -> W::Value { w.atomic_load(Acquire) }
 //! #     fn store<W: Word>(&self, w: &W, v: W::Value) { w.atomic_store(v, Release) }
 //! #     fn swap<W: Word>(&self, w: &W, v: W::Value) -> W::Value { w.atomic_swap(v) }
-//! #     fn compare_exchange<W: Word>(&self, w: &W, o: W::Value, n: W::Value) -> Result<W::Value, W::Value> { w.atomic_compare_exchange(o, n) }
+//! #     fn compare_exchange<W: Word>(&self, w: &W, o: W::Value, n: W::Value) -> Result<W::Value, W::Value> {
+//! #         w.atomic_compare_exchange(o, n)
+//! #     }
 //! #     fn fetch_add<W: Word>(&self, w: &W, v: W::Value) -> W::Value { w.atomic_fetch_add(v) }
 //! #     fn fetch_and<W: Word>(&self, w: &W, v: W::Value) -> W::Value { w.atomic_fetch_and(v) }
 //! #     fn fetch_or<W: Word>(&self, w: &W, v: W::Value) -> W::Value { w.atomic_fetch_or(v) }

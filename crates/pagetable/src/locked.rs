@@ -4,8 +4,9 @@
 //!
 //! 1. The entries of a table change only under the table's lock ([`TableMeta::lock`]). Walkers do not take it.
 //! 2. The child count changes with them, under the same lock.
-//! 3. A table is filled only while its parent's entry points to it. Who found it without a lock must, once it has the lock, look at the
-//!    parent again ([`Position::lock_linked`]): the table may have been detached meanwhile.
+//! 3. A table is filled only while its parent's entry points to it. Who found it without a lock must, once it
+//!    has the lock, look at the parent again ([`Position::lock_linked`]): the table may have been detached
+//!    meanwhile.
 //! 4. Lock order: a parent's lock before a child's.
 //!
 //! Accessed and dirty follow the contract of [`crate::write`].
@@ -233,8 +234,8 @@ impl<'m, C: Cpu> LockedTable<'m, C> {
         old
     }
 
-    /// Replaces the entry by `change` of it, without losing an accessed or dirty bit that the hardware sets meanwhile, and returns
-    /// what it held. `change` must be a pure function.
+    /// Replaces the entry by `change` of it, without losing an accessed or dirty bit that the hardware sets
+    /// meanwhile, and returns what it held. `change` must be a pure function.
     #[inline]
     #[track_caller]
     pub fn update<W: EntryWrite>(&mut self, writer: &W, address: VirtAddr, change: impl Fn(Entry) -> Entry) -> Entry {

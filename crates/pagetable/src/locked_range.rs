@@ -32,9 +32,10 @@ impl LockedRun {
 }
 
 impl<'a, M: Mode, T: TableMemory, R: EntryRead, W: EntryWrite> Tables<'a, M, T, R, W> {
-    /// Goes through a range, takes the page-table lock of each table that holds its pages, one at a time, and gives the table to `each`:
-    /// a table of pages with the part of the range that it translates, or the table of a huge leaf (or of an upper non-present
-    /// encoding) with that one entry. What missing tables cover is skipped. The lock is dropped when `each` returns.
+    /// Goes through a range, takes the page-table lock of each table that holds its pages, one at a time, and
+    /// gives the table to `each`: a table of pages with the part of the range that it translates, or the table
+    /// of a huge leaf (or of an upper non-present encoding) with that one entry. What missing tables cover is
+    /// skipped. The lock is dropped when `each` returns.
     ///
     /// A table that is detached, or an upper entry that changes, between the look and the lock is looked at again.
     ///

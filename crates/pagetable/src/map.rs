@@ -11,7 +11,7 @@ use crate::owner::Ownership;
 use crate::read::ReadOnce;
 use crate::rights::{Attributes, Rights};
 use crate::table::{Slot, TableMeta};
-use crate::walk::{self, Descent, Path, Translation, check_leaf, descend, end_of_walk};
+use crate::walk::{self, Descent, Path, Translation, descend, end_of_walk};
 
 /// The right to change a tree of tables alone.
 ///
@@ -19,10 +19,14 @@ use crate::walk::{self, Descent, Path, Translation, check_leaf, descend, end_of_
 ///
 /// 1. While a `Mapper` exists, no other software changes the tables under its root. Whoever makes one says so.
 /// 2. Who else *looks* is said by `O`, an [`Ownership`].
-/// 3. Nothing is flushed here. On a live tree the caller invalidates what it changed or took away, before it relies on the change.
-/// 4. Tables that become empty stay linked, so that mapping again is cheap; [`Mapper::prune`] detaches them. That costs one look at
-///    each table's child count, and no scan.
-/// 5. No accessed or dirty bit is lost (see [`crate::write`]).
+/// 3. Nothing is flushed here. On a live tree the caller invalidates what it changed or took away, before it
+///    relies on the change.
+/// 4. Tables that become empty stay linked, so that mapping again is cheap; [`Mapper::prune`] detaches them.
+///    That costs one look at each table's child count, and no scan.
+/// 5. On PAE the hardware reads the PDPTEs only when CR3 is loaded. A pmd table made later is in memory, but no
+///    CPU that has the root loaded uses it before it loads the root again. Map something in each of the four 1
+///    GiB parts first, or load CR3 again.
+/// 6. No accessed or dirty bit is lost (see [`crate::write`]).
 pub struct Mapper<'a, C, M, T, O> {
     pub(crate) cpu: &'a C,
     pub(crate) mode: M,
@@ -84,12 +88,13 @@ impl<'a, C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'a, C, M, T, O> {
     ) -> Result<Descent<'a>, MapError> {
         let mut end = self.descend(address, level)?;
         while let Some(entry) = end.seen {
-            if entry.is_none() {
-                self.make_table(source, address, &end)?;
-            } else {
-                check_leaf(&self.mode, end.level, entry, address)?;
+            if !entry.is_none() {
+                if entry.is_present() {
+                    self.mode.check_entry(end.level, entry, address)?;
+                }
                 return Err(MapError::AlreadyMapped { address, level: end.level, entry });
             }
+            self.make_table(source, address, &end)?;
             end = self.descend(address, level)?;
         }
         Ok(end)
@@ -153,8 +158,8 @@ impl<'a, C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'a, C, M, T, O> {
     /// Maps one page of `level` (4 KiB, 2 MiB, 1 GiB) at `address`, and makes the tables that are missing.
     ///
     /// # Errors
-    /// Something is there; the address, the frame or the attributes are wrong; no frames for tables. Nothing changed then, but for
-    /// tables made on the way.
+    /// Something is there; the address, the frame or the attributes are wrong; no frames for tables. Nothing
+    /// changed then, but for tables made on the way.
     #[inline]
     #[track_caller]
     pub fn map<S: TableSource>(

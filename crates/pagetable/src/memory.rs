@@ -12,9 +12,10 @@ use crate::table::{Pdpt, Table, TableFrame, TableMeta};
 
 /// The memory that page tables lie in.
 ///
-/// A table stays accessible for as long as the memory is borrowed, even after its frame was given back: its words are shared memory that
-/// anybody may read, and what they hold by then is the business of the protocols. That keeps a walker that lost a race a
-/// *logical* error, which the lab reports, instead of undefined behaviour.
+/// A table stays accessible for as long as the memory is borrowed, even after its frame was given back: its
+/// words are shared memory that anybody may read, and what they hold by then is the business of the protocols.
+/// That keeps a walker that lost a race a *logical* error, which the lab reports, instead of undefined
+/// behaviour.
 pub trait TableMemory {
     /// The table in a frame, with its metadata.
     ///
@@ -77,7 +78,8 @@ fn pdpt_in<'m>(table: Table<'m>, root: PhysAddr) -> Option<Pdpt<'m>> {
     offset.is_multiple_of(PDPT_BYTES).then(|| Pdpt::new(cells, table.meta()))
 }
 
-/// Frames in a row, all of which may hold tables. Every access is checked: an entry that names another frame is an error.
+/// Frames in a row, all of which may hold tables. Every access is checked: an entry that names another frame is
+/// an error.
 #[derive(Clone, Copy)]
 pub struct TableArena<'m> {
     /// The physical address of the first frame.
@@ -106,8 +108,8 @@ impl TableMemory for TableArena<'_> {
             return Err(NotATable { address: frame.start() });
         }
         let cells = self.frames.as_ptr().wrapping_byte_add(offset);
-        // SAFETY: `offset` is a multiple of the size of a frame, because both addresses are, and below the size of all of `frames`: this is
-        // one of them.
+        // SAFETY: `offset` is a multiple of the size of a frame, because both addresses are, and below the size
+        // of all of `frames`: this is one of them.
         let cells = unsafe { covered(cells) };
         // SAFETY: as above; `metas` has the same length as `frames` since `new`.
         let meta = unsafe { self.metas.get_unchecked(offset / size_of::<TableFrame>()) };
@@ -137,14 +139,14 @@ unsafe impl Send for DirectMap<'_> {}
 unsafe impl Sync for DirectMap<'_> {}
 
 impl DirectMap<'_> {
-    /// The map where the frame `first` is accessible at `frames`, the next one behind it, and so on; and their metadata from
-    /// `metas` on.
+    /// The map where the frame `first` is accessible at `frames`, the next one behind it, and so on; and their
+    /// metadata from `metas` on.
     ///
     /// # Safety
-    /// [`TableMemory::table`] and [`TableMemory::pdpt`] of this value are only called for frames that the map covers: nobody else calls them, and
-    /// no present, well-formed entry of the tables names another frame as a table. "Covers" means: the memory where the map puts the frame
-    /// and its metadata is initialised, valid for reads and writes for `'m`, and accessed by all only atomically (through words)
-    /// or by the hardware.
+    /// [`TableMemory::table`] and [`TableMemory::pdpt`] of this value are only called for frames that the map
+    /// covers: nobody else calls them, and no present, well-formed entry of the tables names another frame as a
+    /// table. "Covers" means: the memory where the map puts the frame and its metadata is initialised, valid
+    /// for reads and writes for `'m`, and accessed by all only atomically (through words) or by the hardware.
     #[inline]
     pub const unsafe fn new(first: Frame, frames: NonNull<TableFrame>, metas: NonNull<TableMeta>) -> Self {
         let before = first.number() as usize;
@@ -175,8 +177,8 @@ impl TableMemory for DirectMap<'_> {
     }
 }
 
-/// What lies at `pointer`. Tells the compiler that it is not null, which wrapping arithmetic hides, so that a `Result` with it
-/// costs no test.
+/// What lies at `pointer`. Tells the compiler that it is not null, which wrapping arithmetic hides, so that a
+/// `Result` with it costs no test.
 ///
 /// # Safety
 /// `pointer` is valid for reads of a `T`, for `'m`, and all others change it through atomics only.

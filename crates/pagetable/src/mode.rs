@@ -38,12 +38,12 @@ pub trait Mode: Copy + Eq + fmt::Debug + Send + Sync + 'static {
     /// Whether the mode translates this address at all: whether it is canonical.
     fn translates(&self, address: VirtAddr) -> bool;
 
-    /// The first address behind those that user mode can have: the lower half, or on PAE all 4 GiB. A kernel that keeps a part
-    /// of that for itself says so in its address spaces.
+    /// The first address behind those that user mode can have: the lower half, or on PAE all 4 GiB. A kernel
+    /// that keeps a part of that for itself says so in its address spaces.
     fn user_end(&self) -> VirtAddr;
 
-    /// The highest level at which an entry that points to a table may be cleared while the root is in use. All of them, but for the
-    /// PDPTEs of PAE: the CPU holds copies of those.
+    /// The highest level at which an entry that points to a table may be cleared while the root is in use. All
+    /// of them, but for the PDPTEs of PAE: the CPU holds copies of those.
     #[inline(always)]
     fn highest_detachable(&self) -> Level {
         self.root_level()
@@ -79,7 +79,8 @@ pub trait Mode: Copy + Eq + fmt::Debug + Send + Sync + 'static {
         entry.bits() & (bits::PRESENT | bits::HUGE | self.reserved_always()) == bits::PRESENT
     }
 
-    /// Whether the hardware would use an entry of the lowest level. One test; if it fails, the entry is not present or malformed.
+    /// Whether the hardware would use an entry of the lowest level. One test; if it fails, the entry is not
+    /// present or malformed.
     #[inline(always)]
     fn maps_page(&self, entry: Entry) -> bool {
         entry.bits() & (bits::PRESENT | self.reserved_always()) == bits::PRESENT
@@ -166,7 +167,7 @@ pub enum RootShape {
     FourPdptes,
 }
 
-/// MAXPHYADDR: how many bits a physical address has (CPUID.80000008H:EAX[7:0]; SDM vol. 3A, 4.1.4).
+/// MAXPHYADDR: how many bits a physical address has (CPUID.80000008H:EAX bits 7:0; SDM vol. 3A, 4.1.4).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PhysicalWidth(u8);
 
@@ -206,7 +207,8 @@ impl Root {
     /// The root at this address.
     ///
     /// # Errors
-    /// It is not aligned (4 KiB; 32 bytes on PAE), or lies above the physical width (4 GiB on PAE, whose CR3 has 32 bits).
+    /// It is not aligned (4 KiB; 32 bytes on PAE), or lies above the physical width (4 GiB on PAE, whose CR3
+    /// has 32 bits).
     #[inline]
     pub fn new<M: Mode>(mode: &M, address: PhysAddr) -> Result<Self, BadRoot> {
         let (align, end) = match mode.root_shape() {
@@ -357,8 +359,8 @@ const fn user_end(root: Level) -> VirtAddr {
 
 /// 32-bit PAE: 4 GiB of addresses, entries of 64 bits, a root of four PDPTEs (SDM vol. 3A, 4.4).
 ///
-/// CPUs access entries in halves. The hardware reads the PDPTEs when CR3 is loaded, not at each walk; a kernel therefore fills all four
-/// before, and leaves them alone. Their bits 2:1, 8:5 and 63:MAXPHYADDR are reserved.
+/// CPUs access entries in halves. The hardware reads the PDPTEs when CR3 is loaded, not at each walk; a kernel
+/// therefore fills all four before, and leaves them alone. Their bits 2:1, 8:5 and 63:MAXPHYADDR are reserved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pae {
     width: PhysicalWidth,
@@ -378,8 +380,8 @@ impl Pae {
 
     /// The same on a machine that ignores bits 58:52, so that software may use them.
     ///
-    /// **No x86 does.** 32-bit Arm with LPAE does (58:55), and reads entries in halves if it is told to. This is for asking what a
-    /// software bit in the high half would mean where entries tear.
+    /// **No x86 does.** 32-bit Arm with LPAE does (58:55), and reads entries in halves if it is told to. This
+    /// is for asking what a software bit in the high half would mean where entries tear.
     pub const fn with_ignored_high_bits(width: PhysicalWidth) -> Self {
         Self { width, reserved: width.excess() | PAE_ABOVE_ADDRESS & !software::HIGH }
     }

@@ -1,11 +1,12 @@
 //! Entries that the hardware does not use and software does: swap, migration, markers, PROT_NONE.
 //!
-//! An entry without P is ignored by the hardware, all 63 other bits are software's. Two things must still be true of them:
+//! An entry without P is ignored by the hardware, all 63 other bits are software's. Two things must still be
+//! true of them:
 //!
 //! * **none** is all zeros, and nothing else encodes as that;
-//! * a speculative load through such an entry may take its address bits for a frame number, present or not (L1 terminal fault,
-//!   CVE-2018-3620). So numbers in bits 51:12 are kept *inverted*: the address lies then in the highest part of the
-//!   52-bit space, where no cacheable memory is.
+//! * a speculative load through such an entry may take its address bits for a frame number, present or not (L1
+//!   terminal fault, CVE-2018-3620). So numbers in bits 51:12 are kept *inverted*: the address lies then in the
+//!   highest part of the 52-bit space, where no cacheable memory is.
 //!
 //! ```text
 //!  63    59 58                                 9  8  7  6  5  4  3  2  1  0
@@ -33,8 +34,8 @@ pub enum NonPresent {
     Migration(Migration),
     /// No page, but something to know about its place.
     Marker(Marker),
-    /// A leaf that user mode must not use for now: PROT_NONE, or a NUMA hint. **Present for software** (the frame is held
-    /// by the mapping), not for the hardware.
+    /// A leaf that user mode must not use for now: PROT_NONE, or a NUMA hint. **Present for software** (the
+    /// frame is held by the mapping), not for the hardware.
     ProtNone(ProtNone),
 }
 

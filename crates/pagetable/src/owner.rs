@@ -27,12 +27,13 @@ pub trait Ownership {
     #[track_caller]
     fn set<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>, new: Entry);
 
-    /// Empties the entry and returns what it held, accessed and dirty exact. `seen` is what [`Self::load`] has just returned.
+    /// Empties the entry and returns what it held, accessed and dirty exact. `seen` is what [`Self::load`] has
+    /// just returned.
     #[track_caller]
     fn take<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>, seen: Entry) -> Entry;
 
-    /// Replaces the entry by `change` of it and returns what it held. `seen` is what [`Self::load`] has just returned; `change`
-    /// must be a pure function.
+    /// Replaces the entry by `change` of it and returns what it held. `seen` is what [`Self::load`] has just
+    /// returned; `change` must be a pure function.
     #[track_caller]
     fn update<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>, seen: Entry, change: impl Fn(Entry) -> Entry) -> Entry;
 
@@ -41,7 +42,8 @@ pub trait Ownership {
     fn link<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>, table: Table<'_>, link: Entry);
 }
 
-/// Nobody but the owner can see the tables: they are being built, torn down, or belong to an address space that is not loaded anywhere.
+/// Nobody but the owner can see the tables: they are being built, torn down, or belong to an address space that
+/// is not loaded anywhere.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Offline;
 

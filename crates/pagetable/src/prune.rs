@@ -12,11 +12,11 @@ use crate::owner::Ownership;
 use crate::walk::descend;
 
 impl<C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'_, C, M, T, O> {
-    /// Detaches every table without children that translates addresses of the range, and those that lose their last child by that.
-    /// `detached` gets each, lower ones first: flush, then free ([`crate::detach`]).
+    /// Detaches every table without children that translates addresses of the range, and those that lose their
+    /// last child by that. `detached` gets each, lower ones first: flush, then free ([`crate::detach`]).
     ///
-    /// Whether a table is empty is one load of its child count. The root is never detached, nor are the pmd tables of PAE: their PDPTEs
-    /// are inside the CPU.
+    /// Whether a table is empty is one load of its child count. The root is never detached, nor are the pmd
+    /// tables of PAE: their PDPTEs are inside the CPU.
     ///
     /// # Errors
     /// A bad range, or a malformed table; what came before was detached.

@@ -1,7 +1,7 @@
 //! A single owner's changes: ranges, with one descent per table.
 //!
-//! All of them take a range as (start, length in bytes), 4 KiB aligned. A huge leaf that the range covers only in part is an error,
-//! [`WalkError::Leaf`]: split it first ([`Mapper::split`]).
+//! All of them take a range as (start, length in bytes), 4 KiB aligned. A huge leaf that the range covers only
+//! in part is an error, [`WalkError::Leaf`]: split it first ([`Mapper::split`]).
 
 use machine::addr::PAGE_SHIFT;
 use machine::{Cpu, Frame, VirtAddr};
@@ -29,8 +29,8 @@ pub struct Passed {
 }
 
 impl<C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'_, C, M, T, O> {
-    /// Maps a range to frames in a row from `first` on, with leaves up to level `largest`: at each place the largest that
-    /// alignment and length allow.
+    /// Maps a range to frames in a row from `first` on, with leaves up to level `largest`: at each place the
+    /// largest that alignment and length allow.
     ///
     /// # Errors
     /// As for [`Mapper::map`]. What was mapped before the address that the error names stays mapped.
@@ -143,7 +143,8 @@ impl<C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'_, C, M, T, O> {
         )
     }
 
-    /// Changes what every leaf of a range allows, and tells `passed` of each as it was. Non-present encodings stay as they are.
+    /// Changes what every leaf of a range allows, and tells `passed` of each as it was. Non-present encodings
+    /// stay as they are.
     ///
     /// # Errors
     /// As for [`Self::unmap_range`].
@@ -157,8 +158,8 @@ impl<C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'_, C, M, T, O> {
         self.update_range(range, |entry| entry.with_rights(rights), passed)
     }
 
-    /// Clears accessed, dirty, or both in every leaf of a range, and tells `harvested` of each that had one of them set, as it was.
-    /// Every bit that the hardware sets is either told or stays set.
+    /// Clears accessed, dirty, or both in every leaf of a range, and tells `harvested` of each that had one of
+    /// them set, as it was. Every bit that the hardware sets is either told or stays set.
     ///
     /// # Errors
     /// As for [`Self::unmap_range`].
@@ -191,7 +192,8 @@ impl<C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'_, C, M, T, O> {
     ) -> Result<(), WalkError> {
         let (cpu, owner) = (self.cpu, &self.owner);
         let mut update = |address, level, seen: Entry, slot| {
-            // An entry that is as it should be costs no locked instruction. If the hardware sets a bit after this look, the bit stays.
+            // An entry that is as it should be costs no locked instruction. If the hardware sets a bit after
+            // this look, the bit stays.
             let entry = if change(seen) == seen { seen } else { owner.update::<M::Width, C>(cpu, slot, seen, &change) };
             passed(Passed { address, level, entry });
         };

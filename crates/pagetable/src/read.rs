@@ -1,8 +1,8 @@
 //! How an entry is read while others may write it.
 //!
-//! A lockless walker reads each entry **once**, through an [`EntryRead`], and decides on the copy. The protocol's promise:
-//! *the value returned was in the entry, whole, at some moment of the call*. Who breaks it computes frame numbers
-//! that were never stored, and touches the metadata of pages that do not exist.
+//! A lockless walker reads each entry **once**, through an [`EntryRead`], and decides on the copy. The
+//! protocol's promise: *the value returned was in the entry, whole, at some moment of the call*. Who breaks it
+//! computes frame numbers that were never stored, and touches the metadata of pages that do not exist.
 //!
 //! | protocol | sound when | cost on x86 |
 //! |---|---|---|
@@ -12,7 +12,8 @@
 //! | [`Cmpxchg8b`] | always | one locked instruction, and the cache line exclusive |
 //! | [`SequenceRead`] | every writer brackets its change by the table's sequence count ([`crate::write::Sequenced`]) | four `mov` |
 //!
-//! None of them calls [`Cpu::checkpoint`]: what their *callers* do next depends on more than the entry, and only callers can say on what.
+//! None of them calls [`Cpu::checkpoint`]: what their *callers* do next depends on more than the entry, and
+//! only callers can say on what.
 
 use core::marker::PhantomData;
 
@@ -30,8 +31,8 @@ pub trait EntryRead {
 
 /// One plain load of the 64-bit object, as a compiler for the CPU at hand makes it: `READ_ONCE`.
 ///
-/// The width is a type, because the same source line means one access on a 64-bit CPU and two on a 32-bit one. `ReadOnce<Split>` is
-/// what Linux's `gup_pmd_range` did on PAE until v6.2 (1180e732c985).
+/// The width is a type, because the same source line means one access on a 64-bit CPU and two on a 32-bit one.
+/// `ReadOnce<Split>` is what Linux's `gup_pmd_range` did on PAE until v6.2 (1180e732c985).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct ReadOnce<W = Wide>(PhantomData<W>);
 
@@ -49,10 +50,12 @@ impl<W: Width> EntryRead for ReadOnce<W> {
     }
 }
 
-/// Low half, high half, low half again, until both lows agree: Linux's `ptep_get_lockless` and `pmdp_get_lockless` on PAE.
+/// Low half, high half, low half again, until both lows agree: Linux's `ptep_get_lockless` and
+/// `pmdp_get_lockless` on PAE.
 ///
-/// Equal lows do not prove that nothing happened between them: an entry that was cleared and set again to a value with the same
-/// low half gives a mixture (the ABA of this project's seed). The protocol is sound for one transition in the window.
+/// Equal lows do not prove that nothing happened between them: an entry that was cleared and set again to a
+/// value with the same low half gives a mixture (the ABA of this project's seed). The protocol is sound for one
+/// transition in the window.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct LowHighLow;
 
@@ -84,8 +87,9 @@ impl EntryRead for Cmpxchg8b {
 
 /// Both halves between two looks at the table's sequence count, again and again until no writer was at work meanwhile.
 ///
-/// Waits while a writer is at work; with interrupts off on this side, the writer must not wait for an IPI inside its bracket.
-/// The hardware's A/D bits do not bump the count: they change the low half only, and are exact in it.
+/// Waits while a writer is at work; with interrupts off on this side, the writer must not wait for an IPI
+/// inside its bracket. The hardware's A/D bits do not bump the count: they change the low half only, and are
+/// exact in it.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct SequenceRead;
 

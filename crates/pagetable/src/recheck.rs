@@ -1,7 +1,8 @@
 //! How a walker makes sure, after it pinned a page, that the entry still says so.
 //!
-//! Fast GUP pins first and re-checks second; whoever takes the mapping away clears the entry first and looks for pins second. One of
-//! the two sees the other. That holds only if the re-check compares *all 64 bits as they were at one moment*.
+//! Fast GUP pins first and re-checks second; whoever takes the mapping away clears the entry first and looks
+//! for pins second. One of the two sees the other. That holds only if the re-check compares *all 64 bits as
+//! they were at one moment*.
 
 use machine::{Cpu, SeqCount, Word64};
 

@@ -61,7 +61,8 @@ impl fmt::Display for Rights {
 
 /// Which of the eight entries of the PAT says how the page is cached (SDM vol. 3A, 12.12).
 ///
-/// The named ones mean what the PAT holds after reset (SDM vol. 3A, table 12-12); a kernel that programs the PAT uses [`Self::slot`].
+/// The named ones mean what the PAT holds after reset (SDM vol. 3A, table 12-12); a kernel that programs the
+/// PAT uses [`Self::slot`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Cache(u8);
 
@@ -90,7 +91,8 @@ impl Cache {
 
 /// Everything a leaf entry says besides which frame it maps: rights, caching, accessed and dirty, software bits.
 ///
-/// Kept as the bits of a 4 KiB leaf. [`crate::Entry::leaf`] moves the PAT bit to where a huge leaf has it (bit 12 instead of bit 7).
+/// Kept as the bits of a 4 KiB leaf. [`crate::Entry::leaf`] moves the PAT bit to where a huge leaf has it (bit
+/// 12 instead of bit 7).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Attributes(u64);

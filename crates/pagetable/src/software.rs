@@ -1,19 +1,20 @@
 //! Software bits as a reserved resource.
 //!
-//! The hardware ignores a few bits of an entry; software gives them meanings. Linux hands them out by convention, and has had users
-//! collide. Here a [`Layout`] lists every use of a mode, and *two users of one bit at one level do not compile*; neither does
-//! a use of a bit that the mode reserves. The table of `docs/software-bits.md` is generated from the layouts.
+//! The hardware ignores a few bits of an entry; software gives them meanings. Linux hands them out by
+//! convention, and has had users collide. Here a [`Layout`] lists every use of a mode, and *two users of one
+//! bit at one level do not compile*; neither does a use of a bit that the mode reserves. The table of
+//! `docs/software-bits.md` is generated from the layouts.
 //!
-//! Which half of an entry a bit lies in matters where entries are read in halves: a bit in the low dword travels with
-//! present, PS and the low frame number, so that no torn read shows these without it. One in the high dword does not. That is why
-//! the choice of the special bit is a type of its own, [`SpecialBit`].
+//! Which half of an entry a bit lies in matters where entries are read in halves: a bit in the low dword
+//! travels with present, PS and the low frame number, so that no torn read shows these without it. One in the
+//! high dword does not. That is why the choice of the special bit is a type of its own, [`SpecialBit`].
 //!
 //! # A kernel's own use of a bit
 //!
 //! ```
 //! use pagetable::software::{Claim, Layout, Levels, Mark, On, Softw2, Softw4, Available};
 //!
-//! const POISONED: Claim = Claim::new::<Softw4>("poisoned", On::Leaf, Levels::PTE.and(Levels::PMD), "do not read: the memory failed");
+//! const POISONED: Claim = Claim::new::<Softw4>("poisoned", On::Leaf, Levels::PTE, "do not read: the memory failed");
 //! const COW: Claim = Claim::new::<Softw2>("cow", On::Leaf, Levels::PTE, "copy before the first write");
 //! const MINE: Layout<2> = Layout::new(Available::LONG_MODE, [POISONED, COW]);
 //! const COW_BIT: Mark = MINE.mark(COW);
@@ -135,8 +136,8 @@ software_bit! {
     Softw3 = 11;
     /// Bit 57, in the high dword. Reserved on x86 PAE.
     Softw4 = 57;
-    /// Bit 58, in the high dword. Reserved on x86 PAE (SDM vol. 3A, tables 4-9 and 4-11), so that only 64-bit modes have it:
-    /// see [`crate::Pae::with_ignored_high_bits`].
+    /// Bit 58, in the high dword. Reserved on x86 PAE (SDM vol. 3A, tables 4-9 and 4-11), so that only 64-bit
+    /// modes have it: see [`crate::Pae::with_ignored_high_bits`].
     Softw5 = 58;
 }
 
@@ -222,7 +223,8 @@ pub struct Available {
 }
 
 impl Available {
-    /// Bits 11:9 and 58:52 of 4- and 5-level paging; 62:59 may hold a protection key (SDM vol. 3A, tables 4-15 to 4-20).
+    /// Bits 11:9 and 58:52 of 4- and 5-level paging; 62:59 may hold a protection key (SDM vol. 3A, tables 4-15
+    /// to 4-20).
     pub const LONG_MODE: Self = Self { mode: "x86-64, 4 and 5 levels", bits: LOW | HIGH };
     /// Bits 11:9 of PAE: everything above the frame number but XD is reserved (SDM vol. 3A, tables 4-9 to 4-11).
     pub const PAE: Self = Self { mode: "x86 PAE", bits: LOW };
@@ -246,7 +248,8 @@ impl<const N: usize> Layout<N> {
     /// The layout with these uses. To be evaluated at compile time: `const MINE: Layout<2> = Layout::new(..)`.
     ///
     /// # Panics
-    /// Two uses want one bit on the same entries of the same level, or one wants a bit that the mode does not leave to software.
+    /// Two uses want one bit on the same entries of the same level, or one wants a bit that the mode does not
+    /// leave to software.
     pub const fn new(available: Available, claims: [Claim; N]) -> Self {
         let mut one = 0;
         while one < N {

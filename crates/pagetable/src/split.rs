@@ -12,14 +12,15 @@ use crate::rights::Attributes;
 use crate::width::Width;
 
 impl<C: Cpu, M: Mode, T: TableMemory> Mapper<'_, C, M, T, Offline> {
-    /// Replaces the huge leaf that maps `address` by a table of 512 leaves of the next smaller size, that map the same frames in the same
-    /// way: rights, caching, software bits, accessed and dirty.
+    /// Replaces the huge leaf that maps `address` by a table of 512 leaves of the next smaller size, that map
+    /// the same frames in the same way: rights, caching, software bits, accessed and dirty.
     ///
-    /// Offline only. On a live tree the hardware may hold both translations at once and set dirty in either, which needs an
-    /// invalidation in the middle, and lockless walkers need to notice: a protocol of its own.
+    /// Offline only. On a live tree the hardware may hold both translations at once and set dirty in either,
+    /// which needs an invalidation in the middle, and lockless walkers need to notice: a protocol of its own.
     ///
     /// # Errors
-    /// There is no leaf, or it is a 4 KiB page already ([`WalkError::Leaf`]); no frame for the table. Nothing changed then.
+    /// There is no leaf, or it is a 4 KiB page already ([`WalkError::Leaf`]); no frame for the table. Nothing
+    /// changed then.
     #[track_caller]
     pub fn split<S: TableSource>(&mut self, source: &S, address: VirtAddr) -> Result<(), MapError> {
         let (slot, level, entry) = self.find_leaf(address)?;

@@ -32,8 +32,8 @@ impl Default for TableFrame {
 pub struct TableMeta {
     /// The page-table lock: held to change the table's entries.
     pub lock: SpinLock,
-    /// How many entries of the table are not none. Changed under the lock, or by a single owner. It is what makes "is this
-    /// table empty" one load instead of a scan of 512 entries.
+    /// How many entries of the table are not none. Changed under the lock, or by a single owner. It is what
+    /// makes "is this table empty" one load instead of a scan of 512 entries.
     pub children: Word32,
     /// Odd while a writer that brackets its changes is at work: see [`crate::write::Sequenced`].
     pub sequence: SeqCount,

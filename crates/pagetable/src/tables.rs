@@ -61,7 +61,8 @@ impl<'a, M: Mode, T: TableMemory, R: EntryRead, W: EntryWrite> Tables<'a, M, T, 
 
     /// Walks down to the table of level `to` for `address`, without locks.
     ///
-    /// Context: as for [`walk`]; what is found may be detached by the time the caller locks it ([`Position::lock_linked`]).
+    /// Context: as for [`walk`]; what is found may be detached by the time the caller locks it
+    /// ([`Position::lock_linked`]).
     ///
     /// # Errors
     /// A table on the way is missing or malformed, or there is a leaf.
@@ -77,11 +78,11 @@ impl<'a, M: Mode, T: TableMemory, R: EntryRead, W: EntryWrite> Tables<'a, M, T, 
 
     /// Walks down to the table of level `to` for `address`, and makes the tables that are missing: `pte_alloc`.
     ///
-    /// For each missing table: allocate; take the parent's page-table lock; look again whether it is still missing (else give the frame back);
-    /// zero, link, count.
+    /// For each missing table: allocate; take the parent's page-table lock; look again whether it is still
+    /// missing (else give the frame back); zero, link, count.
     ///
-    /// Context: the caller sees to it that no table on the way is detached meanwhile (address-space lock), and holds no page-table
-    /// lock.
+    /// Context: the caller sees to it that no table on the way is detached meanwhile (address-space lock), and
+    /// holds no page-table lock.
     ///
     /// # Errors
     /// No frames, a malformed table, a leaf or a non-present encoding in the way. Tables made before that stay.

@@ -1,11 +1,12 @@
 //! The lockless walk.
 //!
-//! A walker reads every entry once, decides on its copy, and computes the next table from the copy, never from the
-//! cell again. What it needs from its caller: *tables stay tables while it walks* (interrupts off, an RCU read-side section, or a
-//! lock that keeps tables from being freed).
+//! A walker reads every entry once, decides on its copy, and computes the next table from the copy, never from
+//! the cell again. What it needs from its caller: *tables stay tables while it walks* (interrupts off, an RCU
+//! read-side section, or a lock that keeps tables from being freed).
 //!
-//! What it guarantees: each entry that it reports was in its slot at some moment of the call (if the [`EntryRead`] keeps its promise). The path
-//! as a whole need not have existed at any single moment; who needs that re-checks ([`Slot::recheck`](crate::Slot::recheck)).
+//! What it guarantees: each entry that it reports was in its slot at some moment of the call (if the
+//! [`EntryRead`] keeps its promise). The path as a whole need not have existed at any single moment; who needs
+//! that re-checks ([`Slot::recheck`](crate::Slot::recheck)).
 //!
 //! Step by step, as fast GUP wants it: [`root_slot`], [`read`], [`step`], again; at the end
 //! the re-check. As a whole: [`translate`], [`lookup`]. Over a range, once per table: [`visit`].
@@ -45,8 +46,9 @@ pub fn root_slot<'m, M: Mode, T: TableMemory>(
 
 /// Reads the entry of `level` in `slot`, by the protocol, or plainly where it cannot change.
 ///
-/// That is so for the PDPTEs of PAE: CPUs read them when they load CR3 and not again (SDM vol. 3A, 4.4.1), so whoever changed one would have to make every
-/// CPU that runs the address space load CR3 once more. Kernels fill them before the first load, and so does this one's `mm`.
+/// That is so for the PDPTEs of PAE: CPUs read them when they load CR3 and not again (SDM vol. 3A, 4.4.1), so
+/// whoever changed one would have to make every CPU that runs the address space load CR3 once more. Kernels
+/// fill them before the first load, and so does this one's `mm`.
 #[inline(always)]
 #[track_caller]
 pub fn read<C: Cpu, M: Mode, R: EntryRead>(cpu: &C, mode: &M, level: Level, slot: Slot<'_>, reader: &R) -> Entry {
@@ -108,7 +110,8 @@ pub(crate) struct Descent<'m> {
 }
 
 impl<'m> Descent<'m> {
-    /// The cells of `address` and its neighbours behind it in the same table of pages, as many as `pages` and the table allow.
+    /// The cells of `address` and its neighbours behind it in the same table of pages, as many as `pages` and
+    /// the table allow.
     #[inline(always)]
     pub(crate) fn cells(&self, address: VirtAddr, pages: u64) -> &'m [Word64] {
         match self.table {
@@ -134,8 +137,9 @@ pub(crate) fn descend<'m, M: Mode, T: TableMemory>(
 ) -> Result<Descent<'m>, WalkError> {
     let mut slot = root_slot(mode, memory, root, address)?;
     let mut table = None;
-    // Level by level, as constants: where the mode knows its root at compile time only the levels it has are left, and where it does
-    // not, one comparison. (A loop over an array of levels is not unrolled, and costs half as much again.)
+    // Level by level, as constants: where the mode knows its root at compile time only the levels it has are
+    // left, and where it does not, one comparison. (A loop over an array of levels is not unrolled, and costs
+    // half as much again.)
     macro_rules! down {
         ($level:ident to $lower:ident) => {
             if Level::$level <= mode.root_level() && Level::$level > to {
@@ -364,8 +368,9 @@ pub struct Visited<'m> {
     pub slot: Slot<'m>,
 }
 
-/// Reads, without locks, every entry of `bytes` bytes from `start` on that is a leaf or a non-present encoding, in order, each
-/// once. Descends once per table, and skips what a missing table covers. `visitor` may end the visit by an error of its own.
+/// Reads, without locks, every entry of `bytes` bytes from `start` on that is a leaf or a non-present encoding,
+/// in order, each once. Descends once per table, and skips what a missing table covers. `visitor` may end the
+/// visit by an error of its own.
 ///
 /// # Errors
 /// The range is bad, an entry is malformed, or the visitor said so; what came before was visited.

@@ -14,16 +14,17 @@ mod sealed {
 
 /// How the CPU accesses an entry with plain loads and stores.
 ///
-/// An entry has 64 bits on every mode. A 64-bit CPU reads and writes it with one `mov`. On a 32-bit CPU a plain access of the same C
-/// object is two accesses, and another CPU may come between them; only locked instructions (`cmpxchg8b`) take all 64 bits at once.
-/// Modes name their width ([`crate::Mode::Width`]), so that "a plain access" means on each mode what a compiler
-/// would make of it.
+/// An entry has 64 bits on every mode. A 64-bit CPU reads and writes it with one `mov`. On a 32-bit CPU a plain
+/// access of the same C object is two accesses, and another CPU may come between them; only locked instructions
+/// (`cmpxchg8b`) take all 64 bits at once. Modes name their width ([`crate::Mode::Width`]), so that "a plain
+/// access" means on each mode what a compiler would make of it.
 pub trait Width: sealed::Sealed + Copy + Default + fmt::Debug + Send + Sync + 'static {
     /// A plain load.
     #[track_caller]
     fn load<C: Cpu>(cpu: &C, cell: &Word64) -> Entry;
 
-    /// A plain load by the holder of the table's page-table lock: only accessed and dirty, in the low half, may change meanwhile.
+    /// A plain load by the holder of the table's page-table lock: only accessed and dirty, in the low half, may
+    /// change meanwhile.
     #[track_caller]
     fn locked_load<C: Cpu>(cpu: &C, cell: &Word64) -> Entry;
 
@@ -37,8 +38,8 @@ pub trait Width: sealed::Sealed + Copy + Default + fmt::Debug + Send + Sync + 's
 
     /// Clears bits of the low half with one locked instruction and returns the entry as it was.
     ///
-    /// Of the returned entry the low half is exact. The high half is what a plain load finds: the caller excludes writers
-    /// that change it.
+    /// Of the returned entry the low half is exact. The high half is what a plain load finds: the caller
+    /// excludes writers that change it.
     #[track_caller]
     fn fetch_clear_low<C: Cpu>(cpu: &C, cell: &Word64, bits: u32) -> Entry;
 
@@ -53,8 +54,8 @@ pub struct Wide;
 
 /// A plain access takes two instructions, the low half first: 32-bit PAE.
 ///
-/// The order is the compiler's choice in C. Low first is what GCC and clang emit for x86, and what a walker wants: bit 0,
-/// present, decides whether the rest means anything.
+/// The order is the compiler's choice in C. Low first is what GCC and clang emit for x86, and what a walker
+/// wants: bit 0, present, decides whether the rest means anything.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Split;
 

@@ -2,11 +2,13 @@
 //!
 //! # Contract
 //!
-//! 1. Writers of an entry exclude each other: by the page-table lock of its table, or because there is a single owner. The
-//!    hardware does not ask: it reads at any time and sets accessed and dirty by locked read-modify-writes.
-//! 2. **No accessed or dirty bit is lost.** Every operation here that replaces a present entry returns, or carries over, the bits as
-//!    they were at the moment of the replacement. After it no CPU sets a bit through the old value in
-//!    *memory*; a CPU that holds the translation in its TLB with dirty set already may go on storing until it is flushed.
+//! 1. Writers of an entry exclude each other: by the page-table lock of its table, or because there is a single
+//!    owner. The hardware does not ask: it reads at any time and sets accessed and dirty by locked
+//!    read-modify-writes.
+//! 2. **No accessed or dirty bit is lost.** Every operation here that replaces a present entry returns, or
+//!    carries over, the bits as they were at the moment of the replacement. After it no CPU sets a bit through
+//!    the old value in *memory*; a CPU that holds the translation in its TLB with dirty set already may go on
+//!    storing until it is flushed.
 //! 3. A hardware walker never sees a present entry that is a mixture of two.
 //! 4. Bits of the low half change by locked instructions on the low half only; the high half is not touched.
 //!
@@ -42,8 +44,8 @@ pub trait EntryWrite {
     #[track_caller]
     fn replace<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, new: Entry) -> Entry;
 
-    /// Replaces the entry by `change` of it, and returns what it held. `change` sees the accessed and dirty bits that are replaced: it
-    /// runs again if the hardware sets one meanwhile. It must be a pure function.
+    /// Replaces the entry by `change` of it, and returns what it held. `change` sees the accessed and dirty
+    /// bits that are replaced: it runs again if the hardware sets one meanwhile. It must be a pure function.
     #[track_caller]
     fn update<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, change: impl Fn(Entry) -> Entry) -> Entry;
 
@@ -184,9 +186,11 @@ impl EntryWrite for Xchg64 {
     }
 }
 
-/// Another protocol, with the table's sequence count odd while it writes: the writers' side of [`crate::read::SequenceRead`].
+/// Another protocol, with the table's sequence count odd while it writes: the writers' side of
+/// [`crate::read::SequenceRead`].
 ///
-/// The count is one per table, so this needs what the page-table lock gives: one writer *per table*, not only per entry.
+/// The count is one per table, so this needs what the page-table lock gives: one writer *per table*, not only
+/// per entry.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Sequenced<W>(
     /// How the entry is written inside the bracket.

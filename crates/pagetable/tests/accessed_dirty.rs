@@ -1,5 +1,5 @@
-//! No accessed or dirty bit is lost: a thread plays the hardware and sets bits by locked instructions while software changes the
-//! same entries.
+//! No accessed or dirty bit is lost: a thread plays the hardware and sets bits by locked instructions while
+//! software changes the same entries.
 
 mod common;
 
@@ -18,8 +18,8 @@ const PAGES: u64 = 8;
 const ROUNDS: u64 = if cfg!(miri) { 20 } else { 20_000 };
 const BASE: u64 = 0x4000_0000;
 
-/// Sets accessed and dirty as the hardware does: if the entry is present and writable, in one locked instruction. Returns whether dirty was
-/// clear before.
+/// Sets accessed and dirty as the hardware does: if the entry is present and writable, in one locked
+/// instruction. Returns whether dirty was clear before.
 fn store_through(cell: &Word64) -> bool {
     let mut seen = cell.atomic_load(Ordering::Relaxed);
     loop {
@@ -33,8 +33,8 @@ fn store_through(cell: &Word64) -> bool {
     }
 }
 
-/// One side stores through the pages. The other takes them away, changes their rights and harvests them, and counts the dirty bits that it
-/// is told of. In the end both counts must agree.
+/// One side stores through the pages. The other takes them away, changes their rights and harvests them, and
+/// counts the dirty bits that it is told of. In the end both counts must agree.
 fn nothing_is_lost<M: Mode, W: EntryWrite + Copy + Sync>(mode: M, writer: W, paging: Paging) {
     let memory = Memory::new(16);
     let arena = memory.arena();

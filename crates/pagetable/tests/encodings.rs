@@ -76,8 +76,9 @@ proptest! {
         }
     }
 
-    /// L1 terminal fault: the address bits of a non-present entry must not name cacheable memory. What is small, as frames of RAM and offsets of
-    /// swap are, must therefore look high: above half of a 52-bit space. (A machine has at most half of that: Linux, `l1tf_pfn_limit`.)
+    /// L1 terminal fault: the address bits of a non-present entry must not name cacheable memory. What is
+    /// small, as frames of RAM and offsets of swap are, must therefore look high: above half of a 52-bit space.
+    /// (A machine has at most half of that: Linux, `l1tf_pfn_limit`.)
     #[test]
     fn a_speculating_cpu_finds_no_memory(
         number in 0..1_u64 << 39,

@@ -15,7 +15,8 @@ const WIDTH: u32 = 46;
 
 /// An entry that often leads on: to one of the few frames, present, with few bits wrong.
 fn any_entry() -> impl Strategy<Value = u64> {
-    let flags = prop_oneof![4 => Just(0x67_u64), 2 => Just(0x01), 1 => Just(0xe7), 1 => any::<u64>().prop_map(|bits| bits & 0xfff)];
+    let any_flags = any::<u64>().prop_map(|bits| bits & 0xfff);
+    let flags = prop_oneof![4 => Just(0x67_u64), 2 => Just(0x01), 1 => Just(0xe7), 1 => any_flags];
     let wrong = prop_oneof![6 => Just(0_u64), 1 => (0..64_u32).prop_map(|bit| 1 << bit)];
     prop_oneof![
         8 => (0..FRAMES + 1, flags, wrong).prop_map(|(index, flags, wrong)| ((FIRST + index) << 12 | flags) ^ wrong),

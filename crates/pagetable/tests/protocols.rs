@@ -1,4 +1,5 @@
-//! The protocols by which entries are read and compared, with another CPU's writes placed between the accesses by a script.
+//! The protocols by which entries are read and compared, with another CPU's writes placed between the accesses
+//! by a script.
 //!
 //! Small and complete where the lab is general: every place in a read is tried.
 
@@ -92,8 +93,8 @@ const B: Entry = Entry::from_bits(0x2_0000_5067);
 /// Another page with another low half.
 const C: Entry = Entry::from_bits(0x3_0000_6067);
 
-/// Does each of `changes` before some access of a read of an entry that holds `A`, in every way to place them in order, and returns what
-/// the reads returned that the entry never held.
+/// Does each of `changes` before some access of a read of an entry that holds `A`, in every way to place them
+/// in order, and returns what the reads returned that the entry never held.
 fn mixtures(reader: &impl EntryRead, writer: &impl EntryWrite, changes: &[Entry]) -> Vec<u64> {
     let mut found = Vec::new();
     let limit = 8_usize;

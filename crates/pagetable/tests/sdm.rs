@@ -80,16 +80,15 @@ fn the_choice_of_levels_at_run_time_changes_nothing() {
     assert_eq!(walk_long(&memory, mode, PAGE_4K | 0xabc), Ok((0xff_ffff_fabc, Level::Pte)));
     // One more level above: what was the root becomes the table under entry 7 of a PML5.
     memory.poke(frame_at(4) + 8 * 7, frame_at(0) | 0x27);
-    for mode in [LongMode::Five(FiveLevel::new(width()))] {
-        let root = Root::new(&mode, PhysAddr::new(frame_at(4))).unwrap();
-        let address = VirtAddr::new(7 << 48 | PAGE_2M | 0x12_3abc);
-        let reader = ReadOnce::<Wide>::new();
-        let found = walk::translate(&Bare, &mode, &memory.arena(), &reader, root, address).unwrap();
-        assert_eq!(found.frame, Frame::new(0xff_0032_3000 >> 12));
-        let fixed = FiveLevel::new(width());
-        let root = Root::new(&fixed, PhysAddr::new(frame_at(4))).unwrap();
-        assert_eq!(walk::translate(&Bare, &fixed, &memory.arena(), &reader, root, address), Ok(found));
-    }
+    let mode = LongMode::Five(FiveLevel::new(width()));
+    let root = Root::new(&mode, PhysAddr::new(frame_at(4))).unwrap();
+    let address = VirtAddr::new(7 << 48 | PAGE_2M | 0x12_3abc);
+    let reader = ReadOnce::<Wide>::new();
+    let found = walk::translate(&Bare, &mode, &memory.arena(), &reader, root, address).unwrap();
+    assert_eq!(found.frame, Frame::new(0xff_0032_3000 >> 12));
+    let fixed = FiveLevel::new(width());
+    let root = Root::new(&fixed, PhysAddr::new(frame_at(4))).unwrap();
+    assert_eq!(walk::translate(&Bare, &fixed, &memory.arena(), &reader, root, address), Ok(found));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! `docs/software-bits.md` is generated from the layouts. `BLESS=1 cargo test -p fastgup-pagetable --test software_bits` writes it.
+//! `docs/software-bits.md` is generated from the layouts. `BLESS=1 cargo test -p fastgup-pagetable --test
+//! software_bits` writes it.
 
 use std::fmt::Write;
 use std::path::Path;

@@ -162,7 +162,8 @@ impl TableSource for Memory {
     }
 }
 
-/// What the independent walker knows of a mode: written down from the tables of SDM vol. 3A, chapter 4, as shifts and masks.
+/// What the independent walker knows of a mode: written down from the tables of SDM vol. 3A, chapter 4, as
+/// shifts and masks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Paging {
     Pae,
