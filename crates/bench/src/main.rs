@@ -1,5 +1,6 @@
 //! Side-by-side benchmarks: against other page-table crates, and against the same written by hand.
 
+mod gup;
 mod host;
 mod page_tables;
 mod report;
@@ -42,6 +43,8 @@ struct Options {
 enum Suite {
     /// Single pages and ranges, beside four other crates.
     PageTables,
+    /// Pin and unpin on threads.
+    Gup,
     /// All of them.
     All,
 }
@@ -54,6 +57,10 @@ fn main() -> ExitCode {
     if matches!(options.suite, Suite::PageTables | Suite::All) {
         host::pin_to_core(0);
         page_tables::measure(effort, &mut samples);
+    }
+    if matches!(options.suite, Suite::Gup | Suite::All) {
+        host::pin_to_core(0);
+        gup::measure(effort, &mut samples);
     }
 
     let tables = format!("{}{}", report::markdown(&samples), report::targets_markdown(&samples));

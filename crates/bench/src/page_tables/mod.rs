@@ -8,9 +8,8 @@ use std::cell::RefCell;
 
 use hosted::ThreadCpu;
 
-use contestants::{
-    Bare, Contestant, Generic, Hand, Inactive, LivePaging, Multiarch, OursLive, OursOffline, Ranges, X86_64,
-};
+use contestants::{Bare, Generic, Inactive, LivePaging, Multiarch, OursLive, OursOffline, Ranges};
+pub(crate) use contestants::{Contestant, Hand, X86_64};
 use workload::{Pattern, Workload};
 pub(crate) use workload::{RANDOM, SEQUENTIAL};
 

@@ -45,8 +45,15 @@ impl Hand {
         virt.wrapping_add(1 << 47) >> 48 == 0
     }
 
+    /// The physical address that a leaf for 4 KiB leads to.
     #[inline(always)]
-    fn leaf(&self, virt: u64) -> Option<&AtomicU64> {
+    pub(crate) fn page_of(entry: u64) -> Option<u64> {
+        (entry & PRESENT != 0).then_some(entry & ADDRESS)
+    }
+
+    /// The leaf for 4 KiB that translates an address.
+    #[inline(always)]
+    pub(crate) fn leaf(&self, virt: u64) -> Option<&AtomicU64> {
         if !Self::is_canonical(virt) {
             return None;
         }
