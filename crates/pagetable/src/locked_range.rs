@@ -35,7 +35,7 @@ impl<'a, M: Mode, T: TableMemory, R: EntryRead, W: EntryWrite> Tables<'a, M, T, 
     /// Goes through a range, takes the page-table lock of each table that holds its pages, one at a time, and
     /// gives the table to `each`: a table of pages with the part of the range that it translates, or the table
     /// of a huge leaf (or of an upper non-present encoding) with that one entry. What missing tables cover is
-    /// skipped. The lock is dropped when `each` returns.
+    /// skipped. `each` owns the lock, so that it can drop it where its protocol wants.
     ///
     /// A table that is detached, or an upper entry that changes, between the look and the lock is looked at again.
     ///
@@ -49,15 +49,15 @@ impl<'a, M: Mode, T: TableMemory, R: EntryRead, W: EntryWrite> Tables<'a, M, T, 
         cpu: &'a C,
         recheck: &K,
         (start, bytes): (VirtAddr, u64),
-        mut each: impl FnMut(&mut LockedTable<'a, C>, LockedRun) -> Result<(), E>,
+        mut each: impl FnMut(LockedTable<'a, C>, LockedRun) -> Result<(), E>,
     ) -> Result<(), E> {
         self.mode.check_range(start, bytes).map_err(WalkError::from)?;
         let mut at = start;
         let mut left = bytes;
         while left != 0 {
             match self.lock_one(cpu, recheck, at, left)? {
-                Found::Table(mut table, run) => {
-                    each(&mut table, run)?;
+                Found::Table(table, run) => {
+                    each(table, run)?;
                     at = at.wrapping_add(run.bytes);
                     left -= run.bytes;
                 }

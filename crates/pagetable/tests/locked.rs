@@ -155,7 +155,7 @@ fn a_range_takes_each_lock_once() {
     let mut seen = Vec::new();
     let range = (VirtAddr::new(start - 0x1000), 0x40_2000 + 0x3000);
     tables
-        .for_each_locked::<_, _, WalkError>(&Bare, &Atomic, range, |table, run| {
+        .for_each_locked::<_, _, WalkError>(&Bare, &Atomic, range, |mut table, run| {
             for address in run.addresses(table.level()) {
                 let entry = table.entry(&MODE, address);
                 if !entry.is_none() {
@@ -191,7 +191,7 @@ fn threads_that_zap_a_range_get_every_page_once() {
         .unwrap();
     let zap = || {
         let mut frames = Vec::new();
-        let zapped = tables.for_each_locked::<_, _, WalkError>(&Bare, &Atomic, range, |table, run| {
+        let zapped = tables.for_each_locked::<_, _, WalkError>(&Bare, &Atomic, range, |mut table, run| {
             frames.extend(run.addresses(Level::Pte).filter_map(|address| {
                 let old = table.get_and_clear(&Whole, address);
                 (!old.is_none()).then(|| old.table_frame().number())
