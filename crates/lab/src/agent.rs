@@ -349,7 +349,9 @@ fn record_panic(info: &std::panic::PanicHookInfo<'_>) -> bool {
     }
     let place =
         info.location().map(|location| format!(" ({}:{})", location.file(), location.line())).unwrap_or_default();
-    let message = info.payload_as_str().unwrap_or("panic");
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let message = text.unwrap_or("panic");
     core.halt(Stop::Violation(Violation::new(rule::USER, format!("{message}{place}"))));
     core.unwinding = true;
     true

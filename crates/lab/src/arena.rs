@@ -138,8 +138,7 @@ impl Arena {
     }
 
     fn place(&self, offset: usize) -> NonNull<u8> {
-        // SAFETY: callers pass offsets inside the mapping, whose base is not null.
-        unsafe { NonNull::new_unchecked(self.memory.base().add(offset)) }
+        NonNull::new(self.memory.base().wrapping_add(offset)).expect("an offset inside the mapping")
     }
 
     /// The words of a frame, if it has some.

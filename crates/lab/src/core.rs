@@ -101,6 +101,14 @@ impl<'a> Core<'a> {
             cells::MAX_BLOCKS
         );
         assert!(arena.bytes() < 1 << 31, "an arena of a lab has less than 2 GiB");
+        if let Some(paging) = machine.paging {
+            let beyond = machine.watched.iter().find(|page| !paging.has_address(**page));
+            assert!(
+                beyond.is_none(),
+                "the watched page {} is not an address of this paging mode",
+                beyond.expect("some")
+            );
+        }
         let slots = (arena.bytes() - arena.frames_offset()) / 4096;
         let mut blocks_by_slot = vec![0; slots];
         for (index, block) in arena.blocks().iter().enumerate() {
@@ -411,8 +419,9 @@ impl<'a> Core<'a> {
         let live = unsafe { top.offset_from(sp) } as usize;
         let saved = self.stacks.len();
         self.stacks.reserve(live);
+        let room = self.stacks.spare_capacity_mut().as_mut_ptr().cast::<u64>();
         // SAFETY: the source is the live part of a suspended agent's stack, the destination was just reserved.
-        unsafe { std::ptr::copy_nonoverlapping(sp, self.stacks.as_mut_ptr().add(saved), live) };
+        unsafe { std::ptr::copy_nonoverlapping(sp, room, live) };
         // SAFETY: as many words were just written. They are only ever copied back, not interpreted.
         unsafe { self.stacks.set_len(saved + live) };
         self.marks.last_mut().expect("a step has begun").saved_words = live as u32;

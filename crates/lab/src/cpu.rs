@@ -113,7 +113,8 @@ impl LabCpu {
         self.core().booting
     }
 
-    /// Takes the lowest free block of frames of a pool: one step. `None` if there is none. What is in the frames is garbage.
+    /// Takes the lowest free block of frames of a pool: one step, and a full barrier, as the locked operations of an allocator are. `None` if
+    /// there is none. What is in the frames is garbage.
     #[track_caller]
     pub fn alloc_frame(&self, kind: FrameKind) -> Option<Frame> {
         let mut op = Op::new(Kind::AllocFrame);
@@ -122,7 +123,7 @@ impl LabCpu {
         (frame != NO_FRAME).then(|| Frame::new(frame))
     }
 
-    /// Gives a block of frames back: one step. Freeing what is free breaks a rule: `freed-table`, or `lost-count` for data.
+    /// Gives a block of frames back: one step, and a full barrier. Freeing what is free breaks a rule: `freed-table`, or `lost-count` for data.
     #[track_caller]
     pub fn free_frame(&self, first: Frame) {
         let mut op = Op::new(Kind::FreeFrame);
@@ -189,8 +190,8 @@ impl LabCpu {
 
     fn stop_if_stopped(&self) {
         if self.core().stop.is_some() && !self.core().unwinding && !self.booting() {
-            // SAFETY: this is the running agent's stack.
             loop {
+                // SAFETY: this is the running agent's stack, and no reference to the machine is held.
                 unsafe { Core::suspend(self.core) };
             }
         }

@@ -96,11 +96,11 @@ impl Core<'_> {
                     return None;
                 }
                 match after {
-                    After::Stay => return None,
+                    After::Stay => None,
                     After::Retire => {
                         self.save_stack(agent);
                         self.retire(agent);
-                        return None;
+                        None
                     }
                     After::Resume(result) => {
                         self.save_stack(agent);

@@ -37,7 +37,8 @@ impl<'a> Lab<'a> {
     /// An arena serves one lab at a time.
     ///
     /// # Panics
-    /// If another lab with this arena still lives, or the arena is too large (more than 2048 blocks of frames, 2 GiB).
+    /// If another lab with this arena still lives, the arena is too large (more than 2048 blocks of frames, 2 GiB), or
+    /// a watched page is not an address of the paging mode.
     pub fn new(arena: &'a Arena, machine: Machine) -> Self {
         arena.take();
         let core = Box::new(Core::new(arena, machine));

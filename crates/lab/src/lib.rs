@@ -1,4 +1,98 @@
 //! A simulated multiprocessor that explores every interleaving of real code.
+//!
+//! Code written on [`machine::Cpu`] runs here unchanged, on up to 16 simulated CPUs with store buffers, TLBs, page walkers, interrupts and IPIs. The
+//! explorer runs it through *every* interleaving of its machine operations with each other and with the hardware's own steps. It
+//! returns either "safe", when all were explored, or the shortest run that breaks a rule.
+//!
+//! What the hardware does is written down in `MODEL.md` beside the `machine` crate's source.
+//!
+//! # Example
+//!
+//! Two CPUs that each raise a flag and look at the other's, Dekker's way. On x86 both may miss: the stores still wait in the store buffers.
+//!
+//! ```
+//! use lab::{Arena, Lab, LabCpu, Limits, Machine, MemoryOrder, trace};
+//! use machine::{Cpu, CpuId, Word64};
+//!
+//! fn enter(cpu: &LabCpu, mine: &Word64, theirs: &Word64, inside: &Word64, fence: fn(&LabCpu)) {
+//!     cpu.store(mine, 1);
+//!     fence(cpu);
+//!     if cpu.load(theirs) == 0 {
+//!         assert_eq!(cpu.fetch_add(inside, 1), 0, "both are inside");
+//!     }
+//! }
+//!
+//! fn explore(fence: fn(&LabCpu)) -> lab::Report {
+//!     let arena = Arena::new();
+//!     let flags = arena.alloc([Word64::new(0), Word64::new(0)]);
+//!     let inside = arena.alloc(Word64::new(0));
+//!     let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Tso));
+//!     lab.name(&flags[0], "flag 0");
+//!     lab.name(&flags[1], "flag 1");
+//!     lab.cpu("left", move |cpu| enter(cpu, &flags[0], &flags[1], inside, fence));
+//!     lab.cpu("right", move |cpu| enter(cpu, &flags[1], &flags[0], inside, fence));
+//!     lab.explore(&Limits::default())
+//! }
+//!
+//! let report = explore(|_| ());
+//! let found = report.expect_violation("user");
+//! assert!(trace::columns(&found.trace).contains("store flag 0 := 1, into the store buffer"));
+//!
+//! explore(|cpu| cpu.fence()).expect_safe();
+//! ```
+//!
+//! # How code must behave
+//!
+//! A CPU's code is an ordinary blocking function on a stack of its own. It runs from one operation of its [`LabCpu`] to the next without anyone
+//! else noticing. Going back to an earlier state means copying that stack back, so *everything* that changes must lie either on the stack or in words of
+//! the [`Arena`]:
+//!
+//! * no heap memory, thread-local, static or captured cell may be alive across an operation and change. `Sync` bounds keep most cells out; the
+//!   rest is found by an audit ([`MisuseKind::HiddenState`]): a CPU that was given the same answers must ask for the same next operation,
+//!   whenever in the search;
+//! * words outside the arena are refused ([`MisuseKind::OutsideArena`]);
+//! * a CPU's stack is abandoned, not unwound, when a run ends. Only a panic unwinds, up to the start of the CPU's code; operations of guards dropped meanwhile
+//!   do nothing.
+//!
+//! Code that loops without any operation hangs the search. Code that loops *with* operations needs a checkpoint in the loop, or it has endlessly many
+//! states.
+//!
+//! # Why the answer can be trusted
+//!
+//! "Safe" means that no interleaving breaks a rule. The search is exhaustive, but it does not take every interleaving one by one. These are the
+//! places where it takes one for many, and why that loses nothing.
+//!
+//! **Only operations interleave.** Between two operations a CPU's code touches only its own stack (see above), so nobody can tell when it ran.
+//!
+//! **Owned accesses are part of the operation before.** They promise that nobody else accesses the word meanwhile. An audit searches for the opposite: if any
+//! run has an owned access next to another CPU's access to the same word, not both reads, then some state has one CPU just past its owned access
+//! and another just before (or just past) its own, and the search, which visits every state, reports it
+//! ([`MisuseKind::NotOwned`]). No lock has to be recognised for that: a CPU that waits for a lock stands before the lock's word. Owned stores to tables that a
+//! walker may read are reported, too. The audit looks at the run that reached a state first, so a conflict that only shows after
+//! a checkpoint forgot the owned access may escape.
+//!
+//! **States are compared by fingerprints** of 128 bits. With a thousand million states, the chance that any two different ones are
+//! taken for one is about 10<sup>-21</sup>.
+//!
+//! **A CPU's code is known by what it was told**: the results of its operations, in order. The same code, told the same, does the same.
+//!
+//! **Checkpoints forget.** At [`machine::Cpu::checkpoint`], the head of a retry loop, what earlier rounds of *this* loop were told is forgotten: the CPU is known by what
+//! it had been told when it entered the loop, and by the digest. What its callers were told is not forgotten, so a digest has to name only
+//! what the loop itself carries from round to round. At [`LabCpu::op_boundary`], between operations of a test, everything is forgotten but the digest. A
+//! digest that leaves something out would merge states that differ; the audit for hidden state finds it as soon as the two act
+//! differently anywhere in the search.
+//!
+//! **TLBs are sets of what may be held.** Hardware may cache a translation at any moment at which it is reachable, and may drop it at
+//! any moment. Rather than trying each moment, the lab keeps everything that *may* be held since the last invalidation. An access may use any element, or
+//! walk. Filling and dropping a translation does nothing else (accessed flags are set by steps of their own), so each real history of fills and
+//! drops corresponds to picks from these sets, and each pick to a history. The one excess: an element may be used whose accessed flag was not set yet.
+//!
+//! **`iret` with nothing in the store buffer is part of the handler's last operation.** It only lets the next interrupt come, which from then on may be
+//! taken but need not, and ends waits for this CPU's section, which may end later as well.
+//!
+//! **The shortest run is found by a second search**, level by level. Its verdict does not depend on the first.
+//!
+//! Everything is deterministic: two explorations of the same lab give the same verdict, trace and numbers.
 
 mod agent;
 mod arena;

@@ -105,6 +105,8 @@ impl Kind {
                 | Self::TlbBroadcastSync
                 | Self::LoadRoot
                 | Self::SynchronizeRcu
+                | Self::AllocFrame
+                | Self::FreeFrame
                 | Self::InterruptReturn
         )
     }

@@ -62,6 +62,14 @@ impl Paging {
         self.registers
     }
 
+    /// Whether this is an address that can be translated: below 4 GiB on PAE, else canonical (SDM vol. 1, 3.3.7.1).
+    pub const fn has_address(self, address: VirtAddr) -> bool {
+        let bits = 12 + 9 * (self.levels as u32 - 1) + self.top_bits;
+        let above =
+            if self.registers { address.as_u64() >> bits } else { (address.as_u64() as i64 >> (bits - 1)) as u64 };
+        above == 0 || !self.registers && above == u64::MAX
+    }
+
     /// The index of the entry for `address` in a table of `level`.
     pub const fn index(self, address: VirtAddr, level: u8) -> usize {
         let bits = if level == self.levels { self.top_bits } else { 9 };
@@ -110,5 +118,37 @@ impl Paging {
     /// An entry as a dirty frame might hold one: present, writable, user, accessed, naming `frame`.
     pub(crate) const fn garbage(frame: Frame) -> u64 {
         frame.start().as_u64() | PRESENT | WRITABLE | USER | ACCESSED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_those_of_the_mode() {
+        let has = |paging: Paging, address| paging.has_address(VirtAddr::new(address));
+        assert!(has(Paging::PAE, 0xffff_ffff) && !has(Paging::PAE, 1 << 32) && !has(Paging::PAE, u64::MAX));
+        assert!(has(Paging::FOUR_LEVEL, 0x7fff_ffff_ffff) && !has(Paging::FOUR_LEVEL, 0x8000_0000_0000));
+        assert!(has(Paging::FOUR_LEVEL, 0xffff_8000_0000_0000) && has(Paging::FIVE_LEVEL, 0x8000_0000_0000));
+        assert!(!has(Paging::FIVE_LEVEL, 1 << 56) && has(Paging::FIVE_LEVEL, u64::MAX));
+    }
+
+    #[test]
+    fn entries_are_read_as_the_manual_says() {
+        let two_mib = Paging::FOUR_LEVEL.decode(2, 0x8000_0000_4020_10e7);
+        assert_eq!(two_mib.frame, Frame::new(0x4_0200));
+        assert!(
+            two_mib.present && two_mib.leaf && two_mib.writable && two_mib.user && two_mib.accessed && two_mib.dirty
+        );
+        let table = Paging::FOUR_LEVEL.decode(3, 0x1067);
+        assert!(!table.leaf && !table.dirty && table.frame == Frame::new(1));
+        // Bit 7 is PAT in the last level, and reserved in the fourth.
+        assert!(Paging::FOUR_LEVEL.decode(1, 0x1081).leaf && !Paging::FOUR_LEVEL.decode(4, 0x1081).leaf);
+        // A PDPTE of PAE has no rights and no accessed flag of its own, and never maps a page.
+        let register = Paging::PAE.decode(3, 0x1001);
+        assert!(register.present && register.writable && register.user && register.accessed && !register.leaf);
+        assert!(Paging::PAE.decode(2, 0x81).leaf);
+        assert_eq!(Paging::PAE.table_of_root(PhysAddr::new(0x1_2fe5)).as_u64(), 0x1_2fe0);
     }
 }
