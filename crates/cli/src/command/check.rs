@@ -11,7 +11,6 @@ use crate::interrupt::Interrupt;
 use crate::progress::Line;
 use crate::select;
 use crate::show::number::{Count, plural};
-use crate::show::palette::HEADING;
 use crate::show::verdict::{Table, story};
 use crate::show::width;
 
@@ -111,7 +110,7 @@ impl<'a> Printer<'a> {
         if self.current.as_ref().is_none_or(|(file, _)| *file != report.file) {
             let race = self.races.iter().find(|race| race.source.name() == report.file);
             let table = Table::of(race, self.page);
-            writeln!(out, "{HEADING}{}{HEADING:#}", report.file)?;
+            Table::heading(&mut out, &report)?;
             self.current = Some((report.file.clone(), table));
             self.tally.files += 1;
         }

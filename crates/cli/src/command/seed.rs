@@ -22,6 +22,9 @@ On 32-bit PAE, fast GUP reads a 64-bit page-table entry in two halves: low, high
 moved, with interrupts off so that no TLB-flush IPI can complete meanwhile. May it still get a mixture of two entries, while the CPU that \
 zapped the first one (and has dropped the page-table lock) waits for that very IPI, and a third CPU faults the page back in?";
 
+const SAFE: &str = "\
+safe: every order was explored in which these CPUs, their page walkers, TLBs, interrupts and store buffers can act, and no rule is broken.";
+
 const NEXT: &str = "\
 Next: `fastgup check` decides the whole catalogue, `fastgup races` lists it, `fastgup races pae-zap-refault` prints this \
 file; copy it, change it, and run `fastgup check FILE`.";
@@ -42,6 +45,11 @@ pub(crate) fn run() -> Result<Exit, Failure> {
     if interrupt.is_by_user() {
         exit = Exit::Interrupted;
     }
+    if reports.iter().any(|report| report.verdict == Verdict::Safe) {
+        let mut out = anstream::stdout().lock();
+        writeln!(out)?;
+        paragraph(&mut out, SAFE, page)?;
+    }
     if let Some(asked) = asked(&reports) {
         let mut out = anstream::stdout().lock();
         answer(&mut out, asked, &mends(&race, asked, &reports), page)?;
@@ -57,12 +65,15 @@ fn decide(race: &Race, interrupt: &Interrupt, page: usize) -> Result<Vec<Variant
     let line = Line::new();
     let table = Table::of(Some(race), page);
     let options = Options { progress: Some(line.callback()), cancel: Some(interrupt.flag()), ..Options::default() };
-    let mut reports = Vec::new();
+    let mut reports: Vec<VariantReport> = Vec::new();
     let mut printed = Ok(());
     races::decide(std::slice::from_ref(race), &options, |report| {
         if printed.is_ok() {
             printed = line.suspended(|| {
                 let mut out = anstream::stdout().lock();
+                if reports.is_empty() {
+                    Table::heading(&mut out, &report)?;
+                }
                 table.line(&mut out, &report)?;
                 out.flush()
             });
@@ -108,7 +119,7 @@ fn answer(out: &mut dyn Write, asked: &VariantReport, mends: &Mends, page: usize
 }
 
 fn paragraph(out: &mut dyn Write, text: &str, page: usize) -> io::Result<()> {
-    for line in textwrap::wrap(text, page) {
+    for line in width::wrap(text, page) {
         writeln!(out, "{line}")?;
     }
     Ok(())

@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
+use anstyle::Style;
 use lab::Trace;
-use lab::trace::Step;
 use textwrap::core::display_width;
 
 use super::palette::{ASIDE, HEADING, SAID};
-use super::step::{Line, lines};
+use super::step::{Line, Row, rows};
+use super::width::wrap;
 
 /// A column narrower than this is not read but deciphered: a list is better.
 const NARROWEST: usize = 22;
@@ -15,17 +16,22 @@ const BETWEEN: &str = " | ";
 
 /// Writes the trace, in columns if `page` is wide enough for all of them, else as a list of steps.
 pub(crate) fn write(out: &mut dyn Write, trace: &Trace, page: usize) -> io::Result<()> {
-    let gutter = trace.steps.len().to_string().len() + 2;
-    let cpus = trace.steps.iter().map(|step| step.cpu.index() + 1).max().unwrap_or(0).max(trace.cpus.len());
+    let rows = rows(trace);
+    let gutter = rows.iter().map(|row| row.number.len()).max().unwrap_or(0) + 2;
+    let cpus = rows.iter().map(|row| row.cpu + 1).max().unwrap_or(0).max(trace.cpus.len());
+    let names: Vec<String> = (0..cpus).map(|cpu| name(trace, cpu)).collect();
     let room = page.saturating_sub(gutter + BETWEEN.len() * cpus.saturating_sub(1));
     match room.checked_div(cpus) {
-        Some(share) if share >= NARROWEST => {
-            let widths = widths(trace, cpus, room);
-            let left = room - widths.iter().sum::<usize>();
-            in_columns(out, trace, &widths, gutter, Places::that_fit(trace, left))
-        }
-        _ => as_list(out, trace, page, gutter),
+        Some(share) if share >= NARROWEST => Columns::new(&names, &rows, room, gutter).write(out, &names, &rows),
+        _ => as_list(out, &names, &rows, page, gutter),
     }
+}
+
+/// How the page is divided.
+struct Columns {
+    gutter: usize,
+    widths: Vec<usize>,
+    places: Places,
 }
 
 /// Whether the source line of each step stands at its right.
@@ -35,31 +41,53 @@ enum Places {
     Hidden,
 }
 
-impl Places {
-    /// They are shown where nothing else has to be folded for them.
-    fn that_fit(trace: &Trace, room: usize) -> Self {
-        let longest = trace.steps.iter().map(|step| display_width(&place(step))).max().unwrap_or(0);
-        if longest + BETWEEN.len() <= room { Self::Shown } else { Self::Hidden }
+impl Columns {
+    fn new(names: &[String], rows: &[Row], room: usize, gutter: usize) -> Self {
+        let widths = widths(names, rows, room);
+        let left = room - widths.iter().sum::<usize>();
+        let longest = rows.iter().map(|row| display_width(&row.place)).max().unwrap_or(0);
+        // Only where nothing else has to be folded for them.
+        let places = if longest > 0 && longest + BETWEEN.len() <= left { Places::Shown } else { Places::Hidden };
+        Self { gutter, widths, places }
     }
-}
 
-/// `fast.rs:120`.
-fn place(step: &Step) -> String {
-    let file = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
-    step.place.as_ref().map_or_else(String::new, |place| format!("{}:{}", file(&place.file), place.line))
+    fn write(&self, out: &mut dyn Write, names: &[String], rows: &[Row]) -> io::Result<()> {
+        let heading: Vec<String> = names.iter().zip(&self.widths).map(|(name, width)| padded(name, *width)).collect();
+        let gutter = self.gutter;
+        writeln!(out, "{:gutter$}{HEADING}{}{HEADING:#}", "", heading.join(BETWEEN).trim_end())?;
+        for row in rows {
+            let width = self.widths[row.cpu];
+            let before: String = self.widths[..row.cpu].iter().map(|width| " ".repeat(*width) + BETWEEN).collect();
+            let after: String =
+                self.widths[row.cpu + 1..].iter().map(|width| BETWEEN.to_owned() + &" ".repeat(*width)).collect();
+            for fold in folds(row, width) {
+                let place = if self.places == Places::Shown { fold.place } else { "" };
+                let (text, after) = if !place.is_empty() {
+                    (padded(&fold.text, width), format!("{after}{BETWEEN}{ASIDE}{place}{ASIDE:#}"))
+                } else if after.is_empty() {
+                    (fold.text, String::new())
+                } else {
+                    (padded(&fold.text, width), after.trim_end().to_owned())
+                };
+                let (number, digits, style) = (fold.number, gutter - 2, fold.style);
+                writeln!(out, "{ASIDE}{number:>digits$}{ASIDE:#}  {before}{style}{text}{style:#}{after}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Gives each column what its longest line needs; where that is too much, the wide ones share what the narrow ones leave.
-fn widths(trace: &Trace, cpus: usize, room: usize) -> Vec<usize> {
-    let mut needs: Vec<usize> = (0..cpus).map(|cpu| display_width(&name(trace, cpu))).collect();
-    for step in &trace.steps {
-        let longest = lines(step).iter().map(|line| display_width(line.text())).max().unwrap_or(0);
-        needs[step.cpu.index()] = needs[step.cpu.index()].max(longest);
+fn widths(names: &[String], rows: &[Row], room: usize) -> Vec<usize> {
+    let mut needs: Vec<usize> = names.iter().map(|name| display_width(name)).collect();
+    for row in rows {
+        let longest = row.lines.iter().map(|line| display_width(line.text())).max().unwrap_or(0);
+        needs[row.cpu] = needs[row.cpu].max(longest);
     }
-    let mut most = room / cpus;
+    let mut most = room / needs.len();
     loop {
         let narrow: Vec<usize> = needs.iter().copied().filter(|need| *need <= most).collect();
-        let wide = cpus - narrow.len();
+        let wide = needs.len() - narrow.len();
         let share = (room - narrow.iter().sum::<usize>()).checked_div(wide).unwrap_or(most);
         if share <= most {
             return needs.into_iter().map(|need| need.min(most)).collect();
@@ -68,57 +96,70 @@ fn widths(trace: &Trace, cpus: usize, room: usize) -> Vec<usize> {
     }
 }
 
-fn in_columns(out: &mut dyn Write, trace: &Trace, widths: &[usize], gutter: usize, places: Places) -> io::Result<()> {
+fn as_list(out: &mut dyn Write, names: &[String], rows: &[Row], page: usize, gutter: usize) -> io::Result<()> {
     let digits = gutter - 2;
-    let heading: Vec<String> =
-        widths.iter().enumerate().map(|(cpu, width)| padded(&name(trace, cpu), *width)).collect();
-    writeln!(out, "{:gutter$}{HEADING}{}{HEADING:#}", "", heading.join(BETWEEN).trim_end())?;
-    for (number, step) in trace.steps.iter().enumerate() {
-        for (number, text, style) in numbered(number, step, widths[step.cpu.index()]) {
-            let before: String = widths[..step.cpu.index()].iter().map(|width| " ".repeat(*width) + BETWEEN).collect();
-            let after: String =
-                widths[step.cpu.index() + 1..].iter().map(|width| BETWEEN.to_owned() + &" ".repeat(*width)).collect();
-            let place = if places == Places::Shown && !number.is_empty() { place(step) } else { String::new() };
-            let (text, after) = if place.is_empty() {
-                let after = after.trim_end();
-                (if after.is_empty() { text } else { padded(&text, widths[step.cpu.index()]) }, after.to_owned())
-            } else {
-                (padded(&text, widths[step.cpu.index()]), format!("{after}{BETWEEN}{ASIDE}{place}{ASIDE:#}"))
-            };
-            writeln!(out, "{ASIDE}{number:>digits$}{ASIDE:#}  {before}{style}{text}{style:#}{after}")?;
+    for row in rows {
+        let name = &names[row.cpu];
+        let blank = " ".repeat(display_width(name));
+        let room = page.saturating_sub(gutter + blank.len() + 2);
+        for (line, fold) in folds(row, room).into_iter().enumerate() {
+            let name = if line == 0 { name } else { &blank };
+            let (number, text, style) = (fold.number, fold.text, fold.style);
+            writeln!(out, "{ASIDE}{number:>digits$}{ASIDE:#}  {HEADING}{name}{HEADING:#}  {style}{text}{style:#}")?;
         }
     }
     Ok(())
 }
 
-fn as_list(out: &mut dyn Write, trace: &Trace, page: usize, gutter: usize) -> io::Result<()> {
-    let places = gutter - 2;
-    for (number, step) in trace.steps.iter().enumerate() {
-        let cpu = name(trace, step.cpu.index());
-        let blank = " ".repeat(display_width(&cpu));
-        let room = page.saturating_sub(gutter + blank.len() + 2).max(1);
-        for (line, (number, text, style)) in numbered(number, step, room).into_iter().enumerate() {
-            let cpu = if line == 0 { &cpu } else { &blank };
-            writeln!(out, "{ASIDE}{number:>places$}{ASIDE:#}  {HEADING}{cpu}{HEADING:#}  {style}{text}{style:#}")?;
-        }
-    }
-    Ok(())
+/// One line of a row, short enough for its column.
+struct Fold<'r> {
+    /// Stands where the machine begins to act, else empty; so does the place.
+    number: &'r str,
+    place: &'r str,
+    text: String,
+    style: Style,
 }
 
-/// The folded lines of a step; the number stands at what the machine did.
-fn numbered(number: usize, step: &Step, width: usize) -> Vec<(String, String, anstyle::Style)> {
-    let mut folded = Vec::new();
-    for line in lines(step) {
-        let (number, style) = match line {
-            Line::Done(_) => ((number + 1).to_string(), anstyle::Style::new()),
-            Line::Said(_) => (String::new(), SAID),
+fn folds(row: &Row, width: usize) -> Vec<Fold<'_>> {
+    let mut folds = Vec::new();
+    for line in &row.lines {
+        let (mut number, mut place, style) = match line {
+            Line::Done(_) => (row.number.as_str(), row.place.as_str(), Style::new()),
+            Line::Said(_) => ("", "", SAID),
         };
-        for (fold, text) in textwrap::wrap(line.text(), width.max(1)).iter().enumerate() {
-            let number = if fold == 0 { number.clone() } else { String::new() };
-            folded.push((number, text.trim_end().to_owned(), style));
+        for text in wrap(&bound(line.text(), width), width) {
+            folds.push(Fold { number, place, text: text.replace(BOUND, " "), style });
+            (number, place) = ("", "");
         }
     }
-    folded
+    folds
+}
+
+/// A blank at which no line is folded.
+const BOUND: char = '\u{a0}';
+
+/// The text with its values kept whole where they fit into `width`: what is in brackets, and an arrow with what it leads to.
+fn bound(text: &str, width: usize) -> String {
+    let mut whole = String::new();
+    let mut rest = text;
+    while let Some((before, inside, after)) = brackets(rest) {
+        whole.push_str(before);
+        if display_width(inside) <= width {
+            whole.extend(inside.chars().map(|character| if character == ' ' { BOUND } else { character }));
+        } else {
+            whole.push_str(inside);
+        }
+        rest = after;
+    }
+    whole.push_str(rest);
+    whole.replace("-> ", &format!("->{BOUND}"))
+}
+
+/// What stands before, in, and after the first pair of brackets.
+fn brackets(text: &str) -> Option<(&str, &str, &str)> {
+    let start = text.find('[')?;
+    let end = start + text[start..].find(']')? + 1;
+    Some((&text[..start], &text[start..end], &text[end..]))
 }
 
 /// Not `{:width$}`: that counts characters, and some are two columns wide.
@@ -175,8 +216,8 @@ mod tests {
         insta::assert_snapshot!(text, @"
            CPU0                                               | CPU1 | CPU2
            fast GUP, interrupts off                           |      |
-        1  load pte.low = 0x8067 [frame 0x8, present writable |      |
-           user]                                              |      |
+        1  load pte.low = 0x8067                              |      |
+           [frame 0x8, present writable user]                 |      |
         2                                                     |      | swap pte.low
         3  load pte.high = 0                                  |      |
            takes the page                                     |      |

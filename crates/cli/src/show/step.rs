@@ -1,18 +1,80 @@
 //! One step of a trace in words.
 
+use lab::Trace;
 use lab::trace::{Step, StepKind, Value};
 
-/// The lines that one step takes in its column.
-pub(crate) fn lines(step: &Step) -> Vec<Line> {
+/// What stands together in a trace: one step, or several loads in a row of one place by one CPU.
+pub(crate) struct Row {
+    /// `7`, or `7-9`.
+    pub(crate) number: String,
+    /// Whose column.
+    pub(crate) cpu: usize,
+    /// What is written there.
+    pub(crate) lines: Vec<Line>,
+    /// The line of source of its first step, as `fast.rs:120`; empty if none is known.
+    pub(crate) place: String,
+}
+
+/// The rows of a trace. Reading an entry in halves takes several steps and is one thought, unless another CPU comes between.
+pub(crate) fn rows(trace: &Trace) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut first = 0;
+    while let Some(step) = trace.steps.get(first) {
+        let more = trace.steps[first..].windows(2).take_while(|pair| are_one(&pair[0], &pair[1])).count();
+        let steps = &trace.steps[first..=first + more];
+        let number = if more == 0 { (first + 1).to_string() } else { format!("{}-{}", first + 1, first + more + 1) };
+        rows.push(Row { number, cpu: step.cpu.index(), lines: lines(steps), place: place(step) });
+        first += more + 1;
+    }
+    rows
+}
+
+/// Whether `second` is another load, right after `first`, of the same word or of its other half.
+fn are_one(first: &Step, second: &Step) -> bool {
+    let is_load = |step: &Step| step.kind == StepKind::Operation && step.what == "load" && step.note.is_none();
+    is_load(first)
+        && is_load(second)
+        && (first.cpu, first.in_interrupt) == (second.cpu, second.in_interrupt)
+        && first.marks_after.is_empty()
+        && second.marks_before.is_empty()
+        && matches!((halved(first), halved(second)), (Some((one, _)), Some((other, _))) if one == other)
+}
+
+/// The word and the half of it that a step acts on.
+fn halved(step: &Step) -> Option<(&str, &str)> {
+    let target = step.target.as_deref()?;
+    ["low", "high"].into_iter().find_map(|half| Some((target.strip_suffix(half)?.strip_suffix('.')?, half)))
+}
+
+fn place(step: &Step) -> String {
+    let file = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    step.place.as_ref().map_or_else(String::new, |place| format!("{}:{}", file(&place.file), place.line))
+}
+
+fn lines(steps: &[Step]) -> Vec<Line> {
     let said = |marks: &[String]| marks.iter().cloned().map(Line::Said).collect::<Vec<_>>();
-    let mut lines = said(&step.marks_before);
-    lines.push(Line::Done(done(step)));
-    lines.extend(said(&step.marks_after));
-    lines
+    let [first, .., last] = steps else {
+        let Some(step) = steps.first() else { return Vec::new() };
+        return [said(&step.marks_before), vec![Line::Done(done(step))], said(&step.marks_after)].concat();
+    };
+    [said(&first.marks_before), vec![Line::Done(loads(steps))], said(&last.marks_after)].concat()
+}
+
+/// `load pte low = 0x67 [present], high = 0, low = the same`.
+fn loads(steps: &[Step]) -> String {
+    let mut text = String::from("load ");
+    for (number, step) in steps.iter().enumerate() {
+        let Some((word, half)) = halved(step) else { continue };
+        let before = steps[..number].iter().rev().find(|before| halved(before) == Some((word, half)));
+        let read = step.before.as_ref().map_or_else(String::new, value);
+        let read = if before.is_some_and(|before| before.before == step.before) { "the same".to_owned() } else { read };
+        text.push_str(&if number == 0 { format!("{word} {half} = {read}") } else { format!(", {half} = {read}") });
+    }
+    text
 }
 
 /// What a line is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     /// The machine did this.
     Done(String),
@@ -144,6 +206,30 @@ mod tests {
         load.marks_after = vec!["gives up".into()];
         let expected =
             [Line::Said("fast GUP".into()), Line::Done("load pte.low".into()), Line::Said("gives up".into())];
-        assert_eq!(lines(&load), expected);
+        assert_eq!(lines(&[load]), expected);
+    }
+
+    #[test]
+    fn an_entry_read_in_halves_is_one_row_unless_somebody_comes_between() {
+        let load = |cpu, target, bits| {
+            let mut step = step(cpu, "load", target);
+            step.before = half(bits, "");
+            step
+        };
+        let reads = [load(0, "pte.low", 0x67), load(0, "pte.high", 1), load(0, "pte.low", 0x67)];
+        let row = &rows(&examples::trace(1, reads.to_vec()))[0];
+        assert_eq!(
+            (row.number.as_str(), row.lines[0].text()),
+            ("1-3", "load pte low = 0x67, high = 1, low = the same")
+        );
+
+        let [low, high, again] = reads;
+        let numbers = |steps| rows(&examples::trace(2, steps)).into_iter().map(|row| row.number).collect::<Vec<_>>();
+        assert_eq!(numbers(vec![low.clone(), high.clone(), load(1, "pte.low", 0), again]), ["1-2", "3", "4"]);
+        assert_eq!(numbers(vec![low.clone(), load(0, "pmd.high", 1)]), ["1", "2"]);
+        assert_eq!(numbers(vec![load(0, "x", 1), load(0, "x", 1)]), ["1", "2"], "whole words are not halves");
+        let mut marked = high;
+        marked.marks_before = vec!["looks again".into()];
+        assert_eq!(numbers(vec![low, marked]), ["1", "2"]);
     }
 }

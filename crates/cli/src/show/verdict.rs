@@ -25,6 +25,12 @@ impl Table {
         Self { names: names.unwrap_or(0), page }
     }
 
+    /// The line above them.
+    pub(crate) fn heading(out: &mut dyn Write, report: &VariantReport) -> io::Result<()> {
+        let cpus = plural(report.cpus as u64, "CPU");
+        writeln!(out, "{HEADING}{}{HEADING:#}{ASIDE}, {cpus}{ASIDE:#}", report.file)
+    }
+
     /// One line for one variant and memory order. Where the page is too narrow, what was counted is left out.
     pub(crate) fn line(&self, out: &mut dyn Write, report: &VariantReport) -> io::Result<()> {
         let (style, words) = in_words(report);
@@ -32,7 +38,7 @@ impl Table {
         let names = self.names;
         let left = format!("  {name:names$}{}{:3}  ", if names == 0 { "" } else { "  " }, report.memory.name());
         let counted = counted(report);
-        let fits = left.len() + VERDICT.max(words.len()) + counted.len() < self.page;
+        let fits = left.len() + VERDICT.max(words.len()) + 1 + counted.len() <= self.page;
         write!(out, "{left}{style}{words}{style:#}")?;
         if fits {
             let gap = VERDICT.saturating_sub(words.len()) + 1;
@@ -44,7 +50,7 @@ impl Table {
             writeln!(out, "    {BROKEN}UNEXPECTED: the file expects {expected}{BROKEN:#}")?;
         }
         if matches!(report.verdict, Verdict::Bounded | Verdict::Error) {
-            for line in textwrap::wrap(report.message.as_deref().unwrap_or(""), self.page - 4) {
+            for line in super::width::wrap(report.message.as_deref().unwrap_or(""), self.page - 4) {
                 writeln!(out, "    {line}")?;
             }
         }
@@ -53,7 +59,7 @@ impl Table {
 }
 
 /// Room for the usual verdicts.
-const VERDICT: usize = 24;
+const VERDICT: usize = 21;
 
 /// The verdict as a word or two.
 pub(crate) fn in_words(report: &VariantReport) -> (Style, String) {
@@ -84,12 +90,7 @@ fn observed(report: &VariantReport) -> Style {
 fn counted(report: &VariantReport) -> String {
     let steps = report.steps.map_or_else(String::new, |steps| format!("{steps} steps"));
     let finals = report.final_states.map_or_else(String::new, |finals| format!("  {finals:2} final"));
-    format!(
-        "{steps:>9}  {:6}  {:>11} states{finals}  {:6.2} s",
-        plural(report.cpus as u64, "CPU"),
-        Count(report.states),
-        report.seconds
-    )
+    format!("{steps:>9}  {:>10} states{finals}  {:6.2} s", Count(report.states), report.seconds)
 }
 
 /// What is said below a broken variant: the interleaving, and why it breaks the rule.
@@ -101,7 +102,7 @@ pub(crate) fn story(out: &mut dyn Write, report: &VariantReport, page: usize) ->
     if let Some(message) = report.message.as_deref().filter(|_| report.verdict == Verdict::Violation) {
         writeln!(out)?;
         let rule = report.rule.as_deref().map_or_else(String::new, |rule| format!("{rule}: "));
-        for (number, line) in textwrap::wrap(&format!("{rule}{message}"), page).iter().enumerate() {
+        for (number, line) in super::width::wrap(&format!("{rule}{message}"), page).iter().enumerate() {
             match line.strip_prefix(rule.trim_end()).filter(|_| number == 0) {
                 Some(rest) => writeln!(out, "{HEADING}{}{HEADING:#}{rest}", rule.trim_end())?,
                 None => writeln!(out, "{line}")?,

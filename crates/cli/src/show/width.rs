@@ -1,8 +1,9 @@
-//! How wide the output is.
+//! How wide the output is, and folding text to that.
 
 use std::io::{stderr, stdout};
 
 use terminal_size::{Width, terminal_size_of};
+use textwrap::{Options, WordSplitter};
 
 /// What a pipe or a file gets: three columns that a mail can still quote.
 const ELSEWHERE: usize = 100;
@@ -25,6 +26,12 @@ pub(crate) fn of_stderr() -> usize {
 pub(crate) fn of_terminal() -> Option<usize> {
     let is_known = terminal_size_of(stdout()).is_some() || std::env::var_os("COLUMNS").is_some();
     is_known.then(of_stdout)
+}
+
+/// Folds text at blanks, and inside a word only where it is too long for a line: names with hyphens stay whole.
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
+    let options = Options::new(width.max(1)).word_splitter(WordSplitter::NoHyphenation);
+    textwrap::wrap(text, options).into_iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
 fn choose(terminal: Option<u16>) -> usize {
