@@ -48,9 +48,9 @@ impl Core<'_> {
     /// Writes down a step that is about to be performed, if this run is recorded.
     #[inline(always)]
     pub(crate) fn record(&mut self, choice: Choice) {
-        if self.recorder.is_some() {
-            let step = self.describe(choice);
-            self.recorder.as_mut().expect("just seen").begin(step);
+        if let Some(mut recorder) = self.recorder.take() {
+            recorder.begin(self.describe(choice));
+            self.recorder = Some(recorder);
         }
     }
 

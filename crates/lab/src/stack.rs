@@ -127,7 +127,9 @@ mod tests {
 
     unsafe fn enter(pair: *mut Pair) -> u64 {
         // SAFETY: the caller's promise: the pair lives.
-        let (outside, inside) = unsafe { (&raw mut (*pair).outside, (*pair).inside) };
+        let inside = unsafe { (*pair).inside };
+        // SAFETY: as above.
+        let outside = unsafe { &raw mut (*pair).outside };
         // SAFETY: prepared, or saved by `leave`.
         unsafe { switch(outside, inside) };
         // SAFETY: as above.

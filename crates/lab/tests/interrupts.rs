@@ -19,9 +19,9 @@ fn two_shootdowns(memory: MemoryOrder, program: impl Fn(&LabCpu, &Word64) + Sync
     let waiting = arena.alloc_slice(2, |_| Word64::new(0));
     let mut lab = Lab::new(&arena, Machine::new(memory));
     lab.name_range(std::ptr::from_ref(waiting).addr(), 16, "waiting", None);
-    for number in 0..2 {
+    for (number, waiting) in waiting.iter().enumerate() {
         let program = &program;
-        lab.cpu(format!("cpu {number}"), move |cpu| program(cpu, &waiting[number]));
+        lab.cpu(format!("cpu {number}"), move |cpu| program(cpu, waiting));
     }
     lab.interrupt_handler(move |cpu, _| {
         let other = 1 - cpu.id().index();
@@ -132,9 +132,11 @@ fn rcu(memory: MemoryOrder, enter: fn(&LabCpu) -> IrqState, leave: fn(&LabCpu, I
 #[test]
 fn a_grace_period_waits_for_sections_and_for_interrupts_off() {
     for memory in BOTH {
-        let section: (fn(&LabCpu) -> IrqState, fn(&LabCpu, IrqState)) =
-            (|cpu| (cpu.rcu_read_lock(), IrqState::On).1, |cpu, _| cpu.rcu_read_unlock());
-        rcu(memory, section.0, section.1).expect_safe();
+        let enter = |cpu: &LabCpu| {
+            cpu.rcu_read_lock();
+            IrqState::On
+        };
+        rcu(memory, enter, |cpu, _| cpu.rcu_read_unlock()).expect_safe();
         rcu(memory, |cpu| cpu.irq_save(), |cpu, state| cpu.irq_restore(state)).expect_safe();
         rcu(memory, |_| IrqState::On, |_, _| ()).expect_violation(rule::USER);
     }

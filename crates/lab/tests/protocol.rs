@@ -93,9 +93,11 @@ fn faulter(cpu: &LabCpu, shared: &Shared<'_>) {
 
 fn repeat(runs: Runs, program: impl Fn(&LabCpu)) -> impl Fn(&LabCpu) {
     move |cpu| {
-        program(cpu);
-        while runs == Runs::ForEver {
+        loop {
             program(cpu);
+            if runs == Runs::Once {
+                break;
+            }
         }
     }
 }
