@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use races::{Options, Race, VariantReport, Verdict};
+use races::{MemoryOrder, Options, Race, VariantReport, Verdict};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -96,12 +96,15 @@ fn asked(reports: &[VariantReport]) -> Option<&VariantReport> {
 fn answer(out: &mut dyn Write, asked: &VariantReport, mends: &Mends, page: usize) -> io::Result<()> {
     let variant = asked.variant.as_deref().unwrap_or("");
     let words = match asked.verdict {
+        Verdict::Violation if asked.memory == MemoryOrder::Sc => {
+            "yes, it may, even on a machine without store buffers. The shortest way there:"
+        }
         Verdict::Violation => "yes, it may. The shortest way there:",
         Verdict::Safe => "no. Every interleaving was explored.",
         Verdict::Bounded | Verdict::Error => "not known: the search ended early.",
     };
     writeln!(out)?;
-    writeln!(out, "{HEADING}{variant}{HEADING:#} is the variant that was asked about: {words}")?;
+    paragraph(out, &format!("{HEADING}{variant}{HEADING:#} is the variant that was asked about: {words}"), page)?;
     if asked.verdict != Verdict::Violation {
         return Ok(());
     }
