@@ -8,9 +8,10 @@ use crate::catalogue;
 use crate::error::{Error, LoadError, Problem, closest};
 use crate::orders;
 use crate::report::MemoryOrder;
+use crate::rule;
 use crate::scenario;
 use crate::source::{Source, Span};
-use crate::syntax::{Litmus, Variant};
+use crate::syntax::{Expectation, Litmus, Variant};
 
 /// A litmus test together with the text it came from.
 #[derive(Clone, Debug)]
@@ -29,10 +30,24 @@ impl Race {
     pub fn new(source: Source) -> Result<Self, Error> {
         let litmus = crate::parse::parse(&source)?;
         let race = Self { source, litmus };
+        race.check_expectations()?;
         for (variant, memory) in race.runs()? {
             scenario::prepare(&race, variant, memory)?;
         }
         Ok(race)
+    }
+
+    /// A file that expects a rule which does not exist would never be satisfied.
+    fn check_expectations(&self) -> Result<(), Error> {
+        for variant in &self.litmus.variants {
+            let Expectation::Breaks(rules) = &variant.expectation.node else { continue };
+            for expected in rules.iter().filter(|expected| !rule::ALL.contains(&expected.node.as_str())) {
+                let known = rule::ALL.map(str::to_owned).to_vec();
+                let problem = Problem::Unknown { what: "rule", found: expected.node.clone(), known };
+                return Err(Error::new(&self.source, expected.span, problem));
+            }
+        }
+        Ok(())
     }
 
     /// Every variant under every memory order that the file asks for.

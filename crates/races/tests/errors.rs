@@ -139,6 +139,12 @@ fn operations() {
     check(&text("", "gup(x)", "variant a => "), "6:1", "expected `safe`, `?` or the name of a rule");
     check(&text("", "gup(x)", "variant a => safe\nvariant a => safe"), "6:9", "variant `a` appears twice");
     check(&text("", "gup(x)", "variant a => safe \"why"), "5:19", "this string never ends");
+    check(&text("", "gup(x)", "variant a => safe | user"), "5:19", "found `|`");
+    check(
+        &text("", "gup(x)", "variant a => user | lost-cuont"),
+        "5:21",
+        "unknown rule `lost-cuont` (did you mean `lost-count`?)",
+    );
     check(&text("memory=pso;", "gup(x)", ""), "2:10", "memory cannot be `pso` (sc, tso)");
 }
 
