@@ -100,7 +100,7 @@ pub enum Marker {
 pub struct ProtNone {
     /// The first frame of the leaf.
     pub frame: Frame,
-    /// The leaf's attributes, those before it became PROT_NONE.
+    /// The leaf's attributes, those before it became PROT_NONE, but for global: its bit says PROT_NONE here.
     pub attributes: Attributes,
 }
 

@@ -46,15 +46,19 @@ fn nothing_is_lost<M: Mode, W: EntryWrite + Copy + Sync>(mode: M, writer: W, pag
     mapper.map_range(&memory, range, Frame::new(0x100), Level::Pte, attributes).unwrap();
     let cells: Vec<&Word64> =
         (0..PAGES).map(|index| memory.leaf_cell(paging, root.address().as_u64(), page(index).as_u64())).collect();
-    let stop = AtomicBool::new(false);
+    let (started, stop) = (AtomicBool::new(false), AtomicBool::new(false));
     let (told, set) = thread::scope(|scope| {
         let hardware = scope.spawn(|| {
             let mut set = 0_u64;
             while !stop.load(Ordering::Relaxed) {
                 set += cells.iter().filter(|cell| store_through(cell)).count() as u64;
+                started.store(true, Ordering::Relaxed);
             }
             set
         });
+        while !started.load(Ordering::Relaxed) {
+            thread::yield_now();
+        }
         let mut told = 0_u64;
         for round in 0..ROUNDS {
             let index = round % PAGES;
