@@ -9,8 +9,8 @@ use common::{Bare, FIRST, Memory, Outcome, Paging, hardware_walk};
 use machine::{Cpu, Frame, VirtAddr};
 use pagetable::recheck::Atomic;
 use pagetable::{
-    Attributes, DetachError, Entry, Flags, FourLevel, Level, MapError, Mapper, NobodyWalks, Offline, PhysicalWidth,
-    ReadOnce, Rights, Root, TableArena, Tables, WalkError, Whole, Wide, ZeroThenLink,
+    Attributes, DetachError, Entry, Flags, FourLevel, Level, MapError, Mapper, NobodyWalks, Offline, OutOfFrames,
+    PhysicalWidth, ReadOnce, Rights, Root, TableArena, TableSource, Tables, WalkError, Whole, Wide, ZeroThenLink,
 };
 
 type Ours<'a> = Tables<'a, FourLevel, TableArena<'a>, ReadOnce<Wide>, Whole>;
@@ -65,6 +65,41 @@ fn threads_that_populate_the_same_tables_make_each_once() {
     mapper.unmap_range(everything, |_| ()).unwrap();
     mapper.prune(everything, |table| table.after_flush(&Joined).free(&Bare, &memory)).unwrap();
     assert_eq!(memory.frames_left(), frames);
+}
+
+/// A pool that is slow: whenever a frame is asked for, somebody else maps the page meanwhile.
+struct Overtaken<'a> {
+    memory: &'a Memory,
+    tables: Ours<'a>,
+    address: VirtAddr,
+}
+
+impl TableSource for Overtaken<'_> {
+    fn allocate_table<C: Cpu>(&self, cpu: &C) -> Result<Frame, OutOfFrames> {
+        let frame = self.memory.allocate_table(cpu)?;
+        let position = self.tables.populate(&Bare, self.memory, &ZeroThenLink, self.address, Level::Pte).unwrap();
+        // The second time it is there already.
+        let _ = position.lock(&Bare).set(&MODE, &Whole, self.address, leaf(7));
+        Ok(frame)
+    }
+
+    fn free_table<C: Cpu>(&self, cpu: &C, frame: Frame) {
+        self.memory.free_table(cpu, frame);
+    }
+}
+
+#[test]
+fn a_table_that_somebody_else_made_meanwhile_is_used() {
+    let memory = Memory::new(8);
+    let arena = memory.arena();
+    let tables = tables(&memory, &arena);
+    let address = VirtAddr::new(0x1234_5000);
+    let source = Overtaken { memory: &memory, tables, address };
+    let position = tables.populate(&Bare, &source, &ZeroThenLink, address, Level::Pte).unwrap();
+    assert_eq!(position.lock(&Bare).entry(&MODE, address), leaf(7));
+    memory.check_counts(Paging::Four, memory.root_address().as_u64());
+    // Of seven frames three are in the tree; the one that came too late is back.
+    assert_eq!(memory.frames_left(), 4);
 }
 
 #[test]
