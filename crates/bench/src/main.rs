@@ -2,6 +2,7 @@
 
 mod gup;
 mod host;
+mod lab;
 mod page_tables;
 mod report;
 mod rounds;
@@ -45,6 +46,8 @@ enum Suite {
     PageTables,
     /// Pin and unpin on threads.
     Gup,
+    /// How long deciding races takes.
+    Lab,
     /// All of them.
     All,
 }
@@ -61,6 +64,10 @@ fn main() -> ExitCode {
     if matches!(options.suite, Suite::Gup | Suite::All) {
         host::pin_to_core(0);
         gup::measure(effort, &mut samples);
+    }
+    if matches!(options.suite, Suite::Lab | Suite::All) {
+        host::leave_core();
+        lab::measure(effort.lab_rounds, &mut samples);
     }
 
     let tables = format!("{}{}", report::markdown(&samples), report::targets_markdown(&samples));

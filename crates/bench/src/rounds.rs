@@ -13,12 +13,14 @@ pub(crate) struct Effort {
     pub(crate) rounds: usize,
     /// How many pages in page-table workloads.
     pub(crate) pages: usize,
+    /// How many rounds in the lab, where one takes seconds.
+    pub(crate) lab_rounds: usize,
 }
 
 impl Effort {
-    pub(crate) const FULL: Self = Self { rounds: 11, pages: 1 << 20 };
+    pub(crate) const FULL: Self = Self { rounds: 11, pages: 1 << 20, lab_rounds: 3 };
     /// To see that it works; the numbers mean little.
-    pub(crate) const QUICK: Self = Self { rounds: 3, pages: 1 << 16 };
+    pub(crate) const QUICK: Self = Self { rounds: 3, pages: 1 << 16, lab_rounds: 1 };
 }
 
 /// Runs `turns`, all of them in every round, the next one first in each.

@@ -1,6 +1,7 @@
 //! What must be reached: a line each.
 
 use crate::gup::{FAST_GUP, HOT, LOCKED, TWO_THREADS, WALK};
+use crate::lab::{DECIDE_ALL, FAMILY_A, PUBLISHED};
 use crate::page_tables::{
     CONTROL, HAND, MAP_WARM, OURS, OURS_OFFLINE, PEERS, RANDOM, RANGE_MAP, RANGE_UNMAP, SEQUENTIAL, TRANSLATE,
     TRANSLATE_SHUFFLED, UNMAP,
@@ -62,6 +63,8 @@ pub(crate) const TARGETS: &[Target] = &[
     target(FAST_GUP, HOT, OURS, AtMostWhereWalkTakes5(30.0)),
     target(FAST_GUP, HOT, OURS, TimesOf(1.0, LOCKED)),
     target(FAST_GUP, TWO_THREADS, OURS, AtLeast(1.9)),
+    target(FAMILY_A, DECIDE_ALL, OURS, AtMost(10.0)),
+    target(PUBLISHED, DECIDE_ALL, OURS, AtMost(5.0)),
 ];
 
 /// How a target stands.

@@ -1,0 +1,75 @@
+//! The lab: how long it takes to decide the first family of races, and a published collection of x86 tests.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use races::{MemoryOrder, Options, Race, VariantReport, Verdict, Witnesses, catalogue};
+
+use crate::page_tables::OURS;
+use crate::samples::{Key, Samples, Unit};
+
+pub(crate) const FAMILY_A: &str = "races of 32-bit PAE";
+pub(crate) const PUBLISHED: &str = "published x86 tests";
+pub(crate) const DECIDE_ALL: &str = "decide all";
+pub(crate) const STEPS: &str = "steps per second of one core";
+pub(crate) const STATES: &str = "states per second of one core";
+
+/// Where the collection is: it is not part of the project.
+const FOLDER: &str = "FASTGUP_LITMUS_X86";
+
+/// Decides both sets `rounds` times.
+pub(crate) fn measure(rounds: usize, samples: &mut Samples) {
+    let family_a: Result<Vec<_>, _> = catalogue::entries()
+        .filter(|entry| entry.folder == "mm" && entry.name.starts_with("pae-"))
+        .map(|entry| Race::of_catalogue(&entry))
+        .collect();
+    let family_a = family_a.expect("the catalogue's files are right");
+    let published = published();
+    for round in 0..rounds {
+        eprint!("\rlab: round {} of {rounds} ", round + 1);
+        decide(FAMILY_A, &family_a, &Options::default(), samples);
+        let options = Options { memory: Some(MemoryOrder::Tso), witnesses: Witnesses::Skipped, ..Options::default() };
+        decide(PUBLISHED, &published, &options, samples);
+    }
+    eprintln!();
+}
+
+/// The files of the collection, or nothing where it is not.
+fn published() -> Vec<Race> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|above| above.join("shared").join("litmus-x86"));
+    let folder = env::var_os(FOLDER).map(PathBuf::from).into_iter().chain(beside);
+    let Some(folder) = folder.into_iter().find(|folder| folder.join("verdicts.tsv").is_file()) else {
+        eprintln!("no {FOLDER}, and no folder shared/litmus-x86 beside the checkout: nothing published is measured");
+        return Vec::new();
+    };
+    let table = std::fs::read_to_string(folder.join("verdicts.tsv")).expect("a readable table");
+    let files = table.lines().filter_map(|line| line.split('\t').next());
+    files.map(|file| Race::read(&folder.join(file)).unwrap_or_else(|error| panic!("{file}: {error:?}"))).collect()
+}
+
+fn decide(workload: &'static str, races: &[Race], options: &Options, samples: &mut Samples) {
+    if races.is_empty() {
+        return;
+    }
+    let (mut states, mut transitions, mut seconds) = (0, 0, 0.0);
+    let began = Instant::now();
+    races::decide(races, options, |report: VariantReport| {
+        assert!(
+            matches!(report.verdict, Verdict::Safe | Verdict::Violation),
+            "{} {:?} has no answer: {:?}",
+            report.race,
+            report.variant,
+            report.message
+        );
+        states += report.states;
+        transitions += report.transitions;
+        seconds += report.seconds;
+    });
+    let mut add = |operation, unit, value| {
+        samples.add(Key { workload, operation, contestant: OURS }, unit, value);
+    };
+    add(DECIDE_ALL, Unit::Seconds, began.elapsed().as_secs_f64());
+    add(STATES, Unit::PerSecond, states as f64 / seconds);
+    add(STEPS, Unit::PerSecond, transitions as f64 / seconds);
+}
