@@ -137,7 +137,7 @@ impl Tally {
     fn add(&mut self, report: &VariantReport) {
         self.variants += 1;
         match report.verdict {
-            Verdict::Safe if report.observation.is_some() => self.observed += 1,
+            Verdict::Safe if report.variant.is_none() => self.observed += 1,
             Verdict::Safe => self.safe += 1,
             Verdict::Violation => self.broken += 1,
             Verdict::Bounded => self.undecided += 1,

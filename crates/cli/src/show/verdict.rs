@@ -70,7 +70,10 @@ pub(crate) fn in_words(report: &VariantReport) -> (Style, String) {
         Verdict::Error => BROKEN,
     };
     let words = match (report.verdict, &report.rule, report.observation) {
-        (Verdict::Safe, _, Some(observation)) => return (observed(report), observation.name().to_owned()),
+        (Verdict::Safe, _, Some(observation)) if report.variant.is_none() => {
+            return (observed(report), observation.name().to_owned());
+        }
+        (Verdict::Safe, _, Some(observation)) => format!("safe, {}", observation.name()),
         (Verdict::Violation, Some(rule), _) => format!("breaks {rule}"),
         (verdict, ..) => verdict.name().to_owned(),
     };
