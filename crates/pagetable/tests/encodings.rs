@@ -101,6 +101,9 @@ proptest! {
     #[test]
     fn attributes_survive_a_leaf_of_any_size(attributes in any_attributes(), level in any_level(), frame in 0..=LAST_FRAME) {
         let frame = Frame::new(frame & !(level.frames() - 1));
+        let other = Cache::slot(7 - attributes.cache().number()).unwrap();
+        prop_assert_eq!(attributes.with_cache(other).cache(), other);
+        prop_assert_eq!(attributes.with_cache(other).with_cache(attributes.cache()), attributes);
         let leaf = Entry::leaf(level, frame, attributes).unwrap();
         prop_assert_eq!(leaf.attributes(level), attributes);
         prop_assert_eq!(leaf.leaf_frame(level), frame);

@@ -5,87 +5,16 @@
 
 mod common;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 use common::Bare;
-use machine::{Cpu, CpuId, CpuSet, Invalidation, IrqState, PhysAddr, SeqCount, Vector, Word, Word64};
+use common::interrupted::Interrupted;
+use machine::{Cpu, SeqCount, Word, Word64};
 use pagetable::recheck::{Atomic, SequenceRecheck};
 use pagetable::{
     Cmpxchg8b, Entry, EntryRead, EntryWrite, LowHighLow, ReadOnce, Recheck, Rechecked, SequenceRead, Sequenced, Split,
     TwoStep, Wide, Xchg64,
 };
-
-/// A CPU whose accesses are counted; before each, the script says what the others do.
-struct Interrupted<'s> {
-    accesses: Cell<usize>,
-    script: RefCell<Box<dyn FnMut(usize) + 's>>,
-}
-
-impl<'s> Interrupted<'s> {
-    fn by(script: impl FnMut(usize) + 's) -> Self {
-        Self { accesses: Cell::new(0), script: RefCell::new(Box::new(script)) }
-    }
-
-    fn access(&self) {
-        let count = self.accesses.get();
-        self.accesses.set(count + 1);
-        (self.script.borrow_mut())(count);
-    }
-}
-
-impl Cpu for Interrupted<'_> {
-    fn id(&self) -> CpuId {
-        Bare.id()
-    }
-    fn load<W: Word>(&self, word: &W) -> W::Value {
-        self.access();
-        Bare.load(word)
-    }
-    fn store<W: Word>(&self, word: &W, value: W::Value) {
-        self.access();
-        Bare.store(word, value);
-    }
-    fn swap<W: Word>(&self, word: &W, value: W::Value) -> W::Value {
-        self.access();
-        Bare.swap(word, value)
-    }
-    fn compare_exchange<W: Word>(&self, word: &W, old: W::Value, new: W::Value) -> Result<W::Value, W::Value> {
-        self.access();
-        Bare.compare_exchange(word, old, new)
-    }
-    fn fetch_add<W: Word>(&self, word: &W, addend: W::Value) -> W::Value {
-        self.access();
-        Bare.fetch_add(word, addend)
-    }
-    fn fetch_and<W: Word>(&self, word: &W, mask: W::Value) -> W::Value {
-        self.access();
-        Bare.fetch_and(word, mask)
-    }
-    fn fetch_or<W: Word>(&self, word: &W, mask: W::Value) -> W::Value {
-        self.access();
-        Bare.fetch_or(word, mask)
-    }
-    fn await_value<W: Word>(&self, word: &W, until: impl Fn(W::Value) -> bool) -> W::Value {
-        self.access();
-        let value = Bare.load(word);
-        assert!(until(value), "no writer stops half-way in these scripts");
-        value
-    }
-    fn fence(&self) {}
-    fn irq_save(&self) -> IrqState {
-        IrqState::On
-    }
-    fn irq_restore(&self, _: IrqState) {}
-    fn send_ipi(&self, _: CpuSet, _: Vector) {}
-    fn tlb_invalidate(&self, _: Invalidation) {}
-    fn tlb_invalidate_paravirtual(&self, _: CpuSet, _: Invalidation) {}
-    fn tlb_broadcast(&self, _: Invalidation) {}
-    fn tlb_broadcast_sync(&self) {}
-    fn load_root(&self, _: PhysAddr) {}
-    fn rcu_read_lock(&self) {}
-    fn rcu_read_unlock(&self) {}
-    fn synchronize_rcu(&self) {}
-}
 
 const A: Entry = Entry::from_bits(0x1_0000_5067);
 /// Another page, with the same low half: 4 GiB further on.
