@@ -39,6 +39,13 @@ pub(crate) struct AgentState {
     pub(crate) status: Status,
 }
 
+impl AgentState {
+    /// Of an agent that was not started.
+    pub(crate) fn idle(stack: &Stack) -> Self {
+        Self { sp: stack.top(), op: std::ptr::null_mut(), chain: Chain::default(), status: Status::Idle }
+    }
+}
+
 /// What an agent is told when it starts. Behind a raw pointer of its own, so that it can be read while the machine is.
 pub(crate) struct Start {
     pub(crate) core: *mut Core<'static>,
@@ -67,13 +74,9 @@ const HANDLER: u64 = 0x4a00;
 impl Agent {
     pub(crate) fn new(core: *mut Core<'_>, agent: usize) -> Self {
         let start = Box::new(Start { core: core.cast(), cpu: agent / 2, agent });
-        let idle = AgentState {
-            sp: std::ptr::null_mut(),
-            op: std::ptr::null_mut(),
-            chain: Chain::default(),
-            status: Status::Idle,
-        };
-        Self { stack: stack::take(), start, state: idle }
+        let stack = stack::take();
+        let state = AgentState::idle(&stack);
+        Self { stack, start, state }
     }
 }
 
@@ -136,6 +139,7 @@ impl Core<'_> {
         // SAFETY: the caller's promise; the agent is suspended again and holds no reference.
         let core = unsafe { &mut *core };
         core.running = None;
+        core.note_stack(agent);
         core.audit(agent);
     }
 

@@ -16,6 +16,7 @@ use crate::machine_config::{Machine, MemoryOrder};
 use crate::monitor::{End, Event, Ghost, GhostWords, Monitor};
 use crate::owned::OwnedLog;
 use crate::record::Recorder;
+use crate::stack::ChangedWord;
 use crate::symbols::Symbols;
 use crate::tlb::Tlb;
 use crate::verdict::{MisuseKind, Violation};
@@ -45,8 +46,6 @@ struct Mark {
     stacks: u32,
     replaced: u32,
     owned: u32,
-    /// How many words of its stack were saved.
-    saved_words: u32,
     /// Owned accesses of the CPU's latest segment, as they were.
     segment: (u32, u32),
     cpu: u8,
@@ -88,7 +87,7 @@ pub(crate) struct Core<'a> {
 
     hash: u128,
     written: Vec<Written>,
-    stacks: Vec<u64>,
+    stacks: Vec<ChangedWord>,
     replaced: Vec<(usize, Rc<Tlb>)>,
     marks: Vec<Mark>,
 }
@@ -183,7 +182,7 @@ impl<'a> Core<'a> {
 
     /// Bytes of the logs.
     pub(crate) fn log_bytes(&self) -> usize {
-        self.written.len() * size_of::<Written>() + self.stacks.len() * 8 + self.marks.len() * size_of::<Mark>()
+        self.written.len() * size_of::<Written>() + self.stacks.len() * size_of::<ChangedWord>() + self.marks.len() * size_of::<Mark>()
     }
 
     /// Ends the run, unless it has ended for an earlier reason.
@@ -403,28 +402,23 @@ impl<'a> Core<'a> {
             stacks: self.stacks.len() as u32,
             replaced: self.replaced.len() as u32,
             owned: self.owned.len() as u32,
-            saved_words: 0,
             segment: self.owned.segment(cpu),
             cpu: cpu as u8,
             agent: agent.map_or(NOBODY, |agent| agent as u8),
         });
     }
 
-    /// Copies the live stack of the agent that is about to move.
+    /// Notes what an agent changed of its stack since it was suspended before. It is suspended again.
     #[inline(always)]
-    pub(crate) fn save_stack(&mut self, agent: usize) {
-        let top = self.agents[agent].stack.top();
-        let sp = self.agents[agent].state.sp;
-        // SAFETY: a suspended agent's stack pointer is into its own stack, whose top is `top`.
-        let live = unsafe { top.offset_from(sp) } as usize;
-        let saved = self.stacks.len();
-        self.stacks.reserve(live);
-        let room = self.stacks.spare_capacity_mut().as_mut_ptr().cast::<u64>();
-        // SAFETY: the source is the live part of a suspended agent's stack, the destination was just reserved.
-        unsafe { std::ptr::copy_nonoverlapping(sp, room, live) };
-        // SAFETY: as many words were just written. They are only ever copied back, not interpreted.
-        unsafe { self.stacks.set_len(saved + live) };
-        self.marks.last_mut().expect("a step has begun").saved_words = live as u32;
+    pub(crate) fn note_stack(&mut self, agent: usize) {
+        let Agent { stack, state, .. } = &mut self.agents[agent];
+        let before = match self.marks.last() {
+            Some(mark) if mark.agent as usize == agent => mark.state.sp,
+            // The program was started: nothing is to be restored.
+            _ => stack.top(),
+        };
+        // SAFETY: the agent was suspended at `before` and is suspended at `state.sp` now, both on its own stack.
+        unsafe { stack.note_changes(before, state.sp, &mut self.stacks) };
     }
 
     /// Takes back the latest step.
@@ -435,14 +429,12 @@ impl<'a> Core<'a> {
             let (cpu, tlb) = self.replaced.pop().expect("not empty");
             self.tlbs[cpu] = tlb;
         }
-        let stacks = mark.stacks as usize;
         if mark.agent != NOBODY {
-            self.agents[mark.agent as usize].state = mark.state;
-            let saved = &self.stacks[stacks..stacks + mark.saved_words as usize];
-            // SAFETY: these words were copied from this place by `save_stack`, and the agent is suspended.
-            unsafe { std::ptr::copy_nonoverlapping(saved.as_ptr(), mark.state.sp, saved.len()) };
+            let agent = &mut self.agents[mark.agent as usize];
+            agent.state = mark.state;
+            // SAFETY: the agent is suspended, and these words were noted of its stack since the mark.
+            unsafe { agent.stack.put_back(self.stacks.drain(mark.stacks as usize..)) };
         }
-        self.stacks.truncate(stacks);
         self.owned.restore(mark.owned as usize, (mark.cpu as usize, mark.segment));
         self.hash = mark.hash;
         self.stop = None;
@@ -466,6 +458,10 @@ impl<'a> Core<'a> {
         while let Some((cpu, tlb)) = self.replaced.pop() {
             self.tlbs[cpu] = tlb;
         }
+        for agent in &mut self.agents {
+            agent.state = AgentState::idle(&agent.stack);
+        }
+        self.stacks.clear();
         self.owned = OwnedLog::new(self.cpus());
         self.hash = 0;
         self.stop = None;

@@ -98,12 +98,10 @@ impl Core<'_> {
                 match after {
                     After::Stay => None,
                     After::Retire => {
-                        self.save_stack(agent);
                         self.retire(agent);
                         None
                     }
                     After::Resume(result) => {
-                        self.save_stack(agent);
                         // SAFETY: the agent is suspended with its operation on its live stack.
                         unsafe { (*self.agents[agent].state.op).result = result };
                         self.tell_agent(agent, result);

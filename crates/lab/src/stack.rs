@@ -4,6 +4,7 @@
 //! stack above its stack pointer: the switch pushes what the calling convention preserves.
 
 use std::cell::RefCell;
+use std::ptr;
 
 use crate::mapping::{Mapping, PAGE_BYTES};
 
@@ -13,19 +14,94 @@ compile_error!("the lab switches stacks by hand: only x86-64 unix hosts are supp
 /// Enough for an engine built without optimisation, formatting a panic message.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Memory for one stack, with a guard page below.
-pub(crate) struct Stack(Mapping);
+/// Memory for one stack, with a guard page below, and a copy of what was live on it when its agent was last suspended.
+///
+/// The copy is what makes undoing cheap: of the kilobytes that are live, a step changes a few words, and only these have to be remembered.
+pub(crate) struct Stack {
+    memory: Mapping,
+    copy: Mapping,
+}
+
+/// A word of a stack as it was before a step.
+#[derive(Clone, Copy)]
+pub(crate) struct ChangedWord {
+    /// Where, in words from the lowest address of the mapping.
+    index: u32,
+    old: u64,
+}
 
 impl Stack {
     fn map() -> Self {
         let mut memory = Mapping::new(PAGE_BYTES + STACK_BYTES);
         memory.guard_lowest_page();
-        Self(memory)
+        Self { memory, copy: Mapping::new(PAGE_BYTES + STACK_BYTES) }
     }
 
     /// One past the highest address; 16-byte aligned.
     pub(crate) fn top(&self) -> *mut u64 {
-        self.0.base().wrapping_add(self.0.bytes()).cast()
+        self.memory.base().wrapping_add(self.memory.bytes()).cast()
+    }
+
+    fn index_of(&self, word: *mut u64) -> usize {
+        (word.addr() - self.memory.base().addr()) / 8
+    }
+
+    /// The agent was suspended at `before` and is now at `now`: notes the words that were live and have changed, or may change unnoticed from now
+    /// on because they are no longer live. Brings the copy up to date.
+    ///
+    /// # Safety
+    /// Both are stack pointers of this stack, nobody runs on it, and the copy is that of `before`.
+    pub(crate) unsafe fn note_changes(&mut self, before: *mut u64, now: *mut u64, changes: &mut Vec<ChangedWord>) {
+        let (stack, copy) = (self.memory.base().cast::<u64>(), self.copy.base().cast::<u64>());
+        let (before, now, top) = (self.index_of(before), self.index_of(now), self.memory.bytes() / 8);
+        if now < before {
+            // SAFETY: both mappings reach from index 0 to `top`, and `before` is not above it.
+            unsafe { ptr::copy_nonoverlapping(stack.add(now), copy.add(now), before - now) };
+        }
+        for index in before..now.max(before) {
+            // SAFETY: below `now`, so inside the mapping.
+            let old = unsafe { copy.add(index).read() };
+            changes.push(ChangedWord { index: index as u32, old });
+        }
+        let mut index = before.max(now);
+        while index < top {
+            const CHUNK: usize = 8;
+            if index + CHUNK <= top {
+                // SAFETY: `CHUNK` words from `index` on are inside the mapping; what is in them is looked at as integers only.
+                let is = unsafe { stack.add(index).cast::<[u64; CHUNK]>().read() };
+                // SAFETY: as above.
+                let was = unsafe { copy.add(index).cast::<[u64; CHUNK]>().read() };
+                if is == was {
+                    index += CHUNK;
+                    continue;
+                }
+            }
+            let end = (index + CHUNK).min(top);
+            while index < end {
+                // SAFETY: as above.
+                let is = unsafe { stack.add(index).read() };
+                // SAFETY: as above.
+                let was = unsafe { copy.add(index).replace(is) };
+                if is != was {
+                    changes.push(ChangedWord { index: index as u32, old: was });
+                }
+                index += 1;
+            }
+        }
+    }
+
+    /// Undoes what [`Self::note_changes`] noted.
+    ///
+    /// # Safety
+    /// The changes are those of the latest step on this stack that was not undone, and nobody runs on it.
+    pub(crate) unsafe fn put_back(&mut self, changes: impl Iterator<Item = ChangedWord>) {
+        let (stack, copy) = (self.memory.base().cast::<u64>(), self.copy.base().cast::<u64>());
+        for ChangedWord { index, old } in changes {
+            // SAFETY: the index was inside the mapping when it was noted.
+            unsafe { stack.add(index as usize).write(old) };
+            // SAFETY: as above.
+            unsafe { copy.add(index as usize).write(old) };
+        }
     }
 }
 
@@ -137,9 +213,9 @@ mod tests {
     }
 
     #[test]
-    fn a_stack_can_be_left_copied_and_restored() {
-        let stack = take();
-        let mut pair = Pair { outside: std::ptr::null_mut(), inside: std::ptr::null_mut(), told: 0 };
+    fn a_stack_can_be_left_and_put_back() {
+        let mut stack = take();
+        let mut pair = Pair { outside: ptr::null_mut(), inside: ptr::null_mut(), told: 0 };
         let at = &raw mut pair;
         // SAFETY: nobody uses the stack yet.
         let sp = unsafe { prepare(stack.top(), counter, at.cast()) };
@@ -148,17 +224,22 @@ mod tests {
         // SAFETY: `pair` outlives the agent, here and below.
         let resume = move || unsafe { enter(at) };
         assert_eq!(resume(), 11);
+        let mut changes = Vec::new();
         // SAFETY: the agent is suspended.
-        let sp = unsafe { (*at).inside };
-        // SAFETY: both pointers are into the stack's one mapping.
-        let live = unsafe { stack.top().offset_from(sp) } as usize;
-        // SAFETY: the live part of a suspended stack.
-        let copy = unsafe { std::slice::from_raw_parts(sp, live) }.to_vec();
+        let first = unsafe { (*at).inside };
+        // SAFETY: the agent was at the top and is suspended at `first`.
+        unsafe { stack.note_changes(stack.top(), first, &mut changes) };
+        assert!(changes.is_empty(), "nothing was live before");
         assert_eq!([resume(), resume()], [12, 13]);
-        // SAFETY: the agent is suspended: its stack is ours to rewrite.
-        unsafe { std::ptr::copy_nonoverlapping(copy.as_ptr(), sp, live) };
+        // SAFETY: the agent is suspended again.
+        let later = unsafe { (*at).inside };
         // SAFETY: as above.
-        unsafe { (*at).inside = sp };
+        unsafe { stack.note_changes(first, later, &mut changes) };
+        assert!(!changes.is_empty());
+        // SAFETY: these are the changes since `first`.
+        unsafe { stack.put_back(changes.drain(..)) };
+        // SAFETY: as above.
+        unsafe { (*at).inside = first };
         assert_eq!(resume(), 12);
         give_back(stack);
     }
