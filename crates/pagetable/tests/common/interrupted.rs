@@ -62,6 +62,10 @@ impl Cpu for Interrupted<'_> {
         assert!(until(value), "no writer stops half-way in these scripts");
         value
     }
+    fn await_update<W: Word>(&self, word: &W, update: impl Fn(W::Value) -> Option<W::Value>) -> W::Value {
+        self.access();
+        Bare.await_update(word, update)
+    }
     fn fence(&self) {}
     fn irq_save(&self) -> IrqState {
         IrqState::On
