@@ -21,6 +21,8 @@ enum Step {
     Exchange,
     LockedAdd,
     Add,
+    /// `lock cmpxchg`: if memory holds what `rax` holds, it gets what the register of the step holds, else `rax` gets it.
+    CompareExchange,
 }
 
 /// One instruction: what it does at which byte and how wide. Its place in the column says which register it works with.
@@ -43,6 +45,7 @@ impl Instruction {
             Step::Exchange => format!("xchg{suffix} %{register},{memory}"),
             Step::LockedAdd => format!("lock xadd{suffix} %{register},{memory}"),
             Step::Add => format!("add{suffix} %{register},{memory}"),
+            Step::CompareExchange => format!("lock cmpxchg{suffix} %{register},{memory}"),
         }
     }
 }
@@ -53,6 +56,7 @@ struct Thread {
     /// What an `add` without `lock` has loaded and not yet stored.
     loaded: Option<u64>,
     registers: [u64; 4],
+    accumulator: u64,
     buffer: Vec<(usize, usize, u64)>,
 }
 
@@ -115,7 +119,7 @@ impl State {
         match step {
             Step::Store(value) => next.store(order, number, at, bytes, value),
             Step::Load => next.threads[number].registers[place] = self.load(number, at, bytes),
-            Step::Fence | Step::Exchange | Step::LockedAdd if !empty => return None,
+            Step::Fence | Step::Exchange | Step::LockedAdd | Step::CompareExchange if !empty => return None,
             Step::Fence => {}
             Step::Exchange | Step::LockedAdd => {
                 let before = self.load(number, at, bytes);
@@ -123,6 +127,10 @@ impl State {
                 next.write(at, bytes, sum);
                 next.threads[number].registers[place] = before;
             }
+            Step::CompareExchange => match self.load(number, at, bytes) {
+                found if found == thread.accumulator & mask => next.write(at, bytes, register),
+                found => next.threads[number].accumulator = found,
+            },
             Step::Add => match thread.loaded {
                 None => {
                     next.threads[number].loaded = Some(self.load(number, at, bytes));
@@ -143,7 +151,13 @@ impl State {
 
 /// The registers of all threads and both variables, in every final state.
 fn simulate(order: MemoryOrder, program: &[Vec<Instruction>]) -> BTreeSet<Vec<String>> {
-    let thread = |number: usize| Thread { next: 0, loaded: None, registers: [initial(number); 4], buffer: Vec::new() };
+    let thread = |number: usize| Thread {
+        next: 0,
+        loaded: None,
+        registers: [initial(number); 4],
+        accumulator: 0,
+        buffer: Vec::new(),
+    };
     let start = State { memory: [0; BYTES], threads: (0..program.len()).map(thread).collect() };
     let mut seen = HashSet::from([start.clone()]);
     let mut work = vec![start];
@@ -151,7 +165,8 @@ fn simulate(order: MemoryOrder, program: &[Vec<Instruction>]) -> BTreeSet<Vec<St
     while let Some(state) = work.pop() {
         let next = state.successors(order, program);
         if next.is_empty() {
-            let registers = state.threads.iter().flat_map(|thread| thread.registers);
+            let of_thread = |thread: &Thread| thread.registers.into_iter().chain([thread.accumulator]);
+            let registers = state.threads.iter().flat_map(of_thread);
             let word = |at: usize| u64::from_le_bytes(state.memory[at..at + 8].try_into().expect("eight bytes"));
             finals.insert(registers.chain([word(0), word(8)]).map(|value| value.to_string()).collect());
         }
@@ -177,6 +192,7 @@ fn text(program: &[Vec<Instruction>]) -> String {
             text += &format!("{cpu}:{register}={}; ", initial(cpu));
             observed += &format!("{cpu}:{register}; ");
         }
+        observed += &format!("{cpu}:rax; ");
     }
     text += "}\n";
     let rows = program.iter().map(Vec::len).max().unwrap_or(0);
@@ -211,6 +227,7 @@ fn instruction() -> impl Strategy<Value = Instruction> {
         1 => Just(Step::Exchange),
         1 => Just(Step::LockedAdd),
         1 => Just(Step::Add),
+        1 => Just(Step::CompareExchange),
     ];
     let place = prop_oneof![Just((0, 8)), Just((8, 8)), Just((0, 4)), Just((4, 4)), Just((8, 4)), Just((12, 4))];
     (step, place).prop_map(|(step, (at, bytes))| Instruction { step, at, bytes })

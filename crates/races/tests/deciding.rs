@@ -51,6 +51,8 @@ fn what_is_claimed_and_untrue_is_a_violation() {
         assert_eq!((report.verdict, report.rule.as_deref()), (Verdict::Violation, Some("user")), "{claim}");
         assert_eq!((report.expected.as_deref(), report.as_expected), (Some("safe"), Some(false)));
         assert_eq!((report.steps, report.final_states), (Some(6), Some(4)));
+        // Only runs to the one state that breaks the claim need two switches.
+        assert_eq!(report.trace.expect("how it comes to be").context_switches(), 2);
         let strong = Options { memory: Some(MemoryOrder::Sc), ..Options::default() };
         let report = one(&format!("{SB}{claim}\n"), &strong);
         assert_eq!((report.verdict, report.as_expected), (Verdict::Safe, Some(true)));
@@ -84,6 +86,19 @@ fn final_states_are_told_apart_by_what_is_named_and_not_filtered() {
         one(&format!("{SB}filter (0:rax=1 \\/ 1:rax=1) exists (0:rax=0 /\\ 1:rax=0)\n"), &Options::default());
     assert_eq!(filtered.observation, Some(Observation::Never));
     assert_eq!(filtered.trace, None);
+    let switches = |tail: &str| {
+        let report = one(&format!("{SB}{tail}\n"), &Options::default());
+        report.trace.expect("a witness").context_switches()
+    };
+    assert_eq!(switches("exists true"), 1);
+    assert_eq!(switches("filter (0:rax=0 /\\ 1:rax=0) exists true"), 2);
+}
+
+#[test]
+fn flags_are_part_of_what_a_cpu_remembers() {
+    // Between the comparison and the look at its flags another CPU may step; then only the flags tell what was seen.
+    let text = "X86_64 t\n{}\nP0|P1;\ncmpl $0,(x)|movl $1,(x);\nmovl (y),%ebx|;\nsete %al|;\nlocations [0:al;]\n";
+    assert_eq!(one(text, &Options::default()).final_states, Some(2));
 }
 
 #[test]
@@ -106,6 +121,10 @@ fn a_limit_ends_a_search_without_an_answer() {
     assert_eq!((report.observation, report.final_states, report.as_expected), (None, None, None));
     assert!(report.states >= 1000, "{}", report.states);
     assert!(report.message.is_some());
+
+    let expecting = counter.replace("t\n{}", "t\nTSO=Sometimes\n{}");
+    let report = one(&expecting, &Options { limits: limited, ..Options::default() });
+    assert_eq!((report.expected.as_deref(), report.as_expected), (Some("Sometimes"), None));
 
     let cancelled = Options { cancel: Some(Arc::new(AtomicBool::new(true))), ..Options::default() };
     assert_eq!(one(counter, &cancelled).verdict, Verdict::Bounded);

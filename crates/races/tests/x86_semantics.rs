@@ -29,7 +29,9 @@ fn parts_of_registers() {
     ends("0:rax=-1", "movb $1,%ah", "0:rax=0xffffffffffff01ff /\\ 0:eax=0xffff01ff /\\ 0:ax=0x01ff");
     ends("0:rsi=0x1234", "movb %sil,%r9b\nmovl %r9d,%edi", "0:rdi=0x34 /\\ 0:r9d=0x34");
     ends("0:eax=-1", "nop", "0:rax=0xffffffff");
-    ends("int 0:rax; uint64_t x=-1", "movq (x),%rax", "0:rax=-1");
+    // A register that is declared narrower is looked at as narrow as that.
+    ends("int 0:rax; uint64_t x=0xfffffffff", "movq (x),%rax", "0:rax=-1");
+    ends("uint64_t x=0xfffffffff", "movq (x),%rax", "~0:rax=-1 /\\ 0:eax=-1");
 }
 
 #[test]
@@ -108,6 +110,7 @@ fn read_modify_writes() {
 fn jumps_and_conditions() {
     ends("0:rcx=5", "L: incq %rax\ndecq %rcx\njne L", "0:rax=5 /\\ 0:rcx=0");
     ends("0:rax=1", "jmp END\nmovq $2,%rax\nEND:", "0:rax=1");
+    ends("", "jmp B\nA:\nmovq $1,%rax\nB:\nmovq $2,%rbx", "0:rax=0 /\\ 0:rbx=2");
     ends("0:rax=1", "ret\nmovq $2,%rax", "0:rax=1");
     ends(
         "0:rax=-1",
