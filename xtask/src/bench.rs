@@ -16,7 +16,7 @@ pub(crate) struct Arguments {
 /// Runs them, each number beside its peers in one run.
 pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut command = cargo(&workspace());
-    command.args(["bench", "--package", "fastgup-bench", "--"]).args(&arguments.rest);
+    command.args(["run", "--release", "--package", "fastgup-bench", "--"]).args(&arguments.rest);
     let status = command.status().context("cannot start cargo")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -127,6 +127,17 @@ fn judge_by_test(scratch: &Scratch, package: &str, test: &str) -> Result<Finding
     })
 }
 
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sound => write!(f, "sound"),
+            Self::Broken(how) => write!(f, "noticed: {how}"),
+            Self::Unbuildable => write!(f, "DOES NOT COMPILE, so it proves nothing"),
+            Self::Undecided(why) => write!(f, "UNDECIDED: {why}"),
+        }
+    }
+}
+
 impl fmt::Display for NoticedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
