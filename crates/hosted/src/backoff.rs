@@ -1,7 +1,6 @@
 //! How a thread waits: a few pauses, then it lets others run.
 
-use std::hint::spin_loop;
-use std::thread::yield_now;
+use crate::sync::{spin_loop, yield_now};
 
 /// One wait. The CPU waited for may be a thread that is not running, so pausing alone could burn a whole time slice.
 #[derive(Default)]
@@ -14,7 +13,7 @@ impl Backoff {
     const PAUSES: u32 = 128;
 
     pub(crate) fn wait(&mut self) {
-        if self.rounds < Self::PAUSES && !cfg!(miri) {
+        if self.rounds < Self::PAUSES && !cfg!(any(miri, loom)) {
             self.rounds += 1;
             spin_loop();
         } else {

@@ -8,7 +8,7 @@
 //! order by a compiler fence, and the rare side calls `membarrier`. Userspace RCU does the same (Desnoyers et al., "User-Level
 //! Implementations of Read-Copy Update", IEEE TPDS 23(2), 2012, its `memb` flavour).
 
-use std::sync::atomic::{Ordering, fence};
+use crate::sync::{Ordering, fence};
 
 /// Who executes the fences between entering a section and waiting for one. Chosen once, when a machine starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,14 +37,14 @@ impl Fences {
     }
 }
 
-#[cfg(all(target_os = "linux", not(miri)))]
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
 fn register() -> bool {
     use rustix::thread::{MembarrierCommand, membarrier, membarrier_query};
     membarrier_query().contains_command(MembarrierCommand::PrivateExpedited)
         && membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok()
 }
 
-#[cfg(all(target_os = "linux", not(miri)))]
+#[cfg(all(target_os = "linux", not(miri), not(loom)))]
 fn fence_every_thread() {
     use rustix::thread::{MembarrierCommand, membarrier};
     // Fails only if the process never registered (EPERM), which a forked child has not lost, or if the kernel lacks the
@@ -52,12 +52,12 @@ fn fence_every_thread() {
     membarrier(MembarrierCommand::PrivateExpedited).expect("membarrier was registered when the machine started");
 }
 
-#[cfg(not(all(target_os = "linux", not(miri))))]
+#[cfg(not(all(target_os = "linux", not(miri), not(loom))))]
 fn register() -> bool {
     false
 }
 
-#[cfg(not(all(target_os = "linux", not(miri))))]
+#[cfg(not(all(target_os = "linux", not(miri), not(loom))))]
 fn fence_every_thread() {
     fence(Ordering::SeqCst);
 }

@@ -21,11 +21,10 @@
 //!
 //! A handler runs with its CPU's interrupts off, so it is a section as well. It shows as the claim in the CPU's mailbox.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use machine::CpuId;
 
 use crate::backoff::Backoff;
+use crate::sync::{AtomicU64, Ordering};
 use crate::threads::Threads;
 
 /// The machine's epoch, in a line of its own: every CPU reads it at each section, and only [`Threads::grace_period`] writes it.
@@ -33,7 +32,7 @@ use crate::threads::Threads;
 pub(crate) struct Epoch(AtomicU64);
 
 impl Epoch {
-    pub(crate) const fn first() -> Self {
+    pub(crate) fn first() -> Self {
         Self(AtomicU64::new(1))
     }
 

@@ -50,6 +50,7 @@ pub mod interrupts;
 mod line;
 mod reservation;
 mod statistics;
+mod sync;
 mod thread_cpu;
 mod threads;
 mod trusted;

@@ -1,11 +1,10 @@
 //! The cache line that says what a CPU is in the middle of.
 
-use std::sync::atomic::{AtomicU64, Ordering, compiler_fence, fence};
-
 use machine::{IrqState, Vector};
 
 use crate::backoff::Backoff;
 use crate::fences::Fences;
+use crate::sync::{AtomicU64, Ordering, compiler_fence, fence};
 
 /// What a CPU's thread writes when it enters and leaves sections, and where others leave word for it.
 ///
@@ -109,7 +108,7 @@ impl Mailbox {
 
 impl Line {
     /// Of a CPU with interrupts on, outside any section.
-    pub(crate) const fn at_rest(fences: Fences) -> Self {
+    pub(crate) fn at_rest(fences: Fences) -> Self {
         let mailbox = match fences {
             Fences::Asymmetric => 0,
             Fences::Symmetric => Mailbox::FENCED,
@@ -120,7 +119,7 @@ impl Line {
     /// Of a CPU while it runs a handler: interrupts are off and stay so, and nobody leaves word.
     ///
     /// Who waits for a grace period looks at the claim instead (`Mailbox::CLAIMED`), which was taken by a full barrier.
-    pub(crate) const fn in_handler() -> Self {
+    pub(crate) fn in_handler() -> Self {
         Self { sections: AtomicU64::new(Sections::IRQS_OFF), mailbox: AtomicU64::new(0) }
     }
 
