@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `t` enters a section | **E1** `off := 1`; **E2** load `mailbox`; while it is claimed, wait |
 //! | `t` leaves a section | **L1** `off := 0`; **L2** load `mailbox`; while it is claimed, wait; if something is pending: claim, run handlers, release |
-//! | a sender | **S1** atomically set the vector pending and claim; if it was claimed already, done; **S2** [heavy fence](crate::fences); **S3** load `off`. If 0: run the handlers of everything pending until nothing is, release. Else: release, if nothing was posted since S1 (compare-exchange), leaving the vectors pending; if something was, again from S2 |
+//! | a sender | **S1** atomically set the vector pending and claim; if it was claimed already, done; **S2** [heavy fence](crate::fences); **S3** load `off`. If 0: run the handlers of everything pending until nothing is, and release (by a compare-exchange, so that nothing comes between). Else: release, leaving what is pending |
 //!
 //! # Why a handler never overlaps a section
 //!
@@ -25,13 +25,11 @@
 //!
 //! # Why no interrupt is lost
 //!
-//! A pending vector is left behind only by a release at the end of S3. All vectors in the mailbox at that moment were posted before
-//! the last S2, because the compare-exchange compares with what was known then; S3 then saw `off = 1`, so some section of `t` had its
-//! L1 not yet visible at S3. Its L2 comes after `f`: else L1 would come before `f` and have been visible. So this L2 sees the
-//! pending bit: either with the claim still held, then it waits for the release and looks again, or after it, and takes it. A sender that finds
-//! the mailbox claimed at S1 may go: its vector is in the mailbox before the holder's release, which therefore either ran it or found it
-//! among the vectors that it leaves to L2. (A vector posted twice before it is taken is taken once, as in an APIC's IRR: SDM vol. 3A,
-//! 11.8.4.)
+//! A vector is left pending only by a release after an S3 that saw `off = 1`. The section that it saw had its L1 not yet visible, so its L2 comes after `f`
+//! (else L1 would come before `f`, too, and have been visible). So this L2 sees the claim still held, waits for the release, and looks again; or
+//! it comes after the release. Either way it sees every vector that was posted before the release, and takes it. A sender that finds the
+//! mailbox claimed at S1 may go: its vector was posted before the holder's release, which therefore ran it or left it to that L2. (A vector
+//! posted twice before it is taken is taken once, as in an APIC's IRR: SDM vol. 3A, 11.8.4.)
 //!
 //! # Why nobody waits for ever
 //!
@@ -49,21 +47,19 @@ use std::sync::Arc;
 use machine::{CpuId, CpuSet, Vector};
 
 use crate::backoff::Backoff;
-use crate::line::{Line, Mailbox};
+use crate::line::Line;
 use crate::thread_cpu::ThreadCpu;
 use crate::threads::Threads;
 
 impl Threads {
     /// Raises `vector` on each of `targets`; runs the handlers of those that have interrupts on.
     pub(crate) fn interrupt(self: &Arc<Self>, targets: CpuSet, vector: Vector) {
-        let mut posted = [None; CpuSet::CAPACITY as usize];
         let mut claimed = CpuSet::EMPTY;
         for target in targets.iter() {
             // An IPI to a CPU that does not exist is lost.
             let Some(slot) = self.slots().get(target.index()) else { continue };
             slot.statistics.count_ipi();
-            if let Some(mailbox) = slot.line.post(vector) {
-                posted[target.index()] = Some(mailbox);
+            if slot.line.post_and_claim(vector) {
                 claimed = claimed.with(target);
             }
         }
@@ -72,23 +68,13 @@ impl Threads {
         }
         self.fences().heavy();
         for target in claimed.iter() {
-            if let Some(mailbox) = posted[target.index()] {
-                self.deliver(target, mailbox);
+            let line = &self.slot(target).line;
+            if line.irqs_are_on() {
+                self.run_handlers(target);
+            } else {
+                line.release();
             }
         }
-    }
-
-    /// Step S3 and on. The caller holds `target`'s claim, and fenced after `posted` was all of its mailbox.
-    fn deliver(self: &Arc<Self>, target: CpuId, mut posted: Mailbox) {
-        let line = &self.slot(target).line;
-        while !line.irqs_are_on() {
-            match line.release_unless_changed(posted) {
-                Ok(()) => return,
-                Err(more) => posted = more,
-            }
-            self.fences().heavy();
-        }
-        self.run_handlers(target);
     }
 
     /// Step L2, once it has seen that there is something: takes what is pending on `cpu`, the caller's own.
@@ -118,8 +104,7 @@ impl Threads {
             for vector in line.take_pending().vectors() {
                 (self.handler())(&as_handler, vector);
             }
-            let seen = line.mailbox();
-            if !seen.is_pending() && line.release_unless_changed(seen).is_ok() {
+            if line.release_if_nothing_pends() {
                 break;
             }
         }

@@ -76,6 +76,8 @@ impl Mailbox {
     const FENCED: u64 = 0b1000;
     /// Counts the claims that ended.
     const CLAIM: u64 = 1 << 32;
+    /// Added while the claim is held: gives it back and counts it.
+    const RELEASE: u64 = Self::CLAIM - Self::CLAIMED;
 
     const fn bit(vector: Vector) -> u64 {
         match vector {
@@ -99,10 +101,6 @@ impl Mailbox {
 
     pub(crate) fn vectors(self) -> impl Iterator<Item = Vector> {
         [Vector::TlbShootdown, Vector::Synchronise].into_iter().filter(move |vector| self.0 & Self::bit(*vector) != 0)
-    }
-
-    const fn released(self) -> u64 {
-        (self.0 & !Self::CLAIMED).wrapping_add(Self::CLAIM)
     }
 }
 
@@ -226,11 +224,10 @@ impl Line {
         Mailbox(self.mailbox.load(Ordering::Acquire))
     }
 
-    /// Raises an interrupt and claims the right to run the handlers, if that is free: then, what the mailbox holds now.
-    pub(crate) fn post(&self, vector: Vector) -> Option<Mailbox> {
-        let posted = Mailbox::bit(vector) | Mailbox::CLAIMED;
-        let before = Mailbox(self.mailbox.fetch_or(posted, Ordering::SeqCst));
-        (!before.is_claimed()).then_some(Mailbox(before.0 | posted))
+    /// Raises an interrupt, and claims the right to run the handlers. Whether that was free.
+    pub(crate) fn post_and_claim(&self, vector: Vector) -> bool {
+        let before = self.mailbox.fetch_or(Mailbox::bit(vector) | Mailbox::CLAIMED, Ordering::SeqCst);
+        !Mailbox(before).is_claimed()
     }
 
     /// Claims the right to run the handlers, if the mailbox still holds `seen`, which shows that it is free.
@@ -246,22 +243,18 @@ impl Line {
         Mailbox(self.mailbox.fetch_and(!Mailbox::PENDING, Ordering::SeqCst))
     }
 
-    /// Gives the claim back, if the mailbox still holds `seen`.
-    ///
-    /// # Errors
-    /// What it holds now: more has been posted.
-    pub(crate) fn release_unless_changed(&self, seen: Mailbox) -> Result<(), Mailbox> {
-        self.mailbox
-            .compare_exchange(seen.0, seen.released(), Ordering::SeqCst, Ordering::Acquire)
-            .map(drop)
-            .map_err(Mailbox)
+    /// Gives the claim back, unless something is pending. Whether it did.
+    pub(crate) fn release_if_nothing_pends(&self) -> bool {
+        let seen = self.mailbox();
+        !seen.is_pending()
+            && self
+                .mailbox
+                .compare_exchange(seen.0, seen.0.wrapping_add(Mailbox::RELEASE), Ordering::SeqCst, Ordering::Relaxed)
+                .is_ok()
     }
 
-    /// Gives the claim back, whatever is pending.
+    /// Gives the claim back, and leaves what is pending.
     pub(crate) fn release(&self) {
-        let mut seen = self.mailbox();
-        while let Err(more) = self.release_unless_changed(seen) {
-            seen = more;
-        }
+        self.mailbox.fetch_add(Mailbox::RELEASE, Ordering::SeqCst);
     }
 }

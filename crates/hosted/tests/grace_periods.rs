@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use hosted::{Fences, ThreadCpu, Threads};
 use machine::{Cpu, CpuId, CpuSet, Vector, Word64};
 
-const GRACE_PERIODS: u64 = if cfg!(miri) { 10 } else { 200 };
+const GRACE_PERIODS: u64 = if cfg!(miri) { 10 } else { 60 };
 const ALIVE: u64 = 0;
 const DEAD: u64 = 1;
 
