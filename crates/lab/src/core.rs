@@ -16,7 +16,7 @@ use crate::machine_config::{Machine, MemoryOrder};
 use crate::monitor::{End, Event, Ghost, GhostWords, Monitor};
 use crate::owned::OwnedLog;
 use crate::record::Recorder;
-use crate::stack::ChangedWord;
+use crate::stack::StackLog;
 use crate::symbols::Symbols;
 use crate::tlb::Tlb;
 use crate::verdict::{MisuseKind, Violation};
@@ -87,7 +87,7 @@ pub(crate) struct Core<'a> {
 
     hash: u128,
     written: Vec<Written>,
-    stacks: Vec<ChangedWord>,
+    stacks: StackLog,
     replaced: Vec<(usize, Rc<Tlb>)>,
     marks: Vec<Mark>,
 }
@@ -182,7 +182,7 @@ impl<'a> Core<'a> {
 
     /// Bytes of the logs.
     pub(crate) fn log_bytes(&self) -> usize {
-        self.written.len() * size_of::<Written>() + self.stacks.len() * size_of::<ChangedWord>() + self.marks.len() * size_of::<Mark>()
+        self.written.len() * size_of::<Written>() + self.stacks.len() * 8 + self.marks.len() * size_of::<Mark>()
     }
 
     /// Ends the run, unless it has ended for an earlier reason.
@@ -432,8 +432,8 @@ impl<'a> Core<'a> {
         if mark.agent != NOBODY {
             let agent = &mut self.agents[mark.agent as usize];
             agent.state = mark.state;
-            // SAFETY: the agent is suspended, and these words were noted of its stack since the mark.
-            unsafe { agent.stack.put_back(self.stacks.drain(mark.stacks as usize..)) };
+            // SAFETY: the agent is suspended, and the log beyond the mark was noted of its stack.
+            unsafe { agent.stack.put_back(&mut self.stacks, mark.stacks as usize) };
         }
         self.owned.restore(mark.owned as usize, (mark.cpu as usize, mark.segment));
         self.hash = mark.hash;

@@ -22,13 +22,8 @@ pub(crate) struct Stack {
     copy: Mapping,
 }
 
-/// A word of a stack as it was before a step.
-#[derive(Clone, Copy)]
-pub(crate) struct ChangedWord {
-    /// Where, in words from the lowest address of the mapping.
-    index: u32,
-    old: u64,
-}
+/// Pieces of stacks as they were before steps: the words of a piece, then where it was and how long it is.
+pub(crate) type StackLog = Vec<u64>;
 
 impl Stack {
     fn map() -> Self {
@@ -51,58 +46,97 @@ impl Stack {
     ///
     /// # Safety
     /// Both are stack pointers of this stack, nobody runs on it, and the copy is that of `before`.
-    pub(crate) unsafe fn note_changes(&mut self, before: *mut u64, now: *mut u64, changes: &mut Vec<ChangedWord>) {
+    pub(crate) unsafe fn note_changes(&mut self, before: *mut u64, now: *mut u64, log: &mut StackLog) {
         let (stack, copy) = (self.memory.base().cast::<u64>(), self.copy.base().cast::<u64>());
         let (before, now, top) = (self.index_of(before), self.index_of(now), self.memory.bytes() / 8);
         if now < before {
             // SAFETY: both mappings reach from index 0 to `top`, and `before` is not above it.
             unsafe { ptr::copy_nonoverlapping(stack.add(now), copy.add(now), before - now) };
-        }
-        for index in before..now.max(before) {
-            // SAFETY: below `now`, so inside the mapping.
-            let old = unsafe { copy.add(index).read() };
-            changes.push(ChangedWord { index: index as u32, old });
+        } else if before < now {
+            self.save(before, now - before, log);
         }
         let mut index = before.max(now);
         while index < top {
-            const CHUNK: usize = 8;
-            if index + CHUNK <= top {
-                // SAFETY: `CHUNK` words from `index` on are inside the mapping; what is in them is looked at as integers only.
-                let is = unsafe { stack.add(index).cast::<[u64; CHUNK]>().read() };
+            // SAFETY: as many words are inside both mappings; they are looked at as integers only.
+            index += unsafe { equal_words(stack.add(index), copy.add(index), top - index) };
+            let count = CHUNK.min(top - index);
+            if count != 0 {
+                self.save(index, count, log);
                 // SAFETY: as above.
-                let was = unsafe { copy.add(index).cast::<[u64; CHUNK]>().read() };
-                if is == was {
-                    index += CHUNK;
-                    continue;
-                }
-            }
-            let end = (index + CHUNK).min(top);
-            while index < end {
-                // SAFETY: as above.
-                let is = unsafe { stack.add(index).read() };
-                // SAFETY: as above.
-                let was = unsafe { copy.add(index).replace(is) };
-                if is != was {
-                    changes.push(ChangedWord { index: index as u32, old: was });
-                }
-                index += 1;
+                unsafe { ptr::copy_nonoverlapping(stack.add(index), copy.add(index), count) };
+                index += count;
             }
         }
     }
 
-    /// Undoes what [`Self::note_changes`] noted.
+    /// Writes down a piece of the copy.
+    #[inline(always)]
+    fn save(&self, index: usize, count: usize, log: &mut StackLog) {
+        // SAFETY: callers pass pieces inside the mapping, whose words are initialised: it is zeroed memory, and integers were copied to it.
+        let words = unsafe { std::slice::from_raw_parts(self.copy.base().cast::<u64>().add(index), count) };
+        log.extend_from_slice(words);
+        log.push((index as u64) << 32 | count as u64);
+    }
+
+    /// Undoes what [`Self::note_changes`] noted: everything in the log beyond its first `until` words.
     ///
     /// # Safety
-    /// The changes are those of the latest step on this stack that was not undone, and nobody runs on it.
-    pub(crate) unsafe fn put_back(&mut self, changes: impl Iterator<Item = ChangedWord>) {
+    /// That was noted of this stack, in its latest step that was not undone, and nobody runs on it.
+    pub(crate) unsafe fn put_back(&mut self, log: &mut StackLog, until: usize) {
         let (stack, copy) = (self.memory.base().cast::<u64>(), self.copy.base().cast::<u64>());
-        for ChangedWord { index, old } in changes {
-            // SAFETY: the index was inside the mapping when it was noted.
-            unsafe { stack.add(index as usize).write(old) };
+        while log.len() > until {
+            let Some(place) = log.pop() else { unreachable!("longer than `until`") };
+            let (index, count) = ((place >> 32) as usize, place as u32 as usize);
+            let words = &log[log.len() - count..];
+            // SAFETY: the piece was inside the mapping when it was noted.
+            unsafe { ptr::copy_nonoverlapping(words.as_ptr(), stack.add(index), count) };
             // SAFETY: as above.
-            unsafe { copy.add(index as usize).write(old) };
+            unsafe { ptr::copy_nonoverlapping(words.as_ptr(), copy.add(index), count) };
+            log.truncate(log.len() - count);
         }
     }
+}
+
+/// Words compared at a time.
+const CHUNK: usize = 8;
+
+/// How many words, in whole chunks, are the same at the beginning of two places.
+///
+/// # Safety
+/// There are `count` words at each.
+#[inline(always)]
+unsafe fn equal_words(one: *const u64, other: *const u64, count: usize) -> usize {
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2; the rest is the caller's promise.
+        unsafe { equal_words_avx2(one, other, count) }
+    } else {
+        // SAFETY: the caller's promise.
+        unsafe { equal_words_plain(one, other, count) }
+    }
+}
+
+/// The same code, compiled to wider instructions: this is most of what a step costs.
+#[target_feature(enable = "avx2")]
+unsafe fn equal_words_avx2(one: *const u64, other: *const u64, count: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { equal_words_plain(one, other, count) }
+}
+
+#[inline(always)]
+unsafe fn equal_words_plain(one: *const u64, other: *const u64, count: usize) -> usize {
+    let mut index = 0;
+    while index + CHUNK <= count {
+        // SAFETY: `CHUNK` words from `index` on are among the `count`.
+        let one = unsafe { one.add(index).cast::<[u64; CHUNK]>().read() };
+        // SAFETY: as above.
+        let other = unsafe { other.add(index).cast::<[u64; CHUNK]>().read() };
+        // Folded by hand: comparing arrays would call `memcmp` each time.
+        if one.iter().zip(&other).fold(0, |differences, (one, other)| differences | (one ^ other)) != 0 {
+            break;
+        }
+        index += CHUNK;
+    }
+    index
 }
 
 thread_local! {
@@ -237,7 +271,7 @@ mod tests {
         unsafe { stack.note_changes(first, later, &mut changes) };
         assert!(!changes.is_empty());
         // SAFETY: these are the changes since `first`.
-        unsafe { stack.put_back(changes.drain(..)) };
+        unsafe { stack.put_back(&mut changes, 0) };
         // SAFETY: as above.
         unsafe { (*at).inside = first };
         assert_eq!(resume(), 12);
