@@ -116,6 +116,8 @@ impl Core<'_> {
         if count == cells::MAX_BUFFERED {
             return false;
         }
+        let (start, end) = store.range();
+        self.quiet.written(start, end - start);
         let before = self.buffer_term(cpu, count);
         let cell = cells::BUFFER.plus(2 * count);
         let (place, value) = store.encode();

@@ -15,6 +15,7 @@ use crate::lab::{Handler, Program};
 use crate::machine_config::{Machine, MemoryOrder};
 use crate::monitor::{End, Event, Ghost, GhostWords, Monitor};
 use crate::owned::OwnedLog;
+use crate::quiet::QuietWords;
 use crate::record::Recorder;
 use crate::stack::StackLog;
 use crate::symbols::Symbols;
@@ -81,6 +82,7 @@ pub(crate) struct Core<'a> {
     /// Why the run cannot go on.
     pub(crate) stop: Option<Stop>,
     pub(crate) owned: OwnedLog,
+    pub(crate) quiet: QuietWords,
     pub(crate) recorder: Option<Recorder>,
     /// What each agent did next that was known by this chain.
     pub(crate) known: HashMap<u128, u64, hash::BuildSame>,
@@ -132,6 +134,7 @@ impl<'a> Core<'a> {
             booting: false,
             stop: None,
             owned: OwnedLog::default(),
+            quiet: QuietWords::new(arena.bytes()),
             recorder: None,
             known: HashMap::default(),
             hash: 0,
@@ -182,7 +185,9 @@ impl<'a> Core<'a> {
 
     /// Bytes of the logs.
     pub(crate) fn log_bytes(&self) -> usize {
-        self.written.len() * size_of::<Written>() + self.stacks.len() * 8 + self.marks.len() * size_of::<Mark>()
+        self.written.len() * size_of::<Written>()
+            + self.stacks.len() * 8
+            + self.marks.len() * size_of::<Mark>()
     }
 
     /// Ends the run, unless it has ended for an earlier reason.

@@ -16,6 +16,7 @@ use crate::core::{Core, Stop};
 use crate::execute::{NO_FRAME, NOT_PRESENT, REACHED};
 use crate::frames::FrameKind;
 use crate::hash::Chain;
+use crate::machine_config::Reduction;
 use crate::monitor::{Event, Writer};
 use crate::op::{Effect, Kind, Op, place_seed};
 use crate::owned::{ByteRange, OwnedAccess};
@@ -197,6 +198,28 @@ impl LabCpu {
         }
     }
 
+    /// Accesses a word: quietly if the access commutes with everything else (see `quiet.rs`), else as a step.
+    fn access(&self, op: Op) -> u64 {
+        let core = self.core();
+        if !core.unwinding && core.machine.reduction == Reduction::QuietAccesses {
+            let (offset, bytes) = (op.address, usize::from(op.bytes));
+            core.quiet.accessed(self.agent, offset, bytes);
+            if op.kind == Kind::Load && core.quiet.assume_constant(offset, bytes) {
+                let value = core.get(offset, bytes);
+                core.read_check(self.cpu, &op);
+                self.stop_if_stopped();
+                return value;
+            }
+            if core.may_be_private(self.cpu, &op) && core.quiet.assume_private(self.agent, offset, bytes) {
+                let value = core.access_quietly(self.cpu, &op);
+                core.tell_agent(self.agent, value);
+                self.stop_if_stopped();
+                return value;
+            }
+        }
+        self.ask(op)
+    }
+
     /// Does what needs no word: as a step, or at once while booting.
     fn perform(&self, op: Op) -> u64 {
         if self.booting() { self.core().execute_at_boot(self.cpu, op) } else { self.ask(op) }
@@ -204,6 +227,7 @@ impl LabCpu {
 
     fn owned<W: Word>(&self, offset: usize, effect: Effect, location: &'static Location<'static>) {
         let core = self.core();
+        core.quiet.accessed(self.agent, offset, W::BYTES);
         core.owned.push(self.cpu, OwnedAccess { bytes: ByteRange::new(offset, W::BYTES), effect, location });
         if let Some(block) = core.block_at(offset) {
             let deed = if effect == Effect::Reads { "reads" } else { "writes to" };
@@ -241,7 +265,8 @@ impl Cpu for LabCpu {
         if self.booting() {
             return word.atomic_load(Ordering::Acquire);
         }
-        Self::value::<W>(self.ask(self.word_op(Kind::Load, word)))
+        let op = self.word_op(Kind::Load, word);
+        Self::value::<W>(self.access(op))
     }
 
     #[track_caller]
@@ -251,7 +276,7 @@ impl Cpu for LabCpu {
         }
         let mut op = self.word_op(Kind::Store, word);
         op.a = value.into();
-        self.ask(op);
+        self.access(op);
     }
 
     #[track_caller]
@@ -261,7 +286,7 @@ impl Cpu for LabCpu {
         }
         let mut op = self.word_op(Kind::Swap, word);
         op.a = value.into();
-        Self::value::<W>(self.ask(op))
+        Self::value::<W>(self.access(op))
     }
 
     #[track_caller]
@@ -272,7 +297,7 @@ impl Cpu for LabCpu {
         let mut op = self.word_op(Kind::CompareExchange, word);
         op.a = old.into();
         op.b = new.into();
-        let found = Self::value::<W>(self.ask(op));
+        let found = Self::value::<W>(self.access(op));
         if found == old { Ok(found) } else { Err(found) }
     }
 
@@ -283,7 +308,7 @@ impl Cpu for LabCpu {
         }
         let mut op = self.word_op(Kind::FetchAdd, word);
         op.a = addend.into();
-        Self::value::<W>(self.ask(op))
+        Self::value::<W>(self.access(op))
     }
 
     #[track_caller]
@@ -293,7 +318,7 @@ impl Cpu for LabCpu {
         }
         let mut op = self.word_op(Kind::FetchAnd, word);
         op.a = mask.into();
-        Self::value::<W>(self.ask(op))
+        Self::value::<W>(self.access(op))
     }
 
     #[track_caller]
@@ -303,7 +328,7 @@ impl Cpu for LabCpu {
         }
         let mut op = self.word_op(Kind::FetchOr, word);
         op.a = mask.into();
-        Self::value::<W>(self.ask(op))
+        Self::value::<W>(self.access(op))
     }
 
     #[track_caller]
@@ -383,7 +408,7 @@ impl Cpu for LabCpu {
         let mut op = self.word_op(Kind::AwaitUpdate, word);
         op.test = Some(thunk_of_update::<W, _>(&update));
         op.data = (&raw const update).cast();
-        Self::value::<W>(self.ask(op))
+        Self::value::<W>(self.access(op))
     }
 
     #[track_caller]
@@ -396,7 +421,7 @@ impl Cpu for LabCpu {
         let mut op = self.word_op(Kind::AwaitValue, word);
         op.test = Some(thunk_of_value::<W, _>(&until));
         op.data = (&raw const until).cast();
-        Self::value::<W>(self.ask(op))
+        Self::value::<W>(self.access(op))
     }
 
     /// Forgets what earlier rounds of the same loop read: this CPU is then known by what it had read when it first came here, and by `digest`.

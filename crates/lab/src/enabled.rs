@@ -76,6 +76,8 @@ impl Core<'_> {
     pub(crate) unsafe fn apply(core: *mut Self, choice: Choice) {
         // SAFETY: the caller's promise.
         let moved = unsafe { (*core).perform(choice) };
+        // SAFETY: as above.
+        unsafe { (*core).quiet.step() };
         if let Some(agent) = moved {
             // SAFETY: the caller's promise; `perform` left the agent ready to go on.
             unsafe { Self::resume(core, agent) };

@@ -50,6 +50,7 @@ impl Core<'_> {
         if let Some(block) = block {
             self.touch_table(cpu, block, "writes to", None);
         }
+        self.quiet.written(offset, bytes);
         self.set(offset, bytes, value);
         if let Some(block) = block {
             self.table_written(block);
@@ -100,10 +101,51 @@ impl Core<'_> {
     }
 
     #[inline(always)]
-    fn read_check(&mut self, cpu: usize, op: &Op) {
+    pub(crate) fn read_check(&mut self, cpu: usize, op: &Op) {
         if let Some(block) = self.block_at(op.address) {
             self.touch_table(cpu, block, "reads", Some(op.location));
         }
+    }
+
+    /// Whether an access to a word can be quiet if no other agent accesses the word: hardware does not either, it waits for nothing, and it
+    /// does not empty the store buffer.
+    pub(crate) fn may_be_private(&self, cpu: usize, op: &Op) -> bool {
+        if self.block_at(op.address).is_some() || op.kind.drains() && self.buffered(cpu) != 0 {
+            return false;
+        }
+        match op.kind {
+            Kind::AwaitUpdate | Kind::AwaitValue => op.test(self.get(op.address, usize::from(op.bytes))).is_some(),
+            _ => true,
+        }
+    }
+
+    /// Performs an access to a word that no other agent accesses, and returns what the word held.
+    ///
+    /// A plain store does not go through the store buffer: nobody else looks, and this CPU sees it either way.
+    pub(crate) fn access_quietly(&mut self, cpu: usize, op: &Op) -> u64 {
+        let bytes = usize::from(op.bytes);
+        let old = self.get(op.address, bytes);
+        let new = match op.kind {
+            Kind::Store | Kind::Swap => Some(op.a),
+            Kind::CompareExchange => (old == op.a).then_some(op.b),
+            Kind::FetchAdd => Some(old.wrapping_add(op.a)),
+            Kind::FetchAnd => Some(old & op.a),
+            Kind::FetchOr => Some(old | op.a),
+            Kind::AwaitUpdate => op.test(old),
+            _ => None,
+        };
+        if let Some(new) = new {
+            let new = if bytes == 4 { new & 0xffff_ffff } else { new };
+            if let Some(recorder) = &mut self.recorder {
+                let place = self.symbols.place(op.address, bytes);
+                let (from, to) =
+                    (self.symbols.value(op.address, bytes, old), self.symbols.value(op.address, bytes, new));
+                recorder.mark(cpu, format!("{place}: {from} -> {to} (nobody else's)"));
+            }
+            let writer = if op.kind == Kind::Store { Writer::Store } else { Writer::Update };
+            self.commit(cpu, op.address, bytes, new, writer);
+        }
+        if op.kind == Kind::Store { 0 } else { old }
     }
 
     /// Performs the operation that `agent` of `cpu` asks for.
@@ -125,6 +167,7 @@ impl Core<'_> {
             }
             Kind::Zero => {
                 let bytes = op.a as usize * 8;
+                self.quiet.written(op.address, bytes);
                 if self.buffers_stores() {
                     self.buffer_or_stop(cpu, Waiting::Zero { offset: op.address, bytes });
                 } else {
@@ -358,6 +401,7 @@ impl Core<'_> {
         let Some(index) = (0..blocks.len()).find(wanted) else { return NO_FRAME };
         let block = blocks[index];
         self.set(cells::block_cell(index), 8, 1);
+        self.changes_hands(index);
         let kind = pools[block.pool].kind;
         self.event(&Event::FrameAllocated { cpu: CpuId::new(cpu as u32), frame: block.first, kind });
         block.first.number()
@@ -375,9 +419,17 @@ impl Core<'_> {
             return self.violation(rule, sentence);
         }
         self.set(cells::block_cell(index), 8, 0);
+        self.changes_hands(index);
         self.dangle(block.first.number(), 1 << block.order);
         let kind = self.arena.pools()[block.pool].kind;
         self.event(&Event::FrameFreed { cpu: CpuId::new(cpu as u32), frame: block.first, kind });
+    }
+
+    /// A block was handed out or given back: what its words hold has another meaning now.
+    fn changes_hands(&mut self, block: usize) {
+        if let Some(words) = self.arena.blocks()[block].words {
+            self.quiet.written(words, 4096);
+        }
     }
 
     /// `iret`: interrupts are on again.

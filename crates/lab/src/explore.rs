@@ -72,6 +72,19 @@ impl<'e, 'a> Explorer<'e, 'a> {
     /// Explores, and says what was found.
     pub(crate) fn run(mut self) -> Report {
         let attending = Attending::new(self.core);
+        let mut report = self.attempt();
+        while self.core().quiet.is_wrong() {
+            self.core().quiet.begin_again();
+            report = self.attempt();
+        }
+        drop(attending);
+        report.elapsed = self.began.elapsed();
+        report
+    }
+
+    /// One search. Its answer counts only if no assumption about constant words turned out wrong.
+    fn attempt(&mut self) -> Report {
+        self.transitions = 0;
         let mut report = Report {
             verdict: Verdict::Safe,
             states: 0,
@@ -95,10 +108,9 @@ impl<'e, 'a> Explorer<'e, 'a> {
             Ok(()) => Verdict::Safe,
             Err(Ended::Limit(limit)) => Verdict::Bounded(limit),
             Err(Ended::Found(found)) => self.explain(found),
+            Err(Ended::WrongAssumption) => Verdict::Bounded(Limit::States),
         };
         self.core().undo_all();
-        drop(attending);
-        report.elapsed = self.began.elapsed();
         report
     }
 
@@ -129,7 +141,8 @@ impl<'e, 'a> Explorer<'e, 'a> {
             let choice = choices[*next];
             *next += 1;
             if !self.apply(choice) {
-                return Err(Ended::Found(path(&frames, &choices)));
+                let found = Ended::Found(path(&frames, &choices));
+                return Err(if self.core().quiet.is_wrong() { Ended::WrongAssumption } else { found });
             }
             if self.transitions.is_multiple_of(CLOCK_EVERY) {
                 self.look_at_clock(Phase::Exploring, report.states)?;
@@ -140,6 +153,10 @@ impl<'e, 'a> Explorer<'e, 'a> {
                 }
             }
             if !visited.insert(self.core().fingerprint()) {
+                // Only at the end of a path: by then it has shown many a written word.
+                if self.core().quiet.is_wrong() {
+                    return Err(Ended::WrongAssumption);
+                }
                 self.core().undo();
                 continue;
             }
@@ -230,6 +247,11 @@ impl<'e, 'a> Explorer<'e, 'a> {
     /// From a run that cannot go on to a verdict with a trace as short as possible.
     fn explain(&mut self, found: Found) -> Verdict {
         let first_stop = self.core().stop.clone();
+        if self.core().quiet.is_wrong() {
+            // The search begins again, and finds it again.
+            self.rewind();
+            return Verdict::Safe;
+        }
         if let Some(Stop::Misuse(kind @ MisuseKind::HiddenState, sentence)) = first_stop {
             // Code that does not do the same twice cannot be shown a second time.
             self.rewind();
@@ -271,4 +293,6 @@ impl<'e, 'a> Explorer<'e, 'a> {
 pub(crate) enum Ended {
     Limit(Limit),
     Found(Found),
+    /// A word that was taken for constant is written: the search begins again.
+    WrongAssumption,
 }

@@ -24,6 +24,16 @@ pub enum Speculation {
     SetsAccessed,
 }
 
+/// Which steps are left out because they commute with everything else.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Reduction {
+    /// Loads of words that nobody writes, and all accesses to words that only one agent accesses. Fewer states, shorter traces, the same verdicts.
+    #[default]
+    QuietAccesses,
+    /// None: to compare with, to count states, or for monitors that watch such words.
+    None,
+}
+
 /// The simulated machine: everything but the code that runs on it.
 #[derive(Clone, Debug, Default)]
 pub struct Machine {
@@ -36,6 +46,8 @@ pub struct Machine {
     pub watched: Vec<VirtAddr>,
     /// What walkers do unasked.
     pub speculation: Speculation,
+    /// Which steps are left out because they commute with everything else.
+    pub reduction: Reduction,
 }
 
 impl Machine {

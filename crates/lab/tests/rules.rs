@@ -4,10 +4,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use lab::{
-    Arena, End, Event, Ghost, Lab, LabCpu, Limit, Limits, Machine, MemoryOrder, MisuseKind, Monitor, Report, Verdict,
-    Violation, rule, trace,
+    Arena, End, Event, Ghost, Lab, LabCpu, Limit, Limits, Machine, MemoryOrder, MisuseKind, Monitor, Reduction, Report,
+    Verdict, Violation, rule, trace,
 };
 use machine::{Cpu, CpuId, SpinLock, Word32, Word64};
+
+/// A machine on which every access is a step: what these tests are about happens at steps.
+fn every_step(memory: MemoryOrder) -> Machine {
+    Machine { reduction: Reduction::None, ..Machine::new(memory) }
+}
 
 fn misuse(report: &Report, kind: MisuseKind) -> &str {
     match &report.verdict {
@@ -18,7 +23,7 @@ fn misuse(report: &Report, kind: MisuseKind) -> &str {
 
 fn alone(program: impl Fn(&LabCpu) + Sync) -> Report {
     let arena = Arena::new();
-    let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Tso));
+    let mut lab = Lab::new(&arena, every_step(MemoryOrder::Tso));
     lab.cpu("alone", program);
     lab.explore(&Limits::default())
 }
@@ -47,7 +52,7 @@ fn guards_are_dropped_quietly_when_a_panic_unwinds() {
     let arena = Arena::new();
     let word = arena.alloc(Word64::new(0));
     let lock = arena.alloc(SpinLock::new());
-    let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Sc));
+    let mut lab = Lab::new(&arena, every_step(MemoryOrder::Sc));
     lab.name(word, "count");
     lab.name(lock.word(), "lock");
     lab.cpu("a", |cpu| {
@@ -88,7 +93,7 @@ fn hidden_state_is_noticed() {
     let arena = Arena::new();
     let words = arena.alloc_slice(2, |_| Word64::new(0));
     let hidden = AtomicU64::new(0);
-    let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Sc));
+    let mut lab = Lab::new(&arena, every_step(MemoryOrder::Sc));
     lab.cpu("hides", |cpu| {
         cpu.load(&words[0]);
         let index = hidden.fetch_add(1, Ordering::Relaxed) as usize % 2;
@@ -106,7 +111,7 @@ fn a_digest_that_forgets_is_noticed() {
     let arena = Arena::new();
     let words = arena.alloc_slice(2, |_| Word64::new(0));
     let forgetful = |digest: fn(u64) -> u64| {
-        let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Sc));
+        let mut lab = Lab::new(&arena, every_step(MemoryOrder::Sc));
         lab.cpu("forgets", move |cpu| {
             let seen = cpu.load(&words[0]);
             cpu.op_boundary(digest(seen));
@@ -124,7 +129,7 @@ fn a_digest_that_forgets_is_noticed() {
 fn checkpoints_forget_rounds_but_not_what_came_before() {
     let arena = Arena::new();
     let [before, turn, sink] = [0, 0, 0].map(|zero| arena.alloc(Word64::new(zero)));
-    let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Sc));
+    let mut lab = Lab::new(&arena, every_step(MemoryOrder::Sc));
     lab.cpu("spins", |cpu| {
         let held = cpu.load(before);
         loop {
@@ -148,7 +153,7 @@ fn checkpoints_forget_rounds_but_not_what_came_before() {
 fn counter<'a>(arena: &'a Arena, second: impl Fn(&LabCpu, &SpinLock, &Word64) + Sync + 'a) -> Report {
     let lock = arena.alloc(SpinLock::new());
     let word = arena.alloc(Word64::new(0));
-    let mut lab = Lab::new(arena, Machine::new(MemoryOrder::Tso));
+    let mut lab = Lab::new(arena, every_step(MemoryOrder::Tso));
     lab.name(word, "guarded");
     lab.cpu("first", move |cpu| {
         let _guard = lock.lock(cpu);
@@ -191,7 +196,7 @@ fn owned_accesses_need_a_lock_in_common() {
 fn private_words_may_be_given_away() {
     let arena = Arena::new();
     let [object, pointer] = [0, 0].map(|zero| arena.alloc(Word64::new(zero)));
-    let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Tso));
+    let mut lab = Lab::new(&arena, every_step(MemoryOrder::Tso));
     lab.cpu("maker", |cpu| {
         cpu.owned_store(object, 7);
         cpu.store(pointer, 1);
@@ -210,7 +215,7 @@ fn private_words_may_be_given_away() {
 fn owned_stores_stay_behind_buffered_ones() {
     let arena = Arena::new();
     let word = arena.alloc(Word64::new(0));
-    let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Tso));
+    let mut lab = Lab::new(&arena, every_step(MemoryOrder::Tso));
     lab.cpu("a", |cpu| {
         cpu.store(word, 1);
         cpu.owned_store(word.low(), 2);
@@ -222,7 +227,7 @@ fn owned_stores_stay_behind_buffered_ones() {
 
 fn many_states(arena: &Arena) -> Lab<'_> {
     let words = arena.alloc_slice(3, |_| Word64::new(0));
-    let mut lab = Lab::new(arena, Machine::new(MemoryOrder::Tso));
+    let mut lab = Lab::new(arena, every_step(MemoryOrder::Tso));
     for number in 0..3 {
         lab.cpu(format!("cpu {number}"), move |cpu| {
             for round in 0..4 {
@@ -304,7 +309,7 @@ fn monitors_see_writes_and_remember_along_each_run() {
     let watched = |second: fn(&LabCpu, &Word64)| {
         let arena = Arena::new();
         let word = arena.alloc(Word64::new(0));
-        let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Tso));
+        let mut lab = Lab::new(&arena, every_step(MemoryOrder::Tso));
         lab.monitor(2, OnlyGrows { address: machine::Word::address(word) });
         lab.cpu("a", |cpu| {
             cpu.emit(3, &[2]);
@@ -339,7 +344,7 @@ fn code_can_break_a_rule_by_name() {
 #[test]
 fn reports_are_told_apart_by_cpu_and_slot() {
     let arena = Arena::new();
-    let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Tso));
+    let mut lab = Lab::new(&arena, every_step(MemoryOrder::Tso));
     lab.cpu("a", |cpu| cpu.report(15, 1));
     lab.cpu("b", |cpu| cpu.report(0, 2));
     lab.observe(|end| {
