@@ -46,6 +46,8 @@ use run::Runner;
 use setup::{FIRST_TABLE, Owner, Setup};
 use watch::{Watch, WatchedFolio};
 
+/// Key of the rules that are not held.
+const TOLERATE: &str = "tolerate";
 /// The most rounds that a variant can ask for.
 const MOST_ROUNDS: u64 = 8;
 
@@ -59,8 +61,8 @@ pub(crate) fn prepare(
     variant: Option<&Variant>,
     memory: MemoryOrder,
 ) -> Result<Prepared, Error> {
-    let setup = Setup::new(race, script)?;
-    let choices = choose(race, variant.map_or(&[][..], |variant| &variant.choices))?;
+    let mut setup = Setup::new(race, script)?;
+    let choices = choose(race, variant.map_or(&[][..], |variant| &variant.choices), &mut setup)?;
     let mut columns = Vec::new();
     for operations in &script.columns {
         columns.push(Column::new(race, &setup, operations)?);
@@ -74,7 +76,7 @@ pub(crate) fn prepare(
 }
 
 /// What a variant line chooses.
-fn choose(race: &Race, arguments: &[Argument]) -> Result<Choices, Error> {
+fn choose(race: &Race, arguments: &[Argument], setup: &mut Setup) -> Result<Choices, Error> {
     let mode = race.litmus.mode.node;
     let mut choices = if mode == Mode::MmPae { Choices::PAE } else { Choices::LONG_MODE };
     for argument in arguments {
@@ -84,6 +86,12 @@ fn choose(race: &Race, arguments: &[Argument]) -> Result<Choices, Error> {
         };
         if key.node == crate::orders::KEY {
             // `crate::orders` reads it.
+            continue;
+        }
+        if key.node == TOLERATE {
+            for value in &argument.values {
+                setup.tolerated.push(setup::tolerated(race, value)?);
+            }
             continue;
         }
         let [value] = &argument.values[..] else {
@@ -112,6 +120,7 @@ fn choose(race: &Race, arguments: &[Argument]) -> Result<Choices, Error> {
                     choices::SpecialMark::KEY,
                     choices::SpecialLevels::KEY,
                     "rounds",
+                    TOLERATE,
                 ];
                 let known = known.map(str::to_owned).to_vec();
                 return Err(Error::new(
@@ -400,6 +409,7 @@ impl Kernel {
             folios: folios.collect(),
             slots: slots.flat_map(|file| file.slots().iter().map(PageSlot::word)).collect(),
             cpus: self.columns.len(),
+            tolerated: self.setup.tolerated.clone(),
         }
     }
 }

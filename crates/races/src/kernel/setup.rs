@@ -6,6 +6,7 @@ use mm::{AreaRights, FileKind, FolioFlags};
 use pagetable::Level;
 
 use super::arguments::{Arguments, named, number};
+use super::watch::Watch;
 use crate::error::{Error, Problem};
 use crate::race::Race;
 use crate::source::{Span, Spanned};
@@ -61,6 +62,8 @@ pub(super) struct Setup {
     pub(super) frames: Vec<FrameSetup>,
     pub(super) files: Vec<FileSetup>,
     pub(super) areas: Vec<AreaSetup>,
+    /// Rules that are not held: a file that asks what happens *after* they are broken says so.
+    pub(super) tolerated: Vec<&'static str>,
     /// What is faulted in before the start.
     pub(super) mapped: Vec<(VirtAddr, Access)>,
 }
@@ -73,6 +76,7 @@ impl Setup {
             frames: Vec::new(),
             files: Vec::new(),
             areas: Vec::new(),
+            tolerated: Vec::new(),
             mapped: Vec::new(),
         };
         for statement in &script.init {
@@ -85,7 +89,7 @@ impl Setup {
         match statement {
             Statement::Setting(setting) => {
                 let Some(key) = &setting.key else {
-                    let known = ["cpus=", "memory=", "tables="].map(str::to_owned).to_vec();
+                    let known = ["cpus=", "memory=", "tables=", "tolerate="].map(str::to_owned).to_vec();
                     let found = setting.values.first().map(ToString::to_string).unwrap_or_default();
                     return Err(Error::new(
                         &race.source,
@@ -131,12 +135,13 @@ impl Setup {
                         return Err(impossible(race, value.span, why, "one column for each CPU"));
                     }
                 }
+                "tolerate" => self.tolerated.push(tolerated(race, value)?),
                 "tables" => self.tables = number(race, value, MOST_TABLES)?,
                 "memory" => {
                     named(race, "memory order", value, &[("sc", ()), ("tso", ())])?;
                 }
                 other => {
-                    let known = ["cpus", "memory", "tables"].map(str::to_owned).to_vec();
+                    let known = ["cpus", "memory", "tables", "tolerate"].map(str::to_owned).to_vec();
                     let problem = Problem::Unknown { what: "setting", found: other.to_owned(), known };
                     return Err(Error::new(&race.source, key.span, problem));
                 }
@@ -349,6 +354,12 @@ impl Setup {
             None => page.to_string(),
         }
     }
+}
+
+/// The rule that a `tolerate=` setting or choice names.
+pub(super) fn tolerated(race: &Race, value: &Spanned<Value>) -> Result<&'static str, Error> {
+    let rules = Watch::RULES.map(|rule| (rule, rule));
+    named(race, "rule that can be tolerated", value, &rules)
 }
 
 /// The first address behind those that user mode has.

@@ -88,6 +88,26 @@ pub(super) struct Watch<'w> {
     /// The page slots of all cached files.
     pub(super) slots: Vec<&'w Word64>,
     pub(super) cpus: usize,
+    /// Rules that are not held.
+    pub(super) tolerated: Vec<&'static str>,
+}
+
+impl Watch<'_> {
+    /// The rules that this watch holds; others are the lab's own.
+    pub(super) const RULES: [&'static str; 7] = [
+        rule::PHANTOM_FRAME,
+        rule::WRONG_PAGE,
+        rule::SPECIAL_PINNED,
+        rule::PINNED_FREED,
+        rule::LOST_DIRTY,
+        rule::LOST_ACCESSED_DIRTY,
+        rule::LOST_COUNT,
+    ];
+
+    /// A rule is broken, unless that is tolerated.
+    fn broken(&self, rule: &'static str, sentence: String) -> Result<(), Violation> {
+        if self.tolerated.contains(&rule) { Ok(()) } else { Err(Violation::new(rule, sentence)) }
+    }
 }
 
 /// How many different frames are remembered for a page.
@@ -282,10 +302,10 @@ impl Watch<'_> {
                 ghost.set(self.written(folio), 0);
                 match ghost.get(self.held(folio)) {
                     0 => Ok(()),
-                    _ => Err(Violation::new(
+                    _ => self.broken(
                         rule::PINNED_FREED,
                         format!("{} is freed while a user of GUP holds a reference to it", self.name(frame)),
-                    )),
+                    ),
                 }
             }
         }
@@ -299,24 +319,24 @@ impl Watch<'_> {
         let mut asked = (0..self.pages.len()).filter(|page| active >> page & 1 != 0);
         let names: Vec<&str> = asked.clone().map(|page| self.pages[page].1.as_str()).collect();
         if !asked.any(|page| Self::remembers(ghost, Self::ever(page), frame)) {
-            return Err(Violation::new(
+            self.broken(
                 rule::PHANTOM_FRAME,
                 format!(
                     "{cpu} takes {} for a page of {}: no entry for that address ever held it, it is a mixture of two reads",
                     self.name(frame),
                     names.join(", "),
                 ),
-            ));
+            )?;
         }
         match self.folio(frame).map(|folio| self.folios[folio].setup.owner) {
-            Some(Owner::Driver | Owner::Device) => Err(Violation::new(
+            Some(Owner::Driver | Owner::Device) => self.broken(
                 rule::SPECIAL_PINNED,
                 format!(
                     "{cpu} looks up the record of {}, which a driver mapped as special at {}",
                     self.name(frame),
                     names.join(", "),
                 ),
-            )),
+            ),
             _ => Ok(()),
         }
     }
@@ -330,14 +350,14 @@ impl Watch<'_> {
         reference: Reference,
     ) -> Result<(), Violation> {
         if !Self::remembers(ghost, self.during(cpu, page), frame) {
-            return Err(Violation::new(
+            self.broken(
                 rule::WRONG_PAGE,
                 format!(
                     "{cpu} gets a reference to {} for {}, which was not mapped there at any moment of the call",
                     self.name(frame),
                     self.pages[page].1,
                 ),
-            ));
+            )?;
         }
         if let Some(folio) = self.folio(frame) {
             let held = ghost.get(self.held(folio));
@@ -361,10 +381,10 @@ impl Watch<'_> {
             return Ok(());
         };
         let bit = if lost & 1 << 6 != 0 { "dirty" } else { "accessed" };
-        Err(Violation::new(
+        self.broken(
             rule::LOST_ACCESSED_DIRTY,
             format!("a plain store to the entry of {name} overwrites the {bit} bit that is set in it"),
-        ))
+        )
     }
 
     /// The leaves that map each folio now: one count a folio.
@@ -402,22 +422,27 @@ impl Watch<'_> {
             };
             let found = end.read(folio.head.refcount_word());
             if found != expected {
-                return Err(lost_count(&setup.name, "reference", found, expected));
+                self.lost_count(&setup.name, "reference", found, expected)?;
             }
             let expected_mappings = if setup.owner == Owner::Cache { mapped } else { 0 };
             let found = end.read(folio.head.mapcount_word());
             if found != expected_mappings {
-                return Err(lost_count(&setup.name, "map", found, expected_mappings));
+                self.lost_count(&setup.name, "map", found, expected_mappings)?;
             }
             let marked = end.read(folio.head.flags_word()) as u32 & FolioFlags::DIRTY.bits() != 0;
             if setup.owner == Owner::Cache && allocated && ghost.get(self.written(number)) != 0 && !dirty && !marked {
-                return Err(Violation::new(
+                self.broken(
                     rule::LOST_DIRTY,
                     format!("user code wrote to {}, and neither an entry nor the folio is dirty", setup.name),
-                ));
+                )?;
             }
         }
         Ok(())
+    }
+
+    fn lost_count(&self, name: &str, what: &str, found: u64, expected: u64) -> Result<(), Violation> {
+        let sentence = format!("when all is quiet the {what} count of {name} is {found} and should be {expected}");
+        self.broken(rule::LOST_COUNT, sentence)
     }
 
     /// How many files hold the folio.
@@ -433,11 +458,6 @@ const fn held_shift(reference: Reference) -> u32 {
         Reference::Get => 0,
         Reference::Pin => 32,
     }
-}
-
-fn lost_count(name: &str, what: &str, found: u64, expected: u64) -> Violation {
-    let sentence = format!("when all is quiet the {what} count of {name} is {found} and should be {expected}");
-    Violation::new(rule::LOST_COUNT, sentence)
 }
 
 impl Monitor for Watch<'_> {
