@@ -64,3 +64,25 @@ impl From<Exit> for ExitCode {
         Self::from(exit.code())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Exit;
+
+    #[test]
+    fn what_makes_other_answers_doubtful_goes_first() {
+        let ranked =
+            [Exit::AsExpected, Exit::Bounded, Exit::Differs, Exit::BadInput, Exit::Interrupted, Exit::OutputClosed];
+        for (rank, exit) in ranked.into_iter().enumerate() {
+            for lower in &ranked[..=rank] {
+                assert_eq!((exit.and(*lower), lower.and(exit)), (exit, exit), "{lower:?} and {exit:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn codes_are_those_that_the_help_promises() {
+        let codes = [Exit::AsExpected, Exit::Differs, Exit::BadInput, Exit::Bounded, Exit::Interrupted].map(Exit::code);
+        assert_eq!(codes, [0, 1, 2, 3, 130]);
+    }
+}

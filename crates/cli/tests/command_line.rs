@@ -292,9 +292,17 @@ fn without_arguments_the_seed_is_answered() {
     let output = run(&[]);
     assert_eq!(code(&output), Some(0), "{}", text(&output.stderr));
     let said = text(&output.stdout);
-    for expected in ["low", "CPU0", "CPU1", "CPU2", "phantom-frame", "safe", "fastgup check"] {
+    for expected in
+        ["CPU0", "CPU1", "CPU2", "breaks phantom-frame", "safe: every order", "yes, it may", "fastgup check"]
+    {
         assert!(said.contains(expected), "{expected} in {said}");
     }
+    let line =
+        |start: &str| said.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start} in {said}"));
+    let closing = line("Any one of these changes closes it:");
+    assert!(closing.contains("flush=before-unlock") && closing.contains("read=cmpxchg8b"), "{closing}");
+    assert!(!closing.contains("read=read-once"), "{closing}");
+    assert!(line("These alone do not:").contains("read=read-once"));
 }
 
 #[test]

@@ -136,16 +136,21 @@ fn folds(row: &Row, width: usize) -> Vec<Fold<'_>> {
 }
 
 /// A blank at which no line is folded.
-const BOUND: char = '\u{a0}';
+const BOUND: &str = "\u{a0}";
+/// Brackets so short that they do not begin a line: they stay with the value that they explain.
+const SHORT: usize = 6;
 
 /// The text with its values kept whole where they fit into `width`: what is in brackets, and an arrow with what it leads to.
 fn bound(text: &str, width: usize) -> String {
     let mut whole = String::new();
     let mut rest = text;
     while let Some((before, inside, after)) = brackets(rest) {
-        whole.push_str(before);
+        match before.strip_suffix(' ').filter(|_| display_width(inside) <= SHORT) {
+            Some(value) => whole.extend([value, BOUND]),
+            None => whole.push_str(before),
+        }
         if display_width(inside) <= width {
-            whole.extend(inside.chars().map(|character| if character == ' ' { BOUND } else { character }));
+            whole.push_str(&inside.replace(' ', BOUND));
         } else {
             whole.push_str(inside);
         }
