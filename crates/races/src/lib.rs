@@ -33,3 +33,8 @@ pub use source::{Position, Source, Span, Spanned};
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// The examples of the documents are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

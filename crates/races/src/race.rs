@@ -41,7 +41,7 @@ impl Race {
     fn check_expectations(&self) -> Result<(), Error> {
         for variant in &self.litmus.variants {
             let Expectation::Breaks(rules) = &variant.expectation.node else { continue };
-            for expected in rules.iter().filter(|expected| !rule::ALL.contains(&expected.node.as_str())) {
+            if let Some(expected) = rules.iter().find(|expected| !rule::ALL.contains(&expected.node.as_str())) {
                 let known = rule::ALL.map(str::to_owned).to_vec();
                 let problem = Problem::Unknown { what: "rule", found: expected.node.clone(), known };
                 return Err(Error::new(&self.source, expected.span, problem));

@@ -1,7 +1,7 @@
 //! What all litmus files share: heading, quoted lines, info lines, the table of columns, variants, the final condition.
 
 use super::cursor::{Cursor, Result, Words};
-use super::{condition, instruction, operation};
+use super::{condition, initial, instruction, operation};
 use crate::error::Problem;
 use crate::source::{Span, Spanned};
 use crate::syntax::{Body, Dialect, Litmus, Mode, Program, Script};
@@ -71,7 +71,7 @@ fn heading(cursor: &mut Cursor<'_>) -> Result<(Spanned<Mode>, Spanned<String>)> 
 
 fn instructions(cursor: &mut Cursor<'_>, dialect: Dialect) -> Result<Body> {
     cursor.expect("{", "the init block `{ ... }`")?;
-    let init = instruction::init(cursor)?;
+    let init = initial::init(cursor)?;
     let cpus = columns(cursor)?;
     let columns = rows(cursor, &cpus, |cursor| instruction::line(cursor, dialect))?;
     instruction::check_labels(cursor, &columns)?;

@@ -3,8 +3,11 @@
 mod condition;
 mod cursor;
 mod frame;
+mod initial;
 mod instruction;
+mod operand;
 mod operation;
+mod shape;
 
 use crate::error::{Error, Problem};
 use crate::source::{Source, Span};

@@ -3,18 +3,21 @@
 //! `Display` of a [`Litmus`] writes a text that parses to an equal one.
 
 mod condition;
+mod initial;
 mod instruction;
+mod mnemonic;
 mod operation;
+mod register;
 
 use std::collections::HashSet;
 use std::fmt;
 
 pub use condition::{Condition, Place, Proposition, Quantifier, Relation, Value};
-pub use instruction::{
-    Dialect, Fence, Initial, InitialValue, Instruction, Jump, Label, Line, Lock, Memory, Mnemonic, Operand, Part,
-    Program, Register, Scalar, Test, Type, Width,
-};
+pub use initial::{Initial, InitialValue, Scalar, Type};
+pub use instruction::{Dialect, Instruction, Label, Line, Lock, Memory, Operand, Program};
+pub use mnemonic::{Fence, Jump, Mnemonic, Test};
 pub use operation::{Argument, Expectation, Operation, Script, Statement, Variant};
+pub use register::{Part, Register, Width};
 
 use crate::source::Spanned;
 
