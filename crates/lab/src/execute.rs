@@ -113,6 +113,11 @@ impl Core<'_> {
         if self.block_at(op.address).is_some() || op.kind.drains() && self.buffered(cpu) != 0 {
             return false;
         }
+        // An older, wider store of this CPU may wait, because other CPUs access its other half: it would overwrite a store that goes
+        // to memory at once, and a load must see it.
+        if self.buffered(cpu) != 0 && self.waits_for(cpu, op.address, usize::from(op.bytes)) {
+            return false;
+        }
         match op.kind {
             Kind::AwaitUpdate | Kind::AwaitValue => op.test(self.get(op.address, usize::from(op.bytes))).is_some(),
             _ => true,
