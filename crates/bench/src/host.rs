@@ -1,14 +1,22 @@
 //! The machine that measures.
 
+use std::env;
 use std::fs;
 use std::num::NonZero;
+use std::process::Command;
 use std::thread::available_parallelism;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 /// What a reader of results wants to know of the machine.
 pub(crate) struct Host {
+    date: String,
+    /// What was measured.
+    commit: String,
+    /// How to do it again.
+    command: String,
     model: String,
     cores: usize,
     kernel: String,
@@ -25,7 +33,13 @@ impl Host {
             let line = model.lines().find(|line| line.starts_with(name));
             line.and_then(|line| line.split_once(": ")).map_or("unknown", |(_, value)| value).to_owned()
         };
+        let commit = Command::new("git").args(["describe", "--always", "--dirty"]).output();
+        let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        let arguments: Vec<_> = env::args().skip(1).collect();
         Self {
+            date: OffsetDateTime::now_utc().date().to_string(),
+            commit: commit.unwrap_or_default(),
+            command: format!("cargo run --release --package fastgup-bench -- {}", arguments.join(" ")),
             model: format!("{} (family {}, model {})", field("model name"), field("cpu family"), field("model\t")),
             cores: available_parallelism().map_or(1, NonZero::get),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
@@ -35,14 +49,18 @@ impl Host {
     }
 
     pub(crate) fn markdown(&self) -> String {
-        let Self { model, cores, kernel, huge_pages, load } = self;
+        let Self { date, commit, command, model, cores, kernel, huge_pages, load } = self;
         format!(
-            "{model}, {cores} cores, Linux {kernel}, transparent huge pages {huge_pages}, load average {load} at the start\n"
+            "Measured on {date} at commit `{commit}` by\n\n```\n{command}\n```\n\n\
+             on {model}, {cores} cores, Linux {kernel}, transparent huge pages {huge_pages}, load average {load} at the start.\n"
         )
     }
 
     pub(crate) fn json(&self) -> Value {
         json!({
+            "date": self.date,
+            "commit": self.commit,
+            "command": self.command,
             "model": self.model,
             "cores": self.cores,
             "kernel": self.kernel,

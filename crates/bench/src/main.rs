@@ -1,5 +1,6 @@
 //! Side-by-side benchmarks: against other page-table crates, and against the same written by hand.
 
+mod destination;
 mod gup;
 mod host;
 mod lab;
@@ -10,11 +11,12 @@ mod samples;
 mod targets;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
+use crate::destination::Destination;
 use crate::host::Host;
 use crate::rounds::Effort;
 use crate::samples::Samples;
@@ -32,7 +34,8 @@ struct Options {
     /// Writes the results to a file, as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Writes the results to a file, as Markdown, with the machine they were measured on.
+    /// Writes the results to a file, as Markdown, with the machine they were measured on. If there is such a file, between its
+    /// lines `<!-- measured: begin -->` and `<!-- measured: end -->`.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Exits with status 1 if a target is missed.
@@ -52,8 +55,22 @@ enum Suite {
     All,
 }
 
+/// What was asked for cannot be done.
+const BAD_INPUT: u8 = 2;
+
 fn main() -> ExitCode {
     let options = Options::parse();
+    match run(&options) {
+        Ok(code) => code,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            ExitCode::from(BAD_INPUT)
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<ExitCode, String> {
+    let destination = options.markdown.as_deref().map(Destination::find).transpose()?;
     let host = Host::here();
     let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
     let mut samples = Samples::default();
@@ -72,18 +89,13 @@ fn main() -> ExitCode {
 
     let tables = format!("{}{}", report::markdown(&samples), report::targets_markdown(&samples));
     println!("{tables}");
-    let wrote = [
-        options.json.map(|path| write(&path, &format!("{:#}\n", report::json(&samples, &host)))),
-        options.markdown.map(|path| write(&path, &format!("{}{tables}", host.markdown()))),
-    ];
-    match () {
-        () if wrote.contains(&Some(false)) => ExitCode::from(2),
-        () if options.check && report::is_any_target_missed(&samples) => ExitCode::FAILURE,
-        () => ExitCode::SUCCESS,
+    if let Some(path) = &options.json {
+        let text = format!("{:#}\n", report::json(&samples, &host));
+        fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
-}
-
-/// Whether it worked; says why not.
-fn write(path: &Path, text: &str) -> bool {
-    fs::write(path, text).inspect_err(|error| eprintln!("cannot write {}: {error}", path.display())).is_ok()
+    if let Some(destination) = destination {
+        destination.write(&format!("\n{}{tables}\n", host.markdown()))?;
+    }
+    let is_missed = options.check && report::is_any_target_missed(&samples);
+    Ok(if is_missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
