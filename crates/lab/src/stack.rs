@@ -51,19 +51,19 @@ impl Stack {
         let (before, now, top) = (self.index_of(before), self.index_of(now), self.memory.bytes() / 8);
         if now < before {
             // SAFETY: both mappings reach from index 0 to `top`, and `before` is not above it.
-            unsafe { ptr::copy_nonoverlapping(stack.add(now), copy.add(now), before - now) };
+            unsafe { ptr::copy_nonoverlapping(stack.wrapping_add(now), copy.wrapping_add(now), before - now) };
         } else if before < now {
             self.save(before, now - before, log);
         }
         let mut index = before.max(now);
         while index < top {
             // SAFETY: as many words are inside both mappings; they are looked at as integers only.
-            index += unsafe { equal_words(stack.add(index), copy.add(index), top - index) };
+            index += unsafe { equal_words(stack.wrapping_add(index), copy.wrapping_add(index), top - index) };
             let count = CHUNK.min(top - index);
             if count != 0 {
                 self.save(index, count, log);
                 // SAFETY: as above.
-                unsafe { ptr::copy_nonoverlapping(stack.add(index), copy.add(index), count) };
+                unsafe { ptr::copy_nonoverlapping(stack.wrapping_add(index), copy.wrapping_add(index), count) };
                 index += count;
             }
         }
@@ -73,7 +73,7 @@ impl Stack {
     #[inline(always)]
     fn save(&self, index: usize, count: usize, log: &mut StackLog) {
         // SAFETY: callers pass pieces inside the mapping, whose words are initialised: it is zeroed memory, and integers were copied to it.
-        let words = unsafe { std::slice::from_raw_parts(self.copy.base().cast::<u64>().add(index), count) };
+        let words = unsafe { std::slice::from_raw_parts(self.copy.base().cast::<u64>().wrapping_add(index), count) };
         log.extend_from_slice(words);
         log.push((index as u64) << 32 | count as u64);
     }
@@ -89,9 +89,9 @@ impl Stack {
             let (index, count) = ((place >> 32) as usize, place as u32 as usize);
             let words = &log[log.len() - count..];
             // SAFETY: the piece was inside the mapping when it was noted.
-            unsafe { ptr::copy_nonoverlapping(words.as_ptr(), stack.add(index), count) };
+            unsafe { ptr::copy_nonoverlapping(words.as_ptr(), stack.wrapping_add(index), count) };
             // SAFETY: as above.
-            unsafe { ptr::copy_nonoverlapping(words.as_ptr(), copy.add(index), count) };
+            unsafe { ptr::copy_nonoverlapping(words.as_ptr(), copy.wrapping_add(index), count) };
             log.truncate(log.len() - count);
         }
     }
@@ -127,9 +127,9 @@ unsafe fn equal_words_plain(one: *const u64, other: *const u64, count: usize) ->
     let mut index = 0;
     while index + CHUNK <= count {
         // SAFETY: `CHUNK` words from `index` on are among the `count`.
-        let one = unsafe { one.add(index).cast::<[u64; CHUNK]>().read() };
+        let one = unsafe { one.wrapping_add(index).cast::<[u64; CHUNK]>().read() };
         // SAFETY: as above.
-        let other = unsafe { other.add(index).cast::<[u64; CHUNK]>().read() };
+        let other = unsafe { other.wrapping_add(index).cast::<[u64; CHUNK]>().read() };
         // Folded by hand: comparing arrays would call `memcmp` each time.
         if one.iter().zip(&other).fold(0, |differences, (one, other)| differences | (one ^ other)) != 0 {
             break;

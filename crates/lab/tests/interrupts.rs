@@ -197,3 +197,47 @@ fn operations_in_the_wrong_context_are_errors_of_the_test() {
     assert!(wrong(|_| (), |cpu, _| cpu.irq_restore(IrqState::On)).contains("handler turns interrupts on"));
     assert!(wrong(|_| (), |cpu, _| _ = cpu.irq_save()).contains("returns with interrupts turned off"));
 }
+
+/// Taking an interrupt, and returning from it, empties the store buffer.
+#[test]
+fn interrupts_are_barriers() {
+    type Part = fn(&LabCpu, &[Word64]);
+    let run = |program: Part, handler: Part| {
+        let arena = Arena::new();
+        let words = arena.alloc_slice(2, |_| Word64::new(0));
+        let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Tso));
+        lab.cpu("interrupted", move |cpu| program(cpu, words));
+        lab.cpu("interrupts", |cpu| {
+            cpu.send_ipi(CpuSet::only(CpuId::new(0)), Vector::Synchronise);
+            cpu.store(&words[1], 1);
+            cpu.fence();
+            cpu.report(0, cpu.load(&words[0]));
+        });
+        lab.interrupt_handler(move |cpu, _| handler(cpu, words));
+        lab.observe(|end| {
+            let report = |cpu, slot| end.reported(CpuId::new(cpu), slot);
+            vec![report(0, 0), report(0, 1), report(1, 0)]
+        });
+        lab.explore(&Limits::default()).expect_safe().observations.clone()
+    };
+    // The handler sees the store made, but not the other CPU's: then the other CPU sees it, too.
+    let entered = run(
+        |cpu, words| cpu.store(&words[0], 1),
+        |cpu, words| {
+            cpu.report(0, cpu.load(&words[0]));
+            cpu.report(1, cpu.load(&words[1]));
+        },
+    );
+    assert!(entered.contains(&vec![1, 0, 1]));
+    assert!(!entered.contains(&vec![1, 0, 0]));
+    // The same for a store of the handler, and a load after its return.
+    let left = run(
+        |cpu, words| {
+            cpu.report(0, cpu.await_value(&words[0], |held| held == 1));
+            cpu.report(1, cpu.load(&words[1]));
+        },
+        |cpu, words| cpu.store(&words[0], 1),
+    );
+    assert!(left.contains(&vec![1, 0, 1]));
+    assert!(!left.contains(&vec![1, 0, 0]));
+}

@@ -200,3 +200,45 @@ fn words_of_32_bits_work_side_by_side() {
     lab.observe(|end| vec![end.read(&pair[0]), end.read(&pair[1])]);
     assert_eq!(lab.explore(&Limits::default()).expect_safe().observations, [vec![0, 6]].into());
 }
+
+/// Store buffering with something between the store and the load.
+#[test]
+fn every_locked_or_serialising_operation_empties_the_store_buffer() {
+    let both_miss = |o: &[u64]| o[0] == 0 && o[2] == 0;
+    fn store_then_load(cpu: &LabCpu, words: Words<'_>, between: fn(&LabCpu, &Word64)) {
+        let (mine, theirs) = if cpu.id() == CpuId::new(0) { (0, 1) } else { (1, 0) };
+        cpu.store(&words[mine], 1);
+        between(cpu, &words[2 + mine]);
+        cpu.report(0, cpu.load(&words[theirs]));
+    }
+    macro_rules! between {
+        ($between:expr) => {{
+            let program: fn(&LabCpu, Words<'_>) = |cpu, words| store_then_load(cpu, words, $between);
+            has(&outcomes(MemoryOrder::Tso, &[program, program]), both_miss)
+        }};
+    }
+    assert!(!between!(|cpu, _| cpu.fence()));
+    assert!(!between!(|cpu, other| _ = cpu.swap(other, 1)));
+    assert!(!between!(|cpu, other| _ = cpu.compare_exchange(other, 0, 1)));
+    assert!(!between!(|cpu, other| _ = cpu.compare_exchange(other, 7, 1)), "also when it fails");
+    assert!(!between!(|cpu, other| _ = cpu.fetch_add(other, 1)));
+    assert!(!between!(|cpu, other| _ = cpu.fetch_and(other, 1)));
+    assert!(!between!(|cpu, other| _ = cpu.fetch_or(other, 1)));
+    assert!(!between!(|cpu, other| _ = cpu.await_update(other, |held| Some(held + 1))));
+    assert!(!between!(|cpu, _| cpu.tlb_invalidate(machine::Invalidation::All)));
+    assert!(!between!(|cpu, _| cpu.tlb_invalidate_paravirtual(machine::CpuSet::EMPTY, machine::Invalidation::All)));
+    assert!(!between!(|cpu, _| cpu.tlb_broadcast_sync()));
+    assert!(!between!(|cpu, _| cpu.synchronize_rcu()));
+    // These do not.
+    assert!(between!(|_, _| ()));
+    assert!(between!(|cpu, other| cpu.store(other, 1)));
+    assert!(between!(|cpu, other| _ = cpu.load(other)));
+    assert!(between!(|cpu, other| _ = cpu.await_value(other, |held| held == 0)));
+    assert!(between!(|cpu, _| drop(cpu.irq_off())));
+    assert!(between!(|cpu, _| cpu.send_ipi(machine::CpuSet::EMPTY, machine::Vector::Synchronise)));
+    assert!(between!(|cpu, _| cpu.tlb_broadcast(machine::Invalidation::All)));
+    assert!(between!(|cpu, _| {
+        cpu.rcu_read_lock();
+        cpu.rcu_read_unlock();
+    }));
+}
