@@ -185,9 +185,7 @@ impl<'a> Core<'a> {
 
     /// Bytes of the logs.
     pub(crate) fn log_bytes(&self) -> usize {
-        self.written.len() * size_of::<Written>()
-            + self.stacks.len() * 8
-            + self.marks.len() * size_of::<Mark>()
+        self.written.len() * size_of::<Written>() + self.stacks.len() * 8 + self.marks.len() * size_of::<Mark>()
     }
 
     /// Ends the run, unless it has ended for an earlier reason.

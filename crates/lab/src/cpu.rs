@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use machine::user::{FaultCause, PageFault};
 use machine::{
-    Access, Cpu, CpuId, CpuSet, Frame, Invalidation, IrqState, PhysAddr, UserAccess, Vector, VirtAddr, Word, Word64,
+    Access, Cpu, CpuId, CpuSet, Frame, Invalidation, IrqState, LoopHead, PhysAddr, UserAccess, Vector, VirtAddr, Word,
+    Word64,
 };
 
 use crate::agent::{Status, interrupt_return, vector_number, vector_of};
@@ -438,6 +439,23 @@ impl Cpu for LabCpu {
         // `inline(never)`: the address of a local is then below the caller's frame by the same distance each time.
         let frame = (&raw const marker).addr() as u64;
         core.loop_head(self.agent, place_seed(Location::caller()), frame, digest);
+    }
+
+    fn loop_head(&self) -> LoopHead {
+        let core = self.core();
+        if core.booting || core.unwinding {
+            return LoopHead::default();
+        }
+        let (low, high) = core.agents[self.agent].state.chain.parts();
+        LoopHead::from_parts([low, high])
+    }
+
+    fn round(&self, head: &LoopHead, digest: u64) {
+        let core = self.core();
+        if !core.booting && !core.unwinding {
+            let [low, high] = head.parts();
+            core.set_chain(self.agent, Chain::from_parts(low, high).with(digest));
+        }
     }
 
     #[track_caller]

@@ -72,6 +72,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
     /// Explores, and says what was found.
     pub(crate) fn run(mut self) -> Report {
         let attending = Attending::new(self.core);
+        self.core().quiet.begin();
         let mut report = self.attempt();
         while self.core().quiet.is_wrong() {
             self.core().quiet.begin_again();

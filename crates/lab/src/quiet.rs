@@ -112,6 +112,13 @@ impl QuietWords {
         self.wrong
     }
 
+    /// A search begins, and nothing is known: what boot did is the initial state.
+    pub(crate) fn begin(&mut self) {
+        self.units.fill(Unit::default());
+        self.wrong = false;
+        self.in_a_row = 0;
+    }
+
     /// The search begins again, with what is known now.
     pub(crate) fn begin_again(&mut self) {
         for unit in &mut self.units {

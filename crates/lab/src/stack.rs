@@ -59,12 +59,17 @@ impl Stack {
         while index < top {
             // SAFETY: as many words are inside both mappings; they are looked at as integers only.
             index += unsafe { equal_words(stack.wrapping_add(index), copy.wrapping_add(index), top - index) };
-            let count = CHUNK.min(top - index);
-            if count != 0 {
-                self.save(index, count, log);
+            if top - index >= CHUNK {
+                // Of constant length, so that no copy is a call.
+                self.save(index, CHUNK, log);
                 // SAFETY: as above.
-                unsafe { ptr::copy_nonoverlapping(stack.wrapping_add(index), copy.wrapping_add(index), count) };
-                index += count;
+                unsafe { ptr::copy_nonoverlapping(stack.wrapping_add(index), copy.wrapping_add(index), CHUNK) };
+                index += CHUNK;
+            } else if index < top {
+                self.save(index, top - index, log);
+                // SAFETY: as above.
+                unsafe { ptr::copy_nonoverlapping(stack.wrapping_add(index), copy.wrapping_add(index), top - index) };
+                index = top;
             }
         }
     }
@@ -87,11 +92,19 @@ impl Stack {
         while log.len() > until {
             let Some(place) = log.pop() else { unreachable!("longer than `until`") };
             let (index, count) = ((place >> 32) as usize, place as u32 as usize);
-            let words = &log[log.len() - count..];
-            // SAFETY: the piece was inside the mapping when it was noted.
-            unsafe { ptr::copy_nonoverlapping(words.as_ptr(), stack.wrapping_add(index), count) };
-            // SAFETY: as above.
-            unsafe { ptr::copy_nonoverlapping(words.as_ptr(), copy.wrapping_add(index), count) };
+            let words = log[log.len() - count..].as_ptr();
+            let (stack, copy) = (stack.wrapping_add(index), copy.wrapping_add(index));
+            if count == CHUNK {
+                // SAFETY: the piece was inside the mapping when it was noted; the log is elsewhere.
+                unsafe { ptr::copy_nonoverlapping(words, stack, CHUNK) };
+                // SAFETY: as above.
+                unsafe { ptr::copy_nonoverlapping(words, copy, CHUNK) };
+            } else {
+                // SAFETY: as above.
+                unsafe { ptr::copy_nonoverlapping(words, stack, count) };
+                // SAFETY: as above.
+                unsafe { ptr::copy_nonoverlapping(words, copy, count) };
+            }
             log.truncate(log.len() - count);
         }
     }

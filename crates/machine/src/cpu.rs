@@ -130,6 +130,24 @@ pub enum IrqState {
     Off,
 }
 
+/// What a CPU knew where it entered a loop. Only machines that simulate look inside.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct LoopHead([u64; 2]);
+
+impl LoopHead {
+    /// For machines: what they are to remember.
+    #[inline]
+    pub const fn from_parts(parts: [u64; 2]) -> Self {
+        Self(parts)
+    }
+
+    /// What was remembered.
+    #[inline]
+    pub const fn parts(&self) -> [u64; 2] {
+        self.0
+    }
+}
+
 /// Which interrupt an IPI raises.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Vector {
@@ -271,6 +289,21 @@ pub trait Cpu: Sized {
     #[track_caller]
     fn checkpoint(&self, digest: u64) {
         let _ = digest;
+    }
+
+    /// What this CPU knows where a retry loop is entered: for [`Self::round`].
+    #[inline(always)]
+    fn loop_head(&self) -> LoopHead {
+        LoopHead::default()
+    }
+
+    /// A round of the loop that was entered at `head` begins. Promises that what this CPU does from here on depends only on shared memory, on what it
+    /// knew at `head`, and on `digest`: what earlier rounds read is forgotten.
+    ///
+    /// Unlike [`Self::checkpoint`] it is right in a function that is called again and again from one place. Real machines ignore it.
+    #[inline(always)]
+    fn round(&self, head: &LoopHead, digest: u64) {
+        let _ = (head, digest);
     }
 
     /// Turns this CPU's maskable interrupts off: `pushf; cli`. Orders no memory access.

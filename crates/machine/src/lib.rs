@@ -42,7 +42,7 @@ pub mod user;
 pub mod word;
 
 pub use addr::{Frame, PhysAddr, VirtAddr};
-pub use cpu::{Cpu, CpuId, CpuSet, IrqState, Vector};
+pub use cpu::{Cpu, CpuId, CpuSet, IrqState, LoopHead, Vector};
 pub use irq::IrqOff;
 pub use lock::{SpinGuard, SpinLock};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};

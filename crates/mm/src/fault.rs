@@ -54,9 +54,10 @@ impl<'m, P: Platform> Mm<'m, P> {
         let file = self.file(area.file).ok_or(no_page)?;
         let slot = file.slot(page).ok_or(no_page)?;
         let fault = Fault { area, access, level: file.leaf(), address: address.align_down(file.leaf().size()) };
+        let head = cpu.loop_head();
         match file.kind() {
             FileKind::Cached => loop {
-                cpu.checkpoint(address.as_u64());
+                cpu.round(&head, 0);
                 let frame = slot.get(cpu).ok_or(no_page)?;
                 if let Outcome::Mapped = self.map_cached(cpu, space, &fault, slot, frame)? {
                     return Ok(());

@@ -218,8 +218,9 @@ impl<'m> Folio<'m> {
         kind: Reference,
     ) -> Result<Self, NotGrabbed> {
         let record = map.page(cpu, frame).ok_or(NotGrabbed::NoRecord)?;
+        let head = cpu.loop_head();
         loop {
-            cpu.checkpoint(frame.number());
+            cpu.round(&head, 0);
             let word = cpu.load(&record.membership);
             let membership = Membership::unpack(word);
             let page = if membership.head == frame {

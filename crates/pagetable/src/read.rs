@@ -12,8 +12,7 @@
 //! | [`Cmpxchg8b`] | always | one locked instruction, and the cache line exclusive |
 //! | [`SequenceRead`] | every writer brackets its change by the table's sequence count ([`crate::write::Sequenced`]) | four `mov` |
 //!
-//! None of them calls [`Cpu::checkpoint`]: what their *callers* do next depends on more than the entry, and
-//! only callers can say on what.
+//! Those that retry say so with [`Cpu::round`]: what an earlier round read is forgotten, and nothing that their callers know.
 
 use core::marker::PhantomData;
 
@@ -62,7 +61,9 @@ pub struct LowHighLow;
 impl EntryRead for LowHighLow {
     #[inline]
     fn read<C: Cpu>(&self, cpu: &C, cell: &Word64, _sequence: &SeqCount) -> Entry {
+        let head = cpu.loop_head();
         loop {
+            cpu.round(&head, 0);
             let low = cpu.load(cell.low());
             let high = cpu.load(cell.high());
             if cpu.load(cell.low()) == low {
@@ -96,7 +97,9 @@ pub struct SequenceRead;
 impl EntryRead for SequenceRead {
     #[inline]
     fn read<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount) -> Entry {
+        let head = cpu.loop_head();
         loop {
+            cpu.round(&head, 0);
             let begin = sequence.begin(cpu);
             let low = cpu.load(cell.low());
             let high = cpu.load(cell.high());

@@ -60,8 +60,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         if self.file(area.file).is_some_and(|file| file.kind() == FileKind::Driver) {
             return Err(GupError::Special { address: at });
         }
+        let head = cpu.loop_head();
         loop {
-            cpu.checkpoint(at.as_u64());
+            cpu.round(&head, 0);
             if let Some(run) = self.follow(cpu, space, at, request)? {
                 return Ok(run);
             }

@@ -40,7 +40,9 @@ pub(super) struct Reread {
 
 impl EntryRead for Reread {
     fn read<C: Cpu>(&self, cpu: &C, cell: &Word64, _: &SeqCount) -> Entry {
+        let head = cpu.loop_head();
         loop {
+            cpu.round(&head, 0);
             let low = cpu.load(cell.low());
             let high = cpu.load(cell.high());
             let agrees = |_| cpu.load(cell.low()) == low && cpu.load(cell.high()) == high;

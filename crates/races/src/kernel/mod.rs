@@ -43,7 +43,7 @@ use names::{FrameNames, name_tables};
 use operations::{Action, Column};
 use platform::{InLab, LabMap, LabTables, Records, TABLES, protocols};
 use run::Runner;
-use setup::{FIRST_TABLE, Owner, Setup};
+use setup::{Owner, Setup, TableFrames};
 use watch::{Watch, WatchedFolio};
 
 /// Key of the rules that are not held.
@@ -170,7 +170,7 @@ impl Names for KernelNames<'_> {
             return Err(Error::new(&self.race.source, place.span, problem));
         };
         self.observed.push((CpuId::new(*cpu), slot));
-        let frames = FrameNames::new(&self.setup.frames);
+        let frames = FrameNames::new(self.setup);
         Ok(Arc::new(move |bits| match bits {
             0 => "0".to_owned(),
             number => frames.show(machine::Frame::new(number)),
@@ -218,6 +218,7 @@ impl Scenario for Kernel {
 struct Shared<'l> {
     arena: &'l Arena,
     metas: &'l [TableMeta],
+    frames_of_tables: TableFrames,
     records: &'l [Records<'l>],
     files: &'l [File<'l>],
     spaces: &'l [AddressSpace<'l>],
@@ -234,8 +235,8 @@ struct Engine<'l, M> {
 impl<M: PagingMode> Engine<'_, M> {
     /// Runs `work` on a CPU, with the memory manager as that CPU sees it.
     fn on(&self, cpu: &LabCpu, work: impl for<'m> FnOnce(&Mm<'m, InLab<'m, M>>, &'m AddressSpace<'m>)) {
-        let Shared { arena, metas, records, files, spaces, shootdown } = self.shared;
-        let tables = LabTables { cpu, arena, metas };
+        let Shared { arena, metas, frames_of_tables, records, files, spaces, shootdown } = self.shared;
+        let tables = LabTables { cpu, arena, metas, frames_of_tables };
         let map = LabMap { cpu, records };
         let mm = Mm::new(protocols(self.mode, &self.choices), &tables, &map, spaces, files, shootdown);
         work(&mm, &spaces[0]);
@@ -247,7 +248,7 @@ impl Kernel {
         let setup = &self.setup;
         let arena = Arena::with_capacity(self.object_bytes(), self.pools());
         // The lowest frame of its pool: the first that is handed out.
-        let root_address = machine::Frame::new(FIRST_TABLE).start();
+        let root_address = setup.frames_of_tables.frame(0).start();
         let Ok(root) = Root::new(&mode, root_address) else { return };
         let engine = Engine { shared: self.place(&arena, root), mode, choices: self.choices };
         let shared = &engine.shared;
@@ -280,8 +281,8 @@ impl Kernel {
             });
         }
 
-        let frames = FrameNames::new(&setup.frames);
-        name_tables(&mut lab, &arena, shared.metas);
+        let frames = FrameNames::new(setup);
+        name_tables(&mut lab, &arena, shared.metas, setup.frames_of_tables);
         shared.name_objects(&mut lab, setup, &frames);
         let watch = self.watch(&arena, paging, root_address, shared, &pages);
         watch.name_entries(&mut lab, &frames);
@@ -320,7 +321,10 @@ impl Kernel {
     }
 
     fn pools(&self) -> Vec<Pool> {
-        let tables = Pool::tables(TABLES, FIRST_TABLE..FIRST_TABLE + self.setup.tables);
+        let tables = Pool::tables(
+            TABLES,
+            (0..self.setup.tables).map(|number| self.setup.frames_of_tables.frame(number).number()),
+        );
         let data = self
             .setup
             .frames
@@ -362,7 +366,15 @@ impl Kernel {
         });
         let slots = arena.alloc_slice(setup.areas.len(), |_| AreaSlot::new());
         let spaces = arena.alloc_slice(1, |_| AddressSpace::new(root, slots));
-        Shared { arena, metas, records, files, spaces, shootdown: arena.alloc(Shootdown::new()) }
+        Shared {
+            arena,
+            metas,
+            frames_of_tables: setup.frames_of_tables,
+            records,
+            files,
+            spaces,
+            shootdown: arena.alloc(Shootdown::new()),
+        }
     }
 
     /// The pages that the file speaks of: those that leaves start at, and those that operations name.
@@ -399,7 +411,7 @@ impl Kernel {
                 }),
             });
         let slots = shared.files.iter().filter(|file| file.kind() == mm::FileKind::Cached);
-        let first = arena.table(machine::Frame::new(FIRST_TABLE)).map_or(0, |words| words[0].address());
+        let first = arena.table(self.setup.frames_of_tables.frame(0)).map_or(0, |words| words[0].address());
         Watch {
             arena,
             tables: first..first + self.setup.tables as usize * PAGE_SIZE as usize,

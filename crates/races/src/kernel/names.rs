@@ -4,24 +4,29 @@ use lab::{Arena, Lab, Paging};
 use machine::{Frame, Word};
 use pagetable::TableMeta;
 
-use super::setup::{FIRST_TABLE, FrameSetup};
+use super::setup::{Setup, TableFrames};
 
 /// The frames that a file names, for printing.
 #[derive(Clone)]
-pub(super) struct FrameNames(Vec<(String, Frame, u8)>);
+pub(super) struct FrameNames {
+    named: Vec<(String, Frame, u8)>,
+    tables: TableFrames,
+}
 
 impl FrameNames {
-    pub(super) fn new(frames: &[FrameSetup]) -> Self {
-        Self(frames.iter().map(|frame| (frame.name.clone(), frame.first, frame.order)).collect())
+    pub(super) fn new(setup: &Setup) -> Self {
+        let named = setup.frames.iter().map(|frame| (frame.name.clone(), frame.first, frame.order)).collect();
+        Self { named, tables: setup.frames_of_tables }
     }
 
     /// A frame, with the name that the file gives it.
     pub(super) fn show(&self, frame: Frame) -> String {
-        let named = self.0.iter().find(|(_, first, order)| frame.number().wrapping_sub(first.number()) < 1 << order);
+        let named =
+            self.named.iter().find(|(_, first, order)| frame.number().wrapping_sub(first.number()) < 1 << order);
         match named {
             Some((name, first, _)) if *first == frame => name.clone(),
             Some((name, first, _)) => format!("{name}+{:#x}", frame.number() - first.number()),
-            None if (FIRST_TABLE..FIRST_TABLE + 64).contains(&frame.number()) => format!("table {:#x}", frame.number()),
+            None if self.tables.number(frame).is_some() => format!("table {:#x}", frame.number()),
             None => format!("frame {:#x}", frame.number()),
         }
     }
@@ -72,13 +77,14 @@ pub(super) fn entry_words(paging: Paging, frames: &FrameNames, level: u8, entry:
 }
 
 /// Names the words of every table: its entries, its lock, its sequence count.
-pub(super) fn name_tables(lab: &mut Lab<'_>, arena: &Arena, metas: &[TableMeta]) {
+pub(super) fn name_tables(lab: &mut Lab<'_>, arena: &Arena, metas: &[TableMeta], frames: TableFrames) {
     for (index, meta) in metas.iter().enumerate() {
-        let number = FIRST_TABLE + index as u64;
+        let frame = frames.frame(index as u64);
+        let number = frame.number();
         lab.name(meta.lock.word(), format!("PTL of table {number:#x}"));
         lab.name(&meta.children, format!("children of table {number:#x}"));
         lab.name(meta.sequence.word(), format!("sequence of table {number:#x}"));
-        if let Some(words) = arena.table(Frame::new(number)) {
+        if let Some(words) = arena.table(frame) {
             lab.name_range(words[0].address(), 4096, format!("table {number:#x}"), None);
         }
     }

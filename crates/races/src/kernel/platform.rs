@@ -9,7 +9,7 @@ use pagetable::table::{Pdpt, Table};
 use pagetable::{Mode, NotATable, OutOfFrames, TableMemory, TableMeta, TableSource};
 
 use super::choices::{Bracket, Check, Choices, FlushTime, Lifetime, Link, Read, ReadBy, Remote, SpecialBy, WriteBy};
-use super::setup::{FIRST_TABLE, Owner};
+use super::setup::{Owner, TableFrames};
 use super::watch::Told;
 use crate::rule;
 
@@ -55,8 +55,8 @@ pub(super) fn protocols<'l, M: Mode>(mode: M, choices: &Choices) -> Protocols<In
 pub(super) struct LabTables<'l> {
     pub(super) cpu: &'l LabCpu,
     pub(super) arena: &'l Arena,
-    /// Of frames [`FIRST_TABLE`] and on.
     pub(super) metas: &'l [TableMeta],
+    pub(super) frames_of_tables: TableFrames,
 }
 
 impl LabTables<'_> {
@@ -70,7 +70,7 @@ impl LabTables<'_> {
 
 impl TableMemory for LabTables<'_> {
     fn table(&self, frame: Frame) -> Result<Table<'_>, NotATable> {
-        let meta = frame.number().checked_sub(FIRST_TABLE).and_then(|index| self.metas.get(index as usize));
+        let meta = self.frames_of_tables.number(frame).and_then(|index| self.metas.get(index as usize));
         match (self.arena.table(frame), meta) {
             (Some(words), Some(meta)) => Ok(Table::new(words, meta)),
             _ => Err(self.phantom(frame.start())),

@@ -150,8 +150,9 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
     /// User code: accesses, and faults, until the access succeeds or the fault cannot be resolved (a signal).
     fn touch(&self, address: VirtAddr, access: Access) {
         let Self { cpu, mm, space, .. } = *self;
+        let head = cpu.loop_head();
         loop {
-            cpu.checkpoint(address.as_u64());
+            cpu.round(&head, 0);
             let Err(fault) = cpu.user_access(address, access) else { return };
             if mm.handle_fault(cpu, space, fault).is_err() {
                 return;

@@ -17,8 +17,30 @@ const DEFAULT_TABLES: u64 = 12;
 const MOST_TABLES: u64 = 64;
 /// The greatest frame number of a machine with 52-bit physical addresses.
 const MOST_FRAME: u64 = (1 << 40) - 1;
-/// Page tables lie from this frame on; data frames must not.
-pub(super) const FIRST_TABLE: u64 = 0x100;
+/// Page tables lie from this frame on, unless `tables-at=` says otherwise; data frames must not.
+const FIRST_TABLE: u64 = 0x100;
+
+/// Which frames page tables lie in: the root, which CR3 of PAE can only name below 4 GiB, in the first, and the others together.
+#[derive(Clone, Copy)]
+pub(super) struct TableFrames {
+    /// Number 1 lies one frame after this, and so on.
+    others: u64,
+}
+
+impl TableFrames {
+    /// The frame of the table with this number; 0 is the root.
+    pub(super) const fn frame(self, number: u64) -> Frame {
+        Frame::new(if number == 0 { FIRST_TABLE } else { self.others + number })
+    }
+
+    /// The number of the table in a frame, if it can be one.
+    pub(super) fn number(self, frame: Frame) -> Option<u64> {
+        match frame.number() {
+            FIRST_TABLE => Some(0),
+            frame => frame.checked_sub(self.others).filter(|number| (1..MOST_TABLES).contains(number)),
+        }
+    }
+}
 
 /// A frame, or a large folio, that the file names.
 pub(super) struct FrameSetup {
@@ -59,6 +81,8 @@ pub(super) struct AreaSetup {
 /// All of an init block.
 pub(super) struct Setup {
     pub(super) tables: u64,
+    /// Where they lie.
+    pub(super) frames_of_tables: TableFrames,
     pub(super) frames: Vec<FrameSetup>,
     pub(super) files: Vec<FileSetup>,
     pub(super) areas: Vec<AreaSetup>,
@@ -73,6 +97,7 @@ impl Setup {
     pub(super) fn new(race: &Race, script: &Script) -> Result<Self, Error> {
         let mut setup = Self {
             tables: DEFAULT_TABLES,
+            frames_of_tables: TableFrames { others: FIRST_TABLE },
             frames: Vec::new(),
             files: Vec::new(),
             areas: Vec::new(),
@@ -89,7 +114,7 @@ impl Setup {
         match statement {
             Statement::Setting(setting) => {
                 let Some(key) = &setting.key else {
-                    let known = ["cpus=", "memory=", "tables=", "tolerate="].map(str::to_owned).to_vec();
+                    let known = ["cpus=", "memory=", "tables=", "tables-at=", "tolerate="].map(str::to_owned).to_vec();
                     let found = setting.values.first().map(ToString::to_string).unwrap_or_default();
                     return Err(Error::new(
                         &race.source,
@@ -136,12 +161,13 @@ impl Setup {
                     }
                 }
                 "tolerate" => self.tolerated.push(tolerated(race, value)?),
+                "tables-at" => self.frames_of_tables.others = number(race, value, MOST_FRAME)?,
                 "tables" => self.tables = number(race, value, MOST_TABLES)?,
                 "memory" => {
                     named(race, "memory order", value, &[("sc", ()), ("tso", ())])?;
                 }
                 other => {
-                    let known = ["cpus", "memory", "tables", "tolerate"].map(str::to_owned).to_vec();
+                    let known = ["cpus", "memory", "tables", "tables-at", "tolerate"].map(str::to_owned).to_vec();
                     let problem = Problem::Unknown { what: "setting", found: other.to_owned(), known };
                     return Err(Error::new(&race.source, key.span, problem));
                 }
@@ -184,8 +210,8 @@ impl Setup {
             return Err(impossible(race, value.span, why, format!("a multiple of {frames:#x}")));
         }
         let end = first + frames;
-        let tables = FIRST_TABLE..FIRST_TABLE + MOST_TABLES;
-        if first < tables.end && tables.start < end {
+        let tables = self.frames_of_tables.others..self.frames_of_tables.others + MOST_TABLES;
+        if first < tables.end && tables.start < end || (first..end).contains(&FIRST_TABLE) {
             let why = "page tables lie there".to_owned();
             return Err(impossible(
                 race,
