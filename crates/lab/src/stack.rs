@@ -49,6 +49,14 @@ impl Stack {
     pub(crate) unsafe fn note_changes(&mut self, before: *mut u64, now: *mut u64, log: &mut StackLog) {
         let (stack, copy) = (self.memory.base().cast::<u64>(), self.copy.base().cast::<u64>());
         let (before, now, top) = (self.index_of(before), self.index_of(now), self.memory.bytes() / 8);
+        if top - before <= SMALL {
+            if before < top {
+                self.save(before, top - before, log);
+            }
+            // SAFETY: both mappings reach from index 0 to `top`.
+            unsafe { ptr::copy_nonoverlapping(stack.wrapping_add(now), copy.wrapping_add(now), top - now) };
+            return;
+        }
         if now < before {
             // SAFETY: both mappings reach from index 0 to `top`, and `before` is not above it.
             unsafe { ptr::copy_nonoverlapping(stack.wrapping_add(now), copy.wrapping_add(now), before - now) };
@@ -109,6 +117,9 @@ impl Stack {
         }
     }
 }
+
+/// So many live words are saved faster than they are compared.
+const SMALL: usize = 96;
 
 /// Words compared at a time.
 const CHUNK: usize = 8;
