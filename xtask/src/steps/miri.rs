@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::ENGINE;
-use super::runners::counted;
+use super::runners::{Runner, counted};
 use crate::cargo::{succeeds, workspace};
 use crate::summary::Outcome;
 
@@ -23,5 +23,5 @@ pub(crate) fn run() -> Result<Outcome> {
     for package in ENGINE {
         command.args(["-p", package]);
     }
-    counted(&mut command)
+    counted(&mut command, Runner::CargoTest)
 }
