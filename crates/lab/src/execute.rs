@@ -145,7 +145,7 @@ impl Core<'_> {
                 let place = self.symbols.place(op.address, bytes);
                 let (from, to) =
                     (self.symbols.value(op.address, bytes, old), self.symbols.value(op.address, bytes, new));
-                recorder.mark(cpu, format!("{place}: {from} -> {to} (nobody else's)"));
+                recorder.mark(cpu, format!("{place}: {from} -> {to} (private)"));
             }
             let writer = if op.kind == Kind::Store { Writer::Store } else { Writer::Update };
             self.commit(cpu, op.address, bytes, new, writer);

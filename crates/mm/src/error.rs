@@ -205,6 +205,12 @@ impl From<RangeError> for GupError {
     }
 }
 
+impl From<WalkError> for ZapError {
+    fn from(error: WalkError) -> Self {
+        Self::Malformed(error)
+    }
+}
+
 impl From<RangeError> for ZapError {
     fn from(error: RangeError) -> Self {
         Self::Range(error)

@@ -1,7 +1,8 @@
 //! Zap: taking entries away, by address or by rmap.
 
 use machine::addr::VirtAddr;
-use pagetable::{Level, LockedTable, WalkError};
+use pagetable::LockedTable;
+use pagetable::recheck::Atomic;
 
 use crate::error::ZapError;
 use crate::file::File;
@@ -100,23 +101,10 @@ impl<'m, P: Platform> Mm<'m, P> {
         end: VirtAddr,
         mut visit: impl FnMut(LockedTable<'_, P::Cpu>, VirtAddr, VirtAddr),
     ) -> Result<(), ZapError> {
-        let tables = self.page_tables(space);
-        let mut at = start;
-        while at < end {
-            let (found, next) = match tables.find(cpu, at, Level::Pte) {
-                Ok(position) => (Ok(position), Level::Pmd.next(at)),
-                Err(WalkError::Leaf { level, .. }) => (tables.find(cpu, at, level), level.next(at)),
-                Err(WalkError::NotPresent { level, .. }) => {
-                    at = level.next(at);
-                    continue;
-                }
-                Err(error) => return Err(ZapError::Malformed(error)),
-            };
-            // A leaf that was there a moment ago and is gone, or has become a table: look again.
-            let Ok(position) = found else { continue };
-            visit(position.lock(cpu), at, end.min(next));
-            at = next;
-        }
-        Ok(())
+        let range = (start, end.as_u64() - start.as_u64());
+        self.page_tables(space).for_each_locked(cpu, &Atomic, range, |table, run| {
+            visit(table, run.start, run.start.wrapping_add(run.bytes));
+            Ok(())
+        })
     }
 }
