@@ -92,7 +92,9 @@ fn judge_by_race(scratch: &Scratch, race: &str, rule: &str) -> Result<Finding> {
     Ok(match (run.status.code(), noticed) {
         (Some(0), None) => Finding::Sound,
         (Some(1 | 3), Some(one)) => {
-            let steps = one.steps.map_or_else(String::new, |steps| format!(" after {steps} steps"));
+            let steps = one
+                .steps
+                .map_or_else(String::new, |steps| format!(" after {steps} step{}", if steps == 1 { "" } else { "s" }));
             Finding::Broken(format!("{rule}{steps} ({race}, variant {})", one.variant))
         }
         _ => Finding::Undecided(format!(
