@@ -91,8 +91,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         let pages = leaf.frames();
         if !leaf.may_be_leaf()
             || !area.start.is_aligned(leaf.size())
-            || area.pages % pages != 0
-            || area.offset % pages != 0
+            || !area.pages.is_multiple_of(pages)
+            || !area.offset.is_multiple_of(pages)
         {
             return Err(MapError::NotLeafAligned { area: *area, level: leaf });
         }

@@ -54,16 +54,17 @@ fn work(kernel: &Kernel, cpu: &ThreadCpu) {
                     held.push(run);
                 });
             }
-            5 => drop(kernel.fault(cpu, if page % 2 == 0 { small } else { large }, Access::Write)),
+            5 => drop(kernel.fault(cpu, if page.is_multiple_of(2) { small } else { large }, Access::Write)),
             6 => mm.zap(cpu, kernel.space, small, (PAGES - page).min(16)).expect("the tables are whole"),
             7 => {
-                let file = mm.file(if page % 2 == 0 { CACHED } else { CACHED_HUGE }).expect("the file is there");
+                let file =
+                    mm.file(if page.is_multiple_of(2) { CACHED } else { CACHED_HUGE }).expect("the file is there");
                 mm.unmap_mapping(cpu, file, page - page % 8, 8).expect("the tables are whole");
             }
             8 => mm.write_protect(cpu, kernel.space, small, 1).expect("the tables are whole"),
             9 => {
-                let start = if page % 2 == 0 { SMALL } else { LARGE };
-                let file = if page % 2 == 0 { CACHED } else { CACHED_HUGE };
+                let start = if page.is_multiple_of(2) { SMALL } else { LARGE };
+                let file = if page.is_multiple_of(2) { CACHED } else { CACHED_HUGE };
                 if mm.munmap(cpu, SPACE, VirtAddr::new(start)).is_err() {
                     let _ = mm.mmap(cpu, SPACE, area(start, PAGES, file));
                 }

@@ -43,6 +43,7 @@ macro_rules! choice {
 
 choice! {
     /// How lockless walkers read an entry.
+    #[allow(clippy::enum_variant_names, reason = "the protocol is called ReadOnce")]
     Read "read" {
         /// A plain read: one access on a 64-bit machine, two on PAE.
         "read-once" ReadOnce,

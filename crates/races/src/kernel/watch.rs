@@ -371,7 +371,7 @@ impl Watch<'_> {
         const PRESENT: u64 = 1;
         const ACCESSED_DIRTY: u64 = 1 << 5 | 1 << 6;
         let lost = old & !new & ACCESSED_DIRTY;
-        let whole_or_low = bytes == 8 || address % 8 == 0;
+        let whole_or_low = bytes == 8 || address.is_multiple_of(8);
         if !whole_or_low || old & PRESENT == 0 || lost == 0 {
             return Ok(());
         }

@@ -170,7 +170,8 @@ mod tests {
     }
 
     fn bits(flags: Flags) -> u64 {
-        flags.carry * CARRY | flags.parity * PARITY | flags.zero * ZERO | flags.sign * SIGN | flags.overflow * OVERFLOW
+        let Flags { carry, parity, zero, sign, overflow, .. } = flags;
+        [carry * CARRY, parity * PARITY, zero * ZERO, sign * SIGN, overflow * OVERFLOW].into_iter().sum()
     }
 
     #[test]
