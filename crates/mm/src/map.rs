@@ -75,9 +75,9 @@ impl<'m, P: Platform> Mm<'m, P> {
             rmap.unlock();
         }
         let mut gather = Gather::begin(cpu, self, space);
-        let freed = self.free_tables(cpu, &mut gather, space, area.start, area.end());
+        self.free_tables(cpu, &mut gather, space, area.start, area.end());
         gather.finish(cpu);
-        zapped.and(freed)
+        zapped
     }
 
     fn check_area(&self, area: &Area, leaf: Level) -> Result<(), MapError> {
@@ -171,22 +171,26 @@ impl<'m, P: Platform> Mm<'m, P> {
         space: &AddressSpace<'m>,
         start: VirtAddr,
         end: VirtAddr,
-    ) -> Result<(), ZapError> {
+    ) {
         let root = self.protocols().mode.root_level();
         let mut parent = Level::Pmd;
         loop {
             // An entry of a root that is read at load must never go away while CPUs use it.
             if parent > root || parent == root && self.root_is_read_at_load() {
-                return Ok(());
+                return;
             }
             let mut at = start;
             while at < end {
-                self.free_table(cpu, gather, space, at, parent)?;
+                // Others walk tables of their own areas: zap by rmap holds no lock of this address space. So only tables into which no other
+                // area reaches go (Linux: floor and ceiling of `free_pgd_range`).
+                if space.is_free(cpu, at.align_down(parent.size()), parent.size()) {
+                    self.free_table(cpu, gather, space, at, parent);
+                }
                 at = parent.next(at);
             }
             match parent.upper() {
                 Some(upper) => parent = upper,
-                None => return Ok(()),
+                None => return,
             }
         }
     }
@@ -199,13 +203,13 @@ impl<'m, P: Platform> Mm<'m, P> {
         space: &AddressSpace<'m>,
         at: VirtAddr,
         parent: Level,
-    ) -> Result<(), ZapError> {
+    ) {
         let Protocols { mode, write, .. } = self.protocols();
         let tables = self.page_tables(space);
-        let Some(child) = parent.lower() else { return Ok(()) };
+        let Some(child) = parent.lower() else { return };
         // The mmap lock is held for writing: nobody else adds or detaches tables for areas of this address space. What is not there, need not be freed.
         let (Ok(parent), Ok(child)) = (tables.find(cpu, at, parent), tables.find(cpu, at, child)) else {
-            return Ok(());
+            return;
         };
         let mut parent = parent.lock(cpu);
         let child = child.lock(cpu);
@@ -215,7 +219,6 @@ impl<'m, P: Platform> Mm<'m, P> {
         if let Ok(table) = detached {
             gather.table(cpu, at, table);
         }
-        Ok(())
     }
 
     fn root_is_read_at_load(&self) -> bool {

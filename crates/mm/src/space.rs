@@ -131,6 +131,13 @@ impl<'a> AddressSpace<'a> {
         area.contains(address).then_some(area)
     }
 
+    /// Whether no area reaches into the `bytes` bytes from `start` on. The caller holds [`Self::mmap_lock`].
+    pub(crate) fn is_free<C: Cpu>(&self, cpu: &C, start: VirtAddr, bytes: u64) -> bool {
+        let next = self.slots[..self.count(cpu)].get(self.first_ending_behind(cpu, start));
+        // Compared by distance: the range may end at the very end of the address space.
+        next.is_none_or(|slot| slot.get(cpu).start.as_u64().saturating_sub(start.as_u64()) >= bytes)
+    }
+
     /// Where `area` would go. The caller holds [`Self::mmap_lock`] for writing.
     pub(crate) fn place<C: Cpu>(&self, cpu: &C, area: &Area) -> Placement {
         let count = self.count(cpu);
