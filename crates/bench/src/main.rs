@@ -25,9 +25,9 @@ use crate::samples::Samples;
 #[derive(Parser)]
 #[command(name = "fastgup-bench")]
 struct Options {
-    /// What to measure.
-    #[arg(value_enum, default_value_t = Suite::All)]
-    suite: Suite,
+    /// What to measure; everything, if nothing is named.
+    #[arg(value_enum)]
+    suites: Vec<Suite>,
     /// A short run, to see that everything works. Its numbers mean little.
     #[arg(long)]
     quick: bool,
@@ -51,8 +51,12 @@ enum Suite {
     Gup,
     /// How long deciding races takes.
     Lab,
-    /// All of them.
-    All,
+}
+
+impl Options {
+    fn wants(&self, suite: Suite) -> bool {
+        self.suites.is_empty() || self.suites.contains(&suite)
+    }
 }
 
 /// What was asked for cannot be done.
@@ -74,15 +78,15 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     let host = Host::here();
     let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
     let mut samples = Samples::default();
-    if matches!(options.suite, Suite::PageTables | Suite::All) {
+    if options.wants(Suite::PageTables) {
         host::pin_to_core(0);
         page_tables::measure(effort, &mut samples);
     }
-    if matches!(options.suite, Suite::Gup | Suite::All) {
+    if options.wants(Suite::Gup) {
         host::pin_to_core(0);
         gup::measure(effort, &mut samples);
     }
-    if matches!(options.suite, Suite::Lab | Suite::All) {
+    if options.wants(Suite::Lab) {
         host::leave_core();
         lab::measure(effort.lab_rounds, &mut samples);
     }

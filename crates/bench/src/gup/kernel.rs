@@ -74,11 +74,11 @@ pub(super) struct Kernel {
 }
 
 /// Small pages: from here on.
-pub(super) const SMALL: VirtAddr = VirtAddr::new(0x1000_0000_0000);
+pub(super) const SMALL: VirtAddr = VirtAddr::new(0x1234_5667_8000);
 /// How many of them: 256 MiB.
 pub(super) const SMALL_PAGES: u64 = 1 << 16;
 /// Huge pages of 2 MiB: from here on.
-pub(super) const HUGE: VirtAddr = VirtAddr::new(0x2000_0000_0000);
+pub(super) const HUGE: VirtAddr = VirtAddr::new(0x2345_6780_0000);
 /// How many.
 pub(super) const HUGE_PAGES: u64 = 64;
 pub(super) const PAGES_PER_HUGE: u64 = 512;
