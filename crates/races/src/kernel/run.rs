@@ -3,7 +3,7 @@
 use lab::LabCpu;
 use machine::addr::PAGE_SIZE;
 use machine::{Access, Cpu, UserAccess, VirtAddr};
-use mm::{AddressSpace, Foll, Mm, Run};
+use mm::{AddressSpace, FaultError, Foll, GupError, Mm, Run};
 use pagetable::Mode;
 
 use super::operations::{Action, Repeat, Step};
@@ -114,7 +114,7 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
         let mut at = start;
         let mut first = 0;
         // What cannot be had is no error of the test: the register says 0.
-        let _ = mm.gup(cpu, space, start, pages, flags, |run| {
+        let got = mm.gup(cpu, space, start, pages, flags, |run| {
             if first == 0 {
                 first = run.frame().number();
             }
@@ -132,7 +132,15 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
             }
         });
         Told::GupEnds.tell(cpu);
+        if got == Err(GupError::Fault(FaultError::OutOfFrames)) {
+            self.out_of_frames();
+        }
         results.registers[into] = first;
+    }
+
+    /// The file gives the machine too few frames for what it does: no verdict would mean anything.
+    fn out_of_frames(&self) -> ! {
+        self.cpu.violate(rule::USER, "no frame is left for a page table: set tables= to more")
     }
 
     fn release(&self, from: usize, done: Access, results: &mut Results) {
@@ -154,8 +162,11 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
         loop {
             cpu.round(&head, 0);
             let Err(fault) = cpu.user_access(address, access) else { return };
-            if mm.handle_fault(cpu, space, fault).is_err() {
-                return;
+            match mm.handle_fault(cpu, space, fault) {
+                Ok(()) => {}
+                Err(FaultError::OutOfFrames) => self.out_of_frames(),
+                // A signal ends the program.
+                Err(_) => return,
             }
             // The handler returns by IRET, which is serialising (SDM vol. 3A, 9.3).
             cpu.fence();

@@ -107,7 +107,35 @@ impl Setup {
         for statement in &script.init {
             setup.add(race, script, statement)?;
         }
+        let needed = setup.tables_needed(race.litmus.mode.node);
+        if setup.tables < needed {
+            let why = format!("{} frames for page tables are too few: {needed} are in use at the start", setup.tables);
+            return Err(impossible(race, race.litmus.mode.span, why, format!("tables={needed} or more")));
+        }
         Ok(setup)
+    }
+
+    /// How many tables there are before any operation: the root, those that PAE fills beforehand, and the ways to what is mapped.
+    fn tables_needed(&self, mode: Mode) -> u64 {
+        let root = match mode {
+            Mode::MmLa57 => Level::Pgd,
+            Mode::MmX86_64 => Level::P4d,
+            _ => Level::Pud,
+        };
+        let mut tables: Vec<(Level, u64)> = Vec::new();
+        if root == Level::Pud {
+            tables.extend((0..4).map(|pdpte| (Level::Pud, pdpte)));
+        }
+        for &(page, _) in &self.mapped {
+            let area = self.areas.iter().find(|area| area.area.contains(page));
+            let leaf = area.map_or(Level::Pte, |area| self.files[area.file].leaf);
+            // The entry of each level above the leaf, up to the root's own, points to a table.
+            let levels = Level::ALL.into_iter().filter(|level| (leaf < *level) && (*level <= root));
+            tables.extend(levels.map(|level| (level, page.as_u64() / level.size())));
+        }
+        tables.sort_unstable();
+        tables.dedup();
+        1 + tables.len() as u64
     }
 
     fn add(&mut self, race: &Race, script: &Script, statement: &Statement) -> Result<(), Error> {
