@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`flags`] | what a caller may ask for |
+//! | `flags` | what a caller may ask for |
 //! | `fast` | the lockless path |
 //! | `slow` | the path that takes locks and faults |
 //! | `release` | giving references back |
