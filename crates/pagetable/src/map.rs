@@ -86,6 +86,24 @@ impl<'a, C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'a, C, M, T, O> {
         address: VirtAddr,
         level: Level,
     ) -> Result<Descent<'a>, MapError> {
+        let end = self.descend(address, level)?;
+        if end.seen.is_none() {
+            return Ok(end);
+        }
+        self.place_slowly(source, address, level)
+    }
+
+    /// [`Self::place`] where something is missing or in the way. Goes down once more: where the first descent ended need not
+    /// be kept for it, so that a descent that finds all tables stays in registers.
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn place_slowly<S: TableSource>(
+        &mut self,
+        source: &S,
+        address: VirtAddr,
+        level: Level,
+    ) -> Result<Descent<'a>, MapError> {
         let mut end = self.descend(address, level)?;
         while let Some(entry) = end.seen {
             if !entry.is_none() {
@@ -101,7 +119,6 @@ impl<'a, C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'a, C, M, T, O> {
     }
 
     /// Fills the empty slot `end` with an empty table.
-    #[cold]
     #[track_caller]
     fn make_table<S: TableSource>(&mut self, source: &S, address: VirtAddr, end: &Descent<'a>) -> Result<(), MapError> {
         let Descent { slot, level, .. } = *end;
@@ -226,6 +243,21 @@ impl<'a, C: Cpu, M: Mode, T: TableMemory, O: Ownership> Mapper<'a, C, M, T, O> {
     #[inline(always)]
     #[track_caller]
     pub(crate) fn find_leaf(&self, address: VirtAddr) -> Result<(Slot<'a>, Level, Entry), WalkError> {
+        let end = self.descend(address, Level::Pte)?;
+        if end.seen.is_none() {
+            let entry = self.load(end.slot);
+            if self.mode.maps_page(entry) {
+                return Ok((end.slot, Level::Pte, entry));
+            }
+        }
+        self.find_leaf_slowly(address)
+    }
+
+    /// [`Self::find_leaf`] where there is no small page: see [`Self::place_slowly`].
+    #[cold]
+    #[inline(never)]
+    #[track_caller]
+    fn find_leaf_slowly(&self, address: VirtAddr) -> Result<(Slot<'a>, Level, Entry), WalkError> {
         let end = self.descend(address, Level::Pte)?;
         let found = end_of_walk(&self.mode, &end, address, |slot| self.load(slot))?;
         Ok((end.slot, found.level, found.entry))
