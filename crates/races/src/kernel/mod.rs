@@ -472,7 +472,7 @@ impl<'l> Shared<'l> {
         let space = &self.spaces[0];
         lab.name(space.mmap_lock().word(), "mmap lock");
         lab.name(space.active_word(), "active CPUs");
-        lab.name(space.gathers_word(), "gathers of the address space");
+        lab.name(space.gathers_word(), "gathers");
         lab.name(self.shootdown.lock_word(), "shootdown lock");
         lab.name(self.shootdown.request_word(), "shootdown request");
         lab.name(self.shootdown.pending_word(), "shootdown pending");
