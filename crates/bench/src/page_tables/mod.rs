@@ -10,7 +10,7 @@ use hosted::ThreadCpu;
 
 use contestants::{Bare, Generic, Inactive, LivePaging, Multiarch, OursLive, OursOffline, Ranges};
 pub(crate) use contestants::{Contestant, Hand, X86_64};
-use workload::{Pattern, Workload};
+use workload::{DATA, Pattern, Workload, address};
 pub(crate) use workload::{RANDOM, SEQUENTIAL};
 
 use crate::rounds::{Effort, interleave};
@@ -74,20 +74,22 @@ pub(crate) fn measure(effort: Effort, samples: &mut Samples) {
 
 #[inline(never)]
 fn map_all<C: Contestant>(tables: &mut C, workload: &Workload) {
-    for (virt, phys) in &workload.pages {
-        tables.map(*virt, *phys);
+    let mut phys = DATA;
+    for page in &workload.in_order {
+        tables.map(address(*page), phys);
+        phys += 4096;
     }
 }
 
 /// Returns the wrapping sum of what it found.
 #[inline(never)]
-fn translate_all<C: Contestant>(tables: &C, virtuals: &[u64]) -> u64 {
-    virtuals.iter().filter_map(|virt| tables.translate(*virt)).fold(0, u64::wrapping_add)
+fn translate_all<C: Contestant>(tables: &C, pages: &[u32]) -> u64 {
+    pages.iter().filter_map(|page| tables.translate(address(*page))).fold(0, u64::wrapping_add)
 }
 
 #[inline(never)]
-fn unmap_all<C: Contestant>(tables: &mut C, virtuals: &[u64]) -> u64 {
-    virtuals.iter().filter_map(|virt| tables.unmap(*virt)).fold(0, u64::wrapping_add)
+fn unmap_all<C: Contestant>(tables: &mut C, pages: &[u32]) -> u64 {
+    pages.iter().filter_map(|page| tables.unmap(address(*page))).fold(0, u64::wrapping_add)
 }
 
 /// One turn with single pages.
@@ -115,8 +117,8 @@ fn single_pages<C: Contestant>(workload: &Workload, samples: &mut Samples) {
 /// One turn with one range.
 fn ranges<C: Ranges>(workload: &Workload, samples: &mut Samples) {
     let mut watch = Stopwatch::new(samples, workload.name, C::NAME);
-    let count = workload.pages.len() as u64;
-    let (virt, phys) = workload.pages[0];
+    let count = workload.in_order.len() as u64;
+    let (virt, phys) = (address(workload.in_order[0]), DATA);
     let mut tables = C::new();
     // Who keeps empty tables has them the second time.
     for _ in 0..2 {

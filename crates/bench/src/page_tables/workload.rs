@@ -13,51 +13,54 @@ pub(crate) enum Pattern {
 pub(crate) const SEQUENTIAL: &str = "sequential pages";
 pub(crate) const RANDOM: &str = "random pages in 64 GiB";
 
-/// A set of pages and orders to go through them.
+/// A set of pages and orders to go through them. Pages are numbers of 32 bits, so that the list of them takes little of the memory's
+/// bandwidth away from the tables.
 pub(crate) struct Workload {
     /// What the results call it.
     pub(crate) name: &'static str,
-    /// In the order of the pattern, with where each is mapped to.
-    pub(crate) pages: Vec<(u64, u64)>,
-    /// Their virtual addresses.
-    pub(crate) in_order: Vec<u64>,
-    /// The virtual addresses, shuffled.
-    pub(crate) shuffled: Vec<u64>,
+    /// In the order of the pattern. The first is mapped to [`DATA`], each other one page behind the one before.
+    pub(crate) in_order: Vec<u32>,
+    /// The same, shuffled.
+    pub(crate) shuffled: Vec<u32>,
     /// The wrapping sum of all physical addresses: who translates all pages must come to it.
     pub(crate) sum: u64,
 }
 
 /// Below 2^47, where every peer agrees on what is canonical; not at the start of a table.
 const START: u64 = 0x1234_4000_0000;
-const WINDOW_PAGES: u64 = (64 << 30) / 4096;
+const WINDOW_PAGES: u32 = ((64_u64 << 30) / 4096) as u32;
 /// Data lies where no table does: nobody looks there.
-const DATA: u64 = 1 << 40;
+pub(crate) const DATA: u64 = 1 << 40;
+
+/// The virtual address of a page.
+#[inline(always)]
+pub(crate) const fn address(page: u32) -> u64 {
+    START + (page as u64) * 4096
+}
 
 impl Pattern {
     /// `count` pages of the pattern.
     pub(crate) fn pages(self, count: usize) -> Workload {
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        let (name, virtuals): (_, Vec<u64>) = match self {
-            Self::Sequential => (SEQUENTIAL, (0..count as u64).map(|page| START + page * 4096).collect()),
+        let (name, in_order): (_, Vec<u32>) = match self {
+            Self::Sequential => (SEQUENTIAL, (0..count as u32).collect()),
             Self::Random => {
                 let mut taken = vec![false; WINDOW_PAGES as usize];
                 let mut draw = || loop {
                     let page = random.below(WINDOW_PAGES);
                     if !std::mem::replace(&mut taken[page as usize], true) {
-                        return START + page * 4096;
+                        return page;
                     }
                 };
                 (RANDOM, (0..count).map(|_| draw()).collect())
             }
         };
-        let pages: Vec<_> = virtuals.iter().zip(0..).map(|(virt, index)| (*virt, DATA + index * 4096)).collect();
-        let in_order = virtuals;
         let mut shuffled = in_order.clone();
         for last in (1..shuffled.len()).rev() {
-            shuffled.swap(last, random.below(last as u64 + 1) as usize);
+            shuffled.swap(last, random.below(last as u32 + 1) as usize);
         }
-        let sum = pages.iter().fold(0, |sum: u64, (_, phys)| sum.wrapping_add(*phys));
-        Workload { name, pages, in_order, shuffled, sum }
+        let sum = (0..count as u64).fold(0, |sum: u64, index| sum.wrapping_add(DATA + index * 4096));
+        Workload { name, in_order, shuffled, sum }
     }
 }
 
@@ -73,7 +76,7 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    fn below(&mut self, bound: u32) -> u32 {
+        (((self.next() >> 32) * u64::from(bound)) >> 32) as u32
     }
 }
