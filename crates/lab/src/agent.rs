@@ -114,7 +114,6 @@ impl Core<'_> {
         let kind = if agent == program_of(cpu) { PROGRAM } else { HANDLER };
         let entry = if agent == program_of(cpu) { run_program } else { run_handler };
         self.set_chain(agent, Chain::new(kind + cpu as u64).with(seed));
-        self.set_silently(cells::LOOPS[agent % 2].of(cpu), 8, 0);
         let start: *const Start = &*self.agents[agent].start;
         // SAFETY: a program is started once, a handler only when it has returned: nobody uses the stack.
         let sp = unsafe { stack::prepare(self.agents[agent].stack.top(), entry, start.cast_mut().cast()) };
@@ -178,7 +177,7 @@ impl Core<'_> {
                     MisuseKind::HiddenState,
                     format!(
                         "{} does {} at {} although it once did something else after the same answers: it keeps state outside \
-                         the arena, or the digest of a checkpoint leaves something out",
+                         the arena, or the digest of a round or boundary leaves something out",
                         self.programs[cpu].0,
                         op.kind.name(),
                         op.location

@@ -8,7 +8,7 @@ use crate::arena::MACHINE_BYTES;
 /// CPUs that a simulated machine may have.
 pub(crate) const MAX_CPUS: usize = 16;
 /// Cells of one CPU.
-const CPU_CELLS: usize = 160;
+const CPU_CELLS: usize = 100;
 const BLOCK_CELLS_AT: usize = MAX_CPUS * CPU_CELLS;
 /// Blocks of frames that a machine may have.
 pub(crate) const MAX_BLOCKS: usize = 2048;
@@ -41,28 +41,22 @@ pub(crate) const RCU_WAITS: CpuCell = CpuCell(3);
 pub(crate) const ROOT: CpuCell = CpuCell(4);
 /// The four PDPTE registers of PAE paging.
 pub(crate) const PDPTES: CpuCell = CpuCell(5);
-/// How many loops with checkpoints the main agent remembers (not fingerprinted; see `agent.rs`). The handler's comes next.
-pub(crate) const LOOPS: [CpuCell; 2] = [CpuCell(9), CpuCell(10)];
 /// How many broadcasts are on their way here.
-pub(crate) const ARRIVALS: CpuCell = CpuCell(11);
+pub(crate) const ARRIVALS: CpuCell = CpuCell(9);
 /// Three cells for each: source, start, pages.
-pub(crate) const ARRIVAL: CpuCell = CpuCell(12);
+pub(crate) const ARRIVAL: CpuCell = CpuCell(10);
 /// Broadcasts that may be on their way to one CPU.
 pub(crate) const MAX_ARRIVALS: usize = 8;
 /// Results written down by the test.
-pub(crate) const REPORTS: CpuCell = CpuCell(36);
+pub(crate) const REPORTS: CpuCell = CpuCell(34);
 /// Their number.
 pub(crate) const MAX_REPORTS: usize = 16;
 /// How many stores wait in the store buffer (not fingerprinted itself; see `buffer.rs`).
-pub(crate) const BUFFERED: CpuCell = CpuCell(52);
+pub(crate) const BUFFERED: CpuCell = CpuCell(50);
 /// Two cells for each: where and how wide, value.
-pub(crate) const BUFFER: CpuCell = CpuCell(53);
+pub(crate) const BUFFER: CpuCell = CpuCell(51);
 /// Stores that may wait. Plain stores block before (see `buffer.rs`).
 pub(crate) const MAX_BUFFERED: usize = 24;
-/// Five cells for each loop with checkpoints that an agent is in: place, stack pointer, chain; 5 loops for each of two agents.
-pub(crate) const LOOP: [CpuCell; 2] = [CpuCell(101), CpuCell(121)];
-/// Nested loops with checkpoints that an agent can be in.
-pub(crate) const MAX_LOOPS: usize = 5;
 
 impl CpuCell {
     /// The cell `count` further on.
@@ -87,7 +81,5 @@ pub(crate) const fn ghost_cell(word: usize) -> usize {
     (GHOST_CELLS_AT + word) * 8
 }
 
-const _: () = assert!(BUFFER.0 + 2 * MAX_BUFFERED <= LOOP[0].0);
-const _: () = assert!(LOOP[0].0 + 4 * MAX_LOOPS <= LOOP[1].0);
-const _: () = assert!(LOOP[1].0 + 4 * MAX_LOOPS <= CPU_CELLS);
+const _: () = assert!(BUFFER.0 + 2 * MAX_BUFFERED <= CPU_CELLS);
 const _: () = assert!(ARRIVAL.0 + 3 * MAX_ARRIVALS <= REPORTS.0);

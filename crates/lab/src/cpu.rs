@@ -172,14 +172,13 @@ impl LabCpu {
 
     /// An operation of the test has returned: what this CPU does from here on depends only on memory, reports, this place in the code, and `digest`.
     ///
-    /// Unlike [`Cpu::checkpoint`] it forgets everything that the CPU read before.
+    /// Unlike [`Cpu::round`] it forgets everything that the CPU read before.
     #[track_caller]
     pub fn op_boundary(&self, digest: u64) {
         let core = self.core();
         if core.booting || core.unwinding {
             return;
         }
-        core.set_silently(cells::LOOPS[self.agent % 2].of(self.cpu), 8, 0);
         let chain = Chain::new(0xb0 + self.agent as u64).with(place_seed(Location::caller())).with(digest);
         core.set_chain(self.agent, chain);
     }
@@ -423,22 +422,6 @@ impl Cpu for LabCpu {
         op.test = Some(thunk_of_value::<W, _>(&until));
         op.data = (&raw const until).cast();
         Self::value::<W>(self.access(op))
-    }
-
-    /// Forgets what earlier rounds of the same loop read: this CPU is then known by what it had read when it first came here, and by `digest`.
-    ///
-    /// A loop is told from others by its line and by its stack frame. See "Checkpoints" in the crate's documentation.
-    #[track_caller]
-    #[inline(never)]
-    fn checkpoint(&self, digest: u64) {
-        let core = self.core();
-        if core.booting || core.unwinding {
-            return;
-        }
-        let marker = 0u8;
-        // `inline(never)`: the address of a local is then below the caller's frame by the same distance each time.
-        let frame = (&raw const marker).addr() as u64;
-        core.loop_head(self.agent, place_seed(Location::caller()), frame, digest);
     }
 
     fn loop_head(&self) -> LoopHead {

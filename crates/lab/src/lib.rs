@@ -54,8 +54,8 @@
 //! * a CPU's stack is abandoned, not unwound, when a run ends. Only a panic unwinds, up to the start of the CPU's code; operations of guards dropped meanwhile
 //!   do nothing.
 //!
-//! Code that loops without any operation hangs the search. Code that loops *with* operations needs a checkpoint in the loop, or it has endlessly many
-//! states.
+//! Code that loops without any operation hangs the search. Code that loops *with* operations says where a round begins ([`machine::Cpu::round`]),
+//! or it has endlessly many states.
 //!
 //! # Why the answer can be trusted
 //!
@@ -69,14 +69,14 @@
 //! and another just before (or just past) its own, and the search, which visits every state, reports it
 //! ([`MisuseKind::NotOwned`]). No lock has to be recognised for that: a CPU that waits for a lock stands before the lock's word. Owned stores to tables that a
 //! walker may read are reported, too. The audit looks at the run that reached a state first, so a conflict that only shows after
-//! a checkpoint forgot the owned access may escape.
+//! a round forgot the owned access may escape.
 //!
 //! **States are compared by fingerprints** of 128 bits. With a thousand million states, the chance that any two different ones are
 //! taken for one is about 10<sup>-21</sup>.
 //!
 //! **A CPU's code is known by what it was told**: the results of its operations, in order. The same code, told the same, does the same.
 //!
-//! **Checkpoints forget.** At [`machine::Cpu::checkpoint`], the head of a retry loop, what earlier rounds of *this* loop were told is forgotten: the CPU is known by what
+//! **Rounds forget.** At [`machine::Cpu::round`], the head of a retry loop, what earlier rounds of *this* loop were told is forgotten: the CPU is known by what
 //! it had been told when it entered the loop, and by the digest. What its callers were told is not forgotten, so a digest has to name only
 //! what the loop itself carries from round to round. At [`LabCpu::op_boundary`], between operations of a test, everything is forgotten but the digest. A
 //! digest that leaves something out would merge states that differ; the audit for hidden state finds it as soon as the two act
@@ -109,7 +109,6 @@ mod frames;
 mod hash;
 mod lab;
 mod limits;
-mod loops;
 mod machine_config;
 mod mapping;
 mod mmu;

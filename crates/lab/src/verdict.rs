@@ -62,7 +62,7 @@ pub enum MisuseKind {
     /// A word outside the arena was accessed.
     OutsideArena,
     /// A CPU that was given the same answers twice did different things: it has state that the lab does not see, or a
-    /// checkpoint's digest forgets something.
+    /// digest forgets something.
     HiddenState,
     /// A word was accessed as owned while another CPU could access it.
     NotOwned,

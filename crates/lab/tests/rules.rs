@@ -126,14 +126,15 @@ fn a_digest_that_forgets_is_noticed() {
 
 /// Retry loops end: their rounds are forgotten, what was read before the loop is not.
 #[test]
-fn checkpoints_forget_rounds_but_not_what_came_before() {
+fn rounds_are_forgotten_but_not_what_came_before() {
     let arena = Arena::new();
     let [before, turn, sink] = [0, 0, 0].map(|zero| arena.alloc(Word64::new(zero)));
     let mut lab = Lab::new(&arena, every_step(MemoryOrder::Sc));
     lab.cpu("spins", |cpu| {
         let held = cpu.load(before);
+        let head = cpu.loop_head();
         loop {
-            cpu.checkpoint(0);
+            cpu.round(&head, 0);
             if cpu.load(turn) == 1 {
                 break;
             }
@@ -146,7 +147,7 @@ fn checkpoints_forget_rounds_but_not_what_came_before() {
     });
     lab.observe(|end| vec![end.read(sink)]);
     let report = lab.explore(&Limits::default());
-    // Would be endless without checkpoints; and both values of `before` survive the loop.
+    // Would be endless without that; and both values of `before` survive the loop.
     assert_eq!(report.expect_safe().observations, [vec![10], vec![11]].into());
 }
 

@@ -275,20 +275,11 @@ pub trait Cpu: Sized {
         }
     }
 
-    /// A hint that this CPU spins: `pause`. Not a point of interleaving; loops that use it directly must be
-    /// bounded by [`Self::checkpoint`] for the lab to see that they repeat.
+    /// A hint that this CPU spins: `pause`. Not a point of interleaving; loops that use it directly must
+    /// say that they repeat ([`Self::round`]).
     #[inline(always)]
     fn relax(&self) {
         core::hint::spin_loop();
-    }
-
-    /// Promises that what this CPU does from here on depends only on shared memory, on where in the code it is, and on `digest`.
-    ///
-    /// The place for it is the head of a retry loop: what earlier rounds read is forgotten. Real machines ignore it.
-    #[inline(always)]
-    #[track_caller]
-    fn checkpoint(&self, digest: u64) {
-        let _ = digest;
     }
 
     /// What this CPU knows where a retry loop is entered: for [`Self::round`].
@@ -298,9 +289,10 @@ pub trait Cpu: Sized {
     }
 
     /// A round of the loop that was entered at `head` begins. Promises that what this CPU does from here on depends only on shared memory, on what it
-    /// knew at `head`, and on `digest`: what earlier rounds read is forgotten.
+    /// knew at `head`, and on `digest`: what earlier rounds read is forgotten. What callers know is not, so `digest` names only
+    /// what the loop itself carries from round to round. Real machines ignore it.
     ///
-    /// Unlike [`Self::checkpoint`] it is right in a function that is called again and again from one place. Real machines ignore it.
+    /// Called at the head of the loop, in the first round as well.
     #[inline(always)]
     fn round(&self, head: &LoopHead, digest: u64) {
         let _ = (head, digest);
