@@ -189,8 +189,45 @@ pub fn translate<C: Cpu, M: Mode, T: TableMemory, R: EntryRead>(
     root: Root,
     address: VirtAddr,
 ) -> Result<Translation, WalkError> {
-    let end = descend(mode, memory, root, address, Level::Pte, |slot| slot.read(cpu, reader))?;
-    end_of_walk(mode, &end, address, |slot| slot.read(cpu, reader))
+    let mut slot = root_slot(mode, memory, root, address)?;
+    // As in `descend`. Where the walk ends early, it goes on in a function of that level alone: if it were the same for
+    // all, the compiler would carry the level along, and the walk would take one instruction more at each.
+    macro_rules! down {
+        ($level:ident to $lower:ident) => {
+            if Level::$level <= mode.root_level() {
+                let entry = slot.read(cpu, reader);
+                if !mode.leads_to_table(Level::$level, entry) {
+                    return leaf_of::<{ Level::$level as usize }, M>(mode, entry, address);
+                }
+                match memory.table(entry.table_frame()) {
+                    Ok(next) => slot = next.slot(Level::$lower, address),
+                    Err(table) => return Err(WalkError::NotATable { address, level: Level::$level, table }),
+                }
+            }
+        };
+    }
+    down!(Pgd to P4d);
+    down!(P4d to Pud);
+    down!(Pud to Pmd);
+    down!(Pmd to Pte);
+    page(mode, slot.read(cpu, reader), address)
+}
+
+/// What an entry of a table of pages maps.
+#[inline(always)]
+fn page<M: Mode>(mode: &M, entry: Entry, address: VirtAddr) -> Result<Translation, WalkError> {
+    if mode.maps_page(entry) {
+        Ok(Translation { frame: entry.table_frame(), level: Level::Pte, entry })
+    } else {
+        Err(refusal(mode, Level::Pte, entry, address))
+    }
+}
+
+/// [`leaf`] at the level of this number.
+#[cold]
+#[inline(never)]
+fn leaf_of<const LEVEL: usize, M: Mode>(mode: &M, entry: Entry, address: VirtAddr) -> Result<Translation, WalkError> {
+    leaf(mode, Level::ALL[LEVEL], entry, address)
 }
 
 /// What the slot at the end of a descent to [`Level::Pte`] maps.
@@ -202,14 +239,7 @@ pub(crate) fn end_of_walk<'m, M: Mode>(
     load: impl Fn(Slot<'m>) -> Entry,
 ) -> Result<Translation, WalkError> {
     match end.seen {
-        None => {
-            let entry = load(end.slot);
-            if mode.maps_page(entry) {
-                Ok(Translation { frame: entry.table_frame(), level: Level::Pte, entry })
-            } else {
-                Err(refusal(mode, end.level, entry, address))
-            }
-        }
+        None => page(mode, load(end.slot), address),
         Some(entry) => leaf(mode, end.level, entry, address),
     }
 }
