@@ -1,6 +1,5 @@
 //! The machine that measures.
 
-use std::env;
 use std::fs;
 use std::num::NonZero;
 use std::process::Command;
@@ -26,7 +25,8 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn here() -> Self {
+    /// `arguments` are those that matter to who measures again.
+    pub(crate) fn here(arguments: &[String]) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let model = read("/proc/cpuinfo");
         let field = |name: &str| {
@@ -35,11 +35,14 @@ impl Host {
         };
         let commit = Command::new("git").args(["describe", "--always", "--dirty"]).output();
         let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        let arguments: Vec<_> = env::args().skip(1).collect();
         Self {
             date: OffsetDateTime::now_utc().date().to_string(),
             commit: commit.unwrap_or_default(),
-            command: format!("cargo run --release --package fastgup-bench -- {}", arguments.join(" ")),
+            command: ["cargo run --release --package fastgup-bench --"]
+                .into_iter()
+                .chain(arguments.iter().map(String::as_str))
+                .collect::<Vec<_>>()
+                .join(" "),
             model: format!("{} (family {}, model {})", field("model name"), field("cpu family"), field("model\t")),
             cores: available_parallelism().map_or(1, NonZero::get),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),

@@ -57,6 +57,13 @@ impl Options {
     fn wants(&self, suite: Suite) -> bool {
         self.suites.is_empty() || self.suites.contains(&suite)
     }
+
+    /// What decides on what is measured, and how.
+    fn arguments(&self) -> Vec<String> {
+        let suites = self.suites.iter().filter_map(ValueEnum::to_possible_value);
+        let quick = self.quick.then(|| String::from("--quick"));
+        suites.map(|suite| suite.get_name().to_owned()).chain(quick).collect()
+    }
 }
 
 /// What was asked for cannot be done.
@@ -75,7 +82,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<ExitCode, String> {
     let destination = options.markdown.as_deref().map(Destination::find).transpose()?;
-    let host = Host::here();
+    let host = Host::here(&options.arguments());
     let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
     let mut samples = Samples::default();
     if options.wants(Suite::PageTables) {
