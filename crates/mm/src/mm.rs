@@ -79,6 +79,10 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// Context: interrupts off or pinned to the CPU.
     pub fn switch(&self, cpu: &P::Cpu, from: &AddressSpace<'_>, to: &AddressSpace<'_>) {
+        if core::ptr::eq(from.active_word(), to.active_word()) {
+            // The same: leaving it would take this CPU out of the set of those that are flushed.
+            return;
+        }
         self.enter(cpu, to);
         // Only now: until CR3 was loaded, this CPU could hold translations of `from`.
         from.leave(cpu);

@@ -56,7 +56,8 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// Tries the lockless path first; where that stops, faults the rest in, unless [`Foll::FAST_ONLY`] forbids it.
     ///
-    /// Context: any with [`Foll::FAST_ONLY`]; else interrupts on, no spin lock, and the mmap lock of `space` not held.
+    /// Context: any with [`Foll::FAST_ONLY`]; else interrupts on, no spin lock, and the mmap lock of `space` not held. With
+    /// [`crate::lifetime::ByInterrupt`], `space` is active on this CPU ([`Mm::enter`]): only such CPUs are waited for before a table is freed.
     ///
     /// # Errors
     /// If `pages` is not 0 and not a single page could be had. An error after the first page is not reported: the count is short then, and no reference is lost.
