@@ -18,11 +18,35 @@ pub struct Area {
     pub file: FileId,
     /// The page of the file that lies at `start`.
     pub offset: u64,
+    /// Whether stores reach the file.
+    pub sharing: Sharing,
+    /// Whether anonymous memory may come in huge pages.
+    pub huge: HugePages,
+}
+
+/// Whether stores to an area reach its file (MAP_SHARED) or copies (MAP_PRIVATE).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    /// They reach the file, and everybody who maps it sees them.
+    Shared,
+    /// The first store to a page makes a copy, which belongs to the address space. Children share it until one of them stores.
+    Private,
+}
+
+/// Whether faults on anonymous memory may map huge pages (Linux: MADV_HUGEPAGE, MADV_NOHUGEPAGE).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HugePages {
+    /// 4 KiB pages only.
+    Never,
+    /// A 2 MiB page where one fits and one can be had.
+    Allowed,
 }
 
 /// What user code may do in an area.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AreaRights {
+    /// Nothing (PROT_NONE).
+    None,
     /// Read.
     Read,
     /// Read and write.
@@ -32,11 +56,27 @@ pub enum AreaRights {
 impl AreaRights {
     /// Whether an access of this kind is allowed.
     pub const fn allow(self, access: Access) -> bool {
-        matches!((self, access), (_, Access::Read) | (Self::ReadWrite, Access::Write))
+        matches!((self, access), (Self::Read | Self::ReadWrite, Access::Read) | (Self::ReadWrite, Access::Write))
     }
 }
 
 impl Area {
+    /// A shared area of small pages: `pages` pages of `file`, from its page `offset` on, at `start`.
+    pub const fn shared(start: VirtAddr, pages: u64, rights: AreaRights, file: FileId, offset: u64) -> Self {
+        Self { start, pages, rights, file, offset, sharing: Sharing::Shared, huge: HugePages::Never }
+    }
+
+    /// A private area of small pages.
+    pub const fn private(start: VirtAddr, pages: u64, rights: AreaRights, file: FileId, offset: u64) -> Self {
+        Self { sharing: Sharing::Private, ..Self::shared(start, pages, rights, file, offset) }
+    }
+
+    /// The same area, in which faults may map huge pages.
+    #[must_use]
+    pub const fn with_huge_pages(self) -> Self {
+        Self { huge: HugePages::Allowed, ..self }
+    }
+
     /// The first address behind the area.
     pub const fn end(&self) -> VirtAddr {
         self.start.wrapping_add(self.pages * PAGE_SIZE)
@@ -55,14 +95,22 @@ impl Area {
 
 /// Room for one area. Who mutates or reads it holds the lock of what it is part of.
 pub struct AreaSlot {
-    /// The start, and in bit 0 whether it is writable.
+    /// The start, and in its low bits rights, sharing and huge pages.
     start: Word64,
     pages: Word64,
     /// The file, in the upper 16 bits, and the offset.
     backing: Word64,
 }
 
-const WRITABLE: u64 = 1;
+/// What the low bits of a start say, which are 0 in every page's address.
+mod low {
+    pub(super) const READ: u64 = 1 << 0;
+    pub(super) const WRITE: u64 = 1 << 1;
+    pub(super) const PRIVATE: u64 = 1 << 2;
+    pub(super) const HUGE: u64 = 1 << 3;
+    pub(super) const ALL: u64 = machine::addr::PAGE_SIZE - 1;
+}
+
 const OFFSET_BITS: u32 = 48;
 
 impl AreaSlot {
@@ -75,20 +123,35 @@ impl AreaSlot {
         let start = cpu.owned_load(&self.start);
         let backing = cpu.owned_load(&self.backing);
         Area {
-            start: VirtAddr::new(start & !WRITABLE),
+            start: VirtAddr::new(start & !low::ALL),
             pages: cpu.owned_load(&self.pages),
-            rights: if start & WRITABLE == 0 { AreaRights::Read } else { AreaRights::ReadWrite },
+            rights: match (start & low::READ, start & low::WRITE) {
+                (0, 0) => AreaRights::None,
+                (_, 0) => AreaRights::Read,
+                _ => AreaRights::ReadWrite,
+            },
             file: FileId::new((backing >> OFFSET_BITS) as u16),
             offset: backing & ((1 << OFFSET_BITS) - 1),
+            sharing: if start & low::PRIVATE == 0 { Sharing::Shared } else { Sharing::Private },
+            huge: if start & low::HUGE == 0 { HugePages::Never } else { HugePages::Allowed },
         }
     }
 
     pub(crate) fn set<C: Cpu>(&self, cpu: &C, area: &Area) {
-        let writable = match area.rights {
-            AreaRights::Read => 0,
-            AreaRights::ReadWrite => WRITABLE,
+        let rights = match area.rights {
+            AreaRights::None => 0,
+            AreaRights::Read => low::READ,
+            AreaRights::ReadWrite => low::READ | low::WRITE,
         };
-        cpu.owned_store(&self.start, area.start.as_u64() | writable);
+        let sharing = match area.sharing {
+            Sharing::Shared => 0,
+            Sharing::Private => low::PRIVATE,
+        };
+        let huge = match area.huge {
+            HugePages::Never => 0,
+            HugePages::Allowed => low::HUGE,
+        };
+        cpu.owned_store(&self.start, area.start.as_u64() | rights | sharing | huge);
         cpu.owned_store(&self.pages, area.pages);
         cpu.owned_store(&self.backing, u64::from(area.file.number()) << OFFSET_BITS | area.offset);
     }
@@ -100,5 +163,5 @@ impl Default for AreaSlot {
     }
 }
 
-/// The highest page offset that a slot can hold.
-pub const MAX_OFFSET: u64 = (1 << OFFSET_BITS) - 1;
+/// The highest page offset that a slot, and the record of a folio ([`crate::FolioMapping`]), can hold.
+pub const MAX_OFFSET: u64 = (1 << (OFFSET_BITS - 1)) - 1;

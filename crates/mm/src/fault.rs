@@ -63,6 +63,8 @@ impl<'m, P: Platform> Mm<'m, P> {
                     return Ok(());
                 }
             },
+            // Without copies and zeroed pages this engine maps no anonymous memory.
+            FileKind::Anonymous => Err(no_page),
             FileKind::Driver => self.map_driver(cpu, space, &fault, file, slot, no_page),
         }
     }
@@ -215,7 +217,8 @@ impl Fault {
 
     const fn attributes(&self) -> Attributes {
         let rights = match self.area.rights {
-            AreaRights::Read => Rights::USER,
+            // No access is allowed there, so no fault comes this far.
+            AreaRights::None | AreaRights::Read => Rights::USER,
             AreaRights::ReadWrite => Rights::USER.and(Rights::WRITE),
         };
         Attributes::new(rights).with(self.flags())

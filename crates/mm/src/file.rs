@@ -32,6 +32,9 @@ impl FileId {
 pub enum FileKind {
     /// Pages with counts: mapping, GUP and the file itself hold references.
     Cached,
+    /// No pages: what private areas of it map is anonymous memory, which belongs to the address spaces. The file is the way from a folio back to them (Linux: `anon_vma`).
+    /// A page of it is an address-independent name: it stays with the folio when the area moves, and children inherit it.
+    Anonymous,
     /// Frames that belong to a driver, with or without page records. Entries are *special*: nobody takes references, and the driver
     /// gets its frames back by [`crate::Mm::revoke`] (Linux: VM_PFNMAP, `vmf_insert_pfn*`).
     Driver,

@@ -23,6 +23,7 @@ use machine::addr::Frame;
 use machine::{Access, Cpu, Word32, Word64};
 use pagetable::Level;
 
+use crate::file::FileId;
 use crate::gup::Term;
 
 /// What one pin of a small folio adds to its reference count (Linux: `GUP_PIN_COUNTING_BIAS`).
@@ -36,6 +37,8 @@ pub const COUNT_LIMIT: u32 = i32::MAX as u32 - PIN_BIAS;
 pub struct Page {
     /// Which folio the frame belongs to: [`Membership`], packed.
     membership: Word64,
+    /// Where the folio belongs: [`FolioMapping`], packed; 0 = nowhere. Only of the head.
+    mapping: Word64,
     refcount: Word32,
     pincount: Word32,
     mapcount: Word32,
@@ -49,6 +52,39 @@ pub struct Membership {
     pub head: Frame,
     /// The folio has `1 << order` frames.
     pub order: u8,
+}
+
+/// Which page of which file a folio is, so that its mappings can be found (Linux: `folio->mapping` and `folio->index`).
+///
+/// Anonymous folios have one, too: an anonymous area is part of a file that holds no pages and knows its areas (Linux: `anon_vma`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FolioMapping {
+    /// The file.
+    pub file: FileId,
+    /// The 4 KiB page of the file that the folio's first frame holds, below 2^47.
+    pub page: u64,
+}
+
+impl FolioMapping {
+    const PRESENT: u64 = 1 << 63;
+    const PAGE_BITS: u32 = 47;
+
+    const fn pack(mapping: Option<Self>) -> u64 {
+        match mapping {
+            Some(Self { file, page }) => {
+                Self::PRESENT | (file.number() as u64) << Self::PAGE_BITS | page & ((1 << Self::PAGE_BITS) - 1)
+            }
+            None => 0,
+        }
+    }
+
+    const fn unpack(word: u64) -> Option<Self> {
+        if word & Self::PRESENT == 0 {
+            return None;
+        }
+        let file = FileId::new((word >> Self::PAGE_BITS) as u16);
+        Some(Self { file, page: word & ((1 << Self::PAGE_BITS) - 1) })
+    }
 }
 
 /// Facts about a folio that walkers must know.
@@ -72,6 +108,19 @@ impl FolioFlags {
     pub const DIRTY: Self = Self(1 << 5);
     /// Used since it was last aged.
     pub const REFERENCED: Self = Self(1 << 6);
+    /// Anonymous: of no file that keeps pages; a copy, or memory that was never part of one (Linux: PageAnon).
+    pub const ANON: Self = Self(1 << 7);
+    /// Belongs to one address space alone, which may write to it without a copy (Linux: PageAnonExclusive). Kept per frame: in the record of every frame that a
+    /// page-sized leaf maps, in that of the first frame of a huge leaf.
+    pub const EXCLUSIVE: Self = Self(1 << 8);
+    /// Peer-to-peer memory of a device: only who asks for it may have it (FOLL_PCI_P2PDMA).
+    pub const PEER_TO_PEER: Self = Self(1 << 9);
+    /// Its memory has failed.
+    pub const POISONED: Self = Self(1 << 10);
+    /// Somebody holds the folio's lock.
+    pub const LOCKED: Self = Self(1 << 11);
+    /// Its contents are also on swap, or on their way (Linux: swap cache).
+    pub const SWAP_BACKED: Self = Self(1 << 12);
 
     /// Both sets.
     #[must_use]
@@ -123,6 +172,7 @@ impl Page {
     pub const fn new(membership: Membership, references: u32, flags: FolioFlags) -> Self {
         Self {
             membership: Word64::new(membership.pack()),
+            mapping: Word64::new(0),
             refcount: Word32::new(references),
             pincount: Word32::new(0),
             mapcount: Word32::new(0),
@@ -154,6 +204,11 @@ impl Page {
     /// The word that says which folio the frame belongs to, so that a monitor can watch it.
     pub const fn membership_word(&self) -> &Word64 {
         &self.membership
+    }
+
+    /// The word that says where the folio belongs, so that a monitor can watch it.
+    pub const fn mapping_word(&self) -> &Word64 {
+        &self.mapping
     }
 
     /// The word of the flags, so that a monitor can watch it.
@@ -206,6 +261,38 @@ impl<'m> Folio<'m> {
     pub(crate) fn held<C: Cpu, M: MemoryMap<C>>(map: &'m M, cpu: &C, frame: Frame) -> Option<Self> {
         let membership = map.page(cpu, frame)?.membership(cpu);
         Some(Self { page: map.page(cpu, membership.head)?, membership })
+    }
+
+    /// Makes a folio of frames that nobody knows, with one reference, the caller's; `None` if the map has no record of one of them.
+    ///
+    /// A lockless walker may still come with the number of one of these frames, from before they were freed last. It finds the count 0 until the last
+    /// step here, and what it read before that step it finds changed after it.
+    pub(crate) fn begin<C: Cpu, M: MemoryMap<C>>(
+        map: &'m M,
+        cpu: &C,
+        membership: Membership,
+        flags: FolioFlags,
+        mapping: Option<FolioMapping>,
+    ) -> Option<Self> {
+        let page = map.page(cpu, membership.head)?;
+        for index in 1..1 << membership.order {
+            let tail = map.page(cpu, membership.head.wrapping_add(index))?;
+            cpu.store(&tail.membership, membership.pack());
+            cpu.store(&tail.flags, 0);
+        }
+        cpu.store(&page.membership, membership.pack());
+        cpu.store(&page.mapping, FolioMapping::pack(mapping));
+        cpu.store(&page.pincount, 0);
+        cpu.store(&page.mapcount, 0);
+        cpu.store(&page.flags, flags.0);
+        cpu.store(&page.refcount, 1);
+        Some(Self { page, membership })
+    }
+
+    /// Which page of which file this is; `None` for memory of nobody.
+    #[inline]
+    pub fn mapping<C: Cpu>(&self, cpu: &C) -> Option<FolioMapping> {
+        FolioMapping::unpack(cpu.load(&self.page.mapping))
     }
 
     /// Takes `references` references of the given kind to the folio that `frame` belongs to, without a lock.

@@ -20,6 +20,9 @@
 //! | [`lifetime`] | when a detached table may be freed |
 //! | [`gup`] | references on user pages, without a lock where possible |
 //! | [`order`] | when flushes happen; who notices special entries |
+//! | [`guard`] | the steps that kernels once did without |
+//! | [`frames`], [`swap`] | where data lives: memory, and where it goes from there |
+//! | [`notify`] | devices that translate by a copy of the page table |
 //!
 //! # Locks, outermost first
 //!
@@ -41,25 +44,33 @@ pub mod error;
 mod fault;
 pub mod file;
 pub mod folio;
+pub mod frames;
 mod gather;
+pub mod guard;
 pub mod gup;
 pub mod lifetime;
 mod map;
 pub mod mm;
+pub mod notify;
 pub mod order;
 pub mod platform;
 mod protect;
 pub mod shootdown;
 pub mod space;
+pub mod swap;
 mod zap;
 
-pub use area::{Area, AreaRights, AreaSlot};
+pub use area::{Area, AreaRights, AreaSlot, HugePages, Sharing};
 pub use error::{FaultError, GupError, MapError, RangeError, ReleaseError, UnmapError, ZapError};
 pub use file::{File, FileId, FileKind, Mapping, PageSlot};
-pub use folio::{FolioFlags, Membership, MemoryMap, Page, Reference};
+pub use folio::{FolioFlags, FolioMapping, Membership, MemoryMap, Page, Reference};
+pub use frames::{FrameSource, NoFrames};
+pub use guard::{Guards, Sound};
 pub use gup::{Foll, Run};
 pub use map::DriverFrames;
-pub use mm::Mm;
+pub use mm::{Mm, Parts};
+pub use notify::{NobodyListens, Notify};
 pub use platform::{Platform, Protocols};
 pub use shootdown::Shootdown;
 pub use space::{AddressSpace, SpaceId};
+pub use swap::{NoSwap, SwapError, SwapPlace, SwapStore};

@@ -16,24 +16,33 @@ use crate::space::{AddressSpace, SpaceId};
 /// entries live in slots of those. Any CPU may call any method at any time; each method says in which context.
 pub struct Mm<'m, P: Platform> {
     protocols: Protocols<P>,
-    tables: &'m P::Tables,
-    map: &'m P::Map,
-    spaces: &'m [AddressSpace<'m>],
-    files: &'m [File<'m>],
-    shootdown: &'m Shootdown,
+    parts: Parts<'m, P>,
+}
+
+/// What a memory manager is made of, all of it the caller's.
+pub struct Parts<'m, P: Platform> {
+    /// Where page tables are.
+    pub tables: &'m P::Tables,
+    /// Where the records of frames are.
+    pub map: &'m P::Map,
+    /// Where frames for data come from.
+    pub frames: &'m P::Frames,
+    /// Where pages go that are taken out of memory.
+    pub swap: &'m P::Swap,
+    /// Who is told before entries change.
+    pub notify: &'m P::Notify,
+    /// The address spaces; [`SpaceId`] is the index.
+    pub spaces: &'m [AddressSpace<'m>],
+    /// The files; [`FileId`] is the index.
+    pub files: &'m [File<'m>],
+    /// The mailbox of the machine's TLB shootdowns.
+    pub shootdown: &'m Shootdown,
 }
 
 impl<'m, P: Platform> Mm<'m, P> {
-    /// A memory manager of these parts.
-    pub const fn new(
-        protocols: Protocols<P>,
-        tables: &'m P::Tables,
-        map: &'m P::Map,
-        spaces: &'m [AddressSpace<'m>],
-        files: &'m [File<'m>],
-        shootdown: &'m Shootdown,
-    ) -> Self {
-        Self { protocols, tables, map, spaces, files, shootdown }
+    /// A memory manager of these parts, that follows these protocols.
+    pub const fn new(protocols: Protocols<P>, parts: Parts<'m, P>) -> Self {
+        Self { protocols, parts }
     }
 
     /// The protocols that it follows.
@@ -45,25 +54,43 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// Where page tables are.
     #[inline(always)]
     pub const fn tables(&self) -> &'m P::Tables {
-        self.tables
+        self.parts.tables
     }
 
     /// Where the records of frames are.
     #[inline(always)]
     pub const fn map(&self) -> &'m P::Map {
-        self.map
+        self.parts.map
+    }
+
+    /// Where frames for data come from.
+    #[inline(always)]
+    pub const fn frames(&self) -> &'m P::Frames {
+        self.parts.frames
+    }
+
+    /// Where pages go that are taken out of memory.
+    #[inline(always)]
+    pub const fn swap(&self) -> &'m P::Swap {
+        self.parts.swap
+    }
+
+    /// Who is told before entries change.
+    #[inline(always)]
+    pub const fn notify(&self) -> &'m P::Notify {
+        self.parts.notify
     }
 
     /// The address space with this number.
     #[inline]
     pub fn space(&self, id: SpaceId) -> Option<&'m AddressSpace<'m>> {
-        self.spaces.get(id.index())
+        self.parts.spaces.get(id.index())
     }
 
     /// The file with this number.
     #[inline]
     pub fn file(&self, id: FileId) -> Option<&'m File<'m>> {
-        self.files.get(id.index())
+        self.parts.files.get(id.index())
     }
 
     /// Makes this CPU translate by the address space.
@@ -90,11 +117,11 @@ impl<'m, P: Platform> Mm<'m, P> {
 
     /// What a CPU does when it takes an IPI. Runs with interrupts off.
     pub fn handle_ipi(&self, cpu: &P::Cpu, vector: Vector) {
-        self.shootdown.handle(cpu, vector);
+        self.parts.shootdown.handle(cpu, vector);
     }
 
     pub(crate) const fn shootdown(&self) -> &'m Shootdown {
-        self.shootdown
+        self.parts.shootdown
     }
 
     /// The CPUs besides this one that may hold translations of the address space, or walk it.
@@ -106,7 +133,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     pub(crate) fn page_tables(&self, space: &AddressSpace<'_>) -> Tables<'_, P::Mode, P::Tables, P::Read, P::Write> {
         Tables {
             mode: &self.protocols.mode,
-            memory: self.tables,
+            memory: self.parts.tables,
             reader: &self.protocols.read,
             writer: &self.protocols.write,
             root: space.root(),

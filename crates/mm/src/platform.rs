@@ -4,9 +4,13 @@ use machine::Cpu;
 use pagetable::{EntryRead, EntryWrite, Mode, Publish, Recheck, TableMemory, TableSource};
 
 use crate::folio::MemoryMap;
+use crate::frames::FrameSource;
+use crate::guard::Guards;
 use crate::lifetime::TableLifetime;
+use crate::notify::Notify;
 use crate::order::{FlushOrder, SpecialCheck};
 use crate::shootdown::RemoteFlush;
+use crate::swap::SwapStore;
 
 /// Machine, paging mode and protocols in one parameter, so that engine code reads `Mm<P>`.
 ///
@@ -21,6 +25,12 @@ pub trait Platform: Sized {
     type Tables: TableMemory + TableSource;
     /// Where the records of frames are.
     type Map: MemoryMap<Self::Cpu>;
+    /// Where frames for data come from.
+    type Frames: FrameSource<Self::Cpu>;
+    /// Where pages go that are taken out of memory.
+    type Swap: SwapStore<Self::Cpu>;
+    /// Who is told before entries change.
+    type Notify: Notify<Self::Cpu>;
     /// How lockless walkers read an entry that may change.
     type Read: EntryRead;
     /// How entries are written.
@@ -37,6 +47,8 @@ pub trait Platform: Sized {
     type Lifetime: TableLifetime;
     /// Who notices a special entry, and by which bit.
     type Special: SpecialCheck;
+    /// The steps that kernels once did without.
+    type Guards: Guards;
 }
 
 /// The protocols of a platform.
@@ -59,4 +71,6 @@ pub struct Protocols<P: Platform> {
     pub lifetime: P::Lifetime,
     /// Who notices a special entry, and by which bit.
     pub special: P::Special,
+    /// The steps that kernels once did without.
+    pub guards: P::Guards,
 }

@@ -1,7 +1,7 @@
 //! Address spaces.
 
 use machine::addr::VirtAddr;
-use machine::{Cpu, CpuSet, RwLock, Word32, Word64};
+use machine::{Cpu, CpuSet, RwLock, SeqCount, Word32, Word64};
 use pagetable::Root;
 
 use crate::area::{Area, AreaSlot};
@@ -38,6 +38,10 @@ pub struct AddressSpace<'a> {
     active: Word64,
     /// How many gathers have begun and not ended (Linux: `tlb_flush_pending`).
     gathers: Word32,
+    /// Odd while a fork write-protects entries (Linux: `write_protect_seq`). Writers hold the mmap lock for writing.
+    write_protect: SeqCount,
+    /// 1 once somebody has pinned a page (Linux: MMF_HAS_PINNED).
+    has_pinned: Word32,
 }
 
 /// Where an area would go among those that are there.
@@ -60,6 +64,8 @@ impl<'a> AddressSpace<'a> {
             count: Word64::new(0),
             active: Word64::new(0),
             gathers: Word32::new(0),
+            write_protect: SeqCount::new(),
+            has_pinned: Word32::new(0),
         }
     }
 
@@ -107,6 +113,24 @@ impl<'a> AddressSpace<'a> {
     /// A gather has ended: what it took away is flushed.
     pub(crate) fn gather_ends<C: Cpu>(&self, cpu: &C) {
         cpu.fetch_add(&self.gathers, u32::MAX);
+    }
+
+    /// The count that is odd while a fork write-protects entries, so that a trace can name it.
+    pub const fn write_protect(&self) -> &SeqCount {
+        &self.write_protect
+    }
+
+    /// Whether somebody has ever pinned a page of this address space.
+    pub(crate) fn has_pinned<C: Cpu>(&self, cpu: &C) -> bool {
+        cpu.load(&self.has_pinned) != 0
+    }
+
+    /// Somebody is about to pin a page. Looks first: the line is shared by all who pin.
+    #[inline]
+    pub(crate) fn set_has_pinned<C: Cpu>(&self, cpu: &C) {
+        if !self.has_pinned(cpu) {
+            cpu.fetch_or(&self.has_pinned, 1);
+        }
     }
 
     /// The word that counts gathers, so that a trace can name it.

@@ -11,8 +11,8 @@ use mm::lifetime::ByRcu;
 use mm::order::FlushBeforeUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
-    AddressSpace, Area, AreaRights, AreaSlot, File, FileId, FolioFlags, Mapping, Membership, MemoryMap, Mm, Page,
-    PageSlot, Platform, Protocols, Shootdown, SpaceId,
+    AddressSpace, Area, AreaRights, AreaSlot, File, FileId, FolioFlags, Mapping, Membership, MemoryMap, Mm, NoFrames,
+    NoSwap, NobodyListens, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -34,6 +34,10 @@ impl Platform for OnThreads {
     type RemoteFlush = ByIpi;
     type Lifetime = ByRcu;
     type Special = Softw1;
+    type Guards = Sound;
+    type Frames = NoFrames;
+    type Swap = NoSwap;
+    type Notify = NobodyListens;
 }
 
 const PROTOCOLS: Protocols<OnThreads> = Protocols {
@@ -46,6 +50,7 @@ const PROTOCOLS: Protocols<OnThreads> = Protocols {
     remote_flush: ByIpi,
     lifetime: ByRcu,
     special: Softw1,
+    guards: Sound,
 };
 
 /// The records of all frames with data.
@@ -124,8 +129,19 @@ impl Kernel {
                 leak_all([Mapping::new()]),
             ),
         ]);
-        let engine: &'static Mm<_> =
-            leak(Mm::new(PROTOCOLS, tables, leak(records()), spaces, files, leak(Shootdown::new())));
+        let engine: &'static Mm<_> = leak(Mm::new(
+            PROTOCOLS,
+            Parts {
+                tables,
+                map: leak(records()),
+                frames: &NoFrames,
+                swap: &NoSwap,
+                notify: &NobodyListens,
+                spaces,
+                files,
+                shootdown: leak(Shootdown::new()),
+            },
+        ));
         assert!(mm.set(engine).is_ok(), "set once");
         let kernel = Self { machine: Arc::clone(&machine), mm: engine, space: &spaces[0] };
         kernel.map(&cpu, SMALL, SMALL_PAGES, FileId::new(0), 1);
@@ -135,7 +151,7 @@ impl Kernel {
 
     /// Adds an area and faults all of it in.
     fn map(&self, cpu: &ThreadCpu, start: VirtAddr, pages: u64, file: FileId, pages_per_leaf: u64) {
-        let area = Area { start, pages, rights: AreaRights::ReadWrite, file, offset: 0 };
+        let area = Area::shared(start, pages, AreaRights::ReadWrite, file, 0);
         self.mm.mmap(cpu, SpaceId::new(0), area).expect("room for an area");
         for page in (0..pages).step_by(pages_per_leaf as usize) {
             let address = start.wrapping_add(page << 12);

@@ -31,6 +31,7 @@ use pagetable::walk::{self, Step};
 use pagetable::{Entry, Level, Mode, Rechecked, Rights, Slot, TableMemory};
 
 use crate::folio::{Folio, FolioFlags};
+use crate::guard::Guards;
 use crate::gup::Run;
 use crate::gup::flags::{Request, Term};
 use crate::mm::Mm;
@@ -157,7 +158,7 @@ impl<P: Platform> FastWalk<'_, '_, P> {
         self.may_use(Level::Pte, entry)?;
         let folio = self.grab(Level::Pte, entry, at, 1)?;
         // Both: a collapse of the table into a huge page changes the pmd only (Linux 70cbc3cc78a9).
-        let rechecked = match pmd.0.recheck(cpu, &protocols.recheck, pmd.1) {
+        let rechecked = match protocols.guards.recheck_table(cpu, &protocols.recheck, pmd.0, pmd.1) {
             Rechecked::Unchanged => slot.recheck(cpu, &protocols.recheck, entry),
             Rechecked::Changed => Rechecked::Changed,
         };

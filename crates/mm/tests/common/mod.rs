@@ -12,7 +12,8 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, FolioFlags, Mapping, Membership,
-    MemoryMap, Mm, Page, PageSlot, Platform, Protocols, Shootdown, SpaceId,
+    MemoryMap, Mm, NoFrames, NoSwap, NobodyListens, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound,
+    SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -34,6 +35,10 @@ impl Platform for OnThreads {
     type RemoteFlush = ByIpi;
     type Lifetime = ByRcu;
     type Special = Softw1;
+    type Guards = Sound;
+    type Frames = NoFrames;
+    type Swap = NoSwap;
+    type Notify = NobodyListens;
 }
 
 const PROTOCOLS: Protocols<OnThreads> = Protocols {
@@ -46,6 +51,7 @@ const PROTOCOLS: Protocols<OnThreads> = Protocols {
     remote_flush: ByIpi,
     lifetime: ByRcu,
     special: Softw1,
+    guards: Sound,
 };
 
 /// The records of all frames with data, and how many folios were given back.
@@ -122,7 +128,19 @@ impl Kernel {
             File::new(FileKind::Driver, Level::Pud, slot(1 << 30), mappings()),
         ]);
         let records = leak(Records { pages: records(first_page), released: AtomicU64::new(0) });
-        let engine: &'static Mm<_> = leak(Mm::new(PROTOCOLS, arena, records, spaces, files, leak(Shootdown::new())));
+        let engine: &'static Mm<_> = leak(Mm::new(
+            PROTOCOLS,
+            Parts {
+                tables: arena,
+                map: records,
+                frames: &NoFrames,
+                swap: &NoSwap,
+                notify: &NobodyListens,
+                spaces,
+                files,
+                shootdown: leak(Shootdown::new()),
+            },
+        ));
         assert!(mm.set(engine).is_ok(), "set once");
         engine.prepare(&cpu, &spaces[0]).expect("nothing to prepare in this mode");
         drop(cpu);
@@ -142,7 +160,7 @@ impl Kernel {
 }
 
 pub(crate) fn area(start: u64, pages: u64, file: FileId) -> Area {
-    Area { start: VirtAddr::new(start), pages, rights: AreaRights::ReadWrite, file, offset: 0 }
+    Area::shared(VirtAddr::new(start), pages, AreaRights::ReadWrite, file, 0)
 }
 
 /// One reference each, of the file or the driver.

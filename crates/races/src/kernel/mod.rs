@@ -27,7 +27,10 @@ use lab::{Arena, End, FrameKind, Lab, LabCpu, Machine, Paging, Pool};
 use machine::addr::PAGE_SIZE;
 use machine::user::FaultCause;
 use machine::{Cpu, CpuId, PageFault, PhysAddr, VirtAddr, Word};
-use mm::{AddressSpace, AreaSlot, File, Mapping, Membership, Mm, Page, PageSlot, Shootdown, SpaceId};
+use mm::{
+    AddressSpace, AreaSlot, File, Mapping, Membership, Mm, NoFrames, NoSwap, NobodyListens, Page, PageSlot, Parts,
+    Shootdown, SpaceId,
+};
 use pagetable::{FiveLevel, FourLevel, Mode as PagingMode, Pae, PhysicalWidth, Root, TableMeta};
 
 use crate::error::{Error, Problem};
@@ -238,7 +241,17 @@ impl<M: PagingMode> Engine<'_, M> {
         let Shared { arena, metas, frames_of_tables, records, files, spaces, shootdown } = self.shared;
         let tables = LabTables { cpu, arena, metas, frames_of_tables };
         let map = LabMap { cpu, records };
-        let mm = Mm::new(protocols(self.mode, &self.choices), &tables, &map, spaces, files, shootdown);
+        let parts = Parts {
+            tables: &tables,
+            map: &map,
+            frames: &NoFrames,
+            swap: &NoSwap,
+            notify: &NobodyListens,
+            spaces,
+            files,
+            shootdown,
+        };
+        let mm = Mm::new(protocols(self.mode, &self.choices), parts);
         work(&mm, &spaces[0]);
     }
 }

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use lab::{Arena, FrameKind, LabCpu};
 use machine::{Cpu, Frame, PhysAddr};
-use mm::{Membership, MemoryMap, Page, Platform, Protocols};
+use mm::{Membership, MemoryMap, NoFrames, NoSwap, NobodyListens, Page, Platform, Protocols, Sound};
 use pagetable::table::{Pdpt, Table};
 use pagetable::{Mode, NotATable, OutOfFrames, TableMemory, TableMeta, TableSource};
 
@@ -32,6 +32,10 @@ impl<'l, M: Mode> Platform for InLab<'l, M> {
     type RemoteFlush = Remote;
     type Lifetime = Lifetime;
     type Special = SpecialBy;
+    type Guards = Sound;
+    type Frames = NoFrames;
+    type Swap = NoSwap;
+    type Notify = NobodyListens;
 }
 
 /// The protocols that a variant chooses.
@@ -48,6 +52,7 @@ pub(super) fn protocols<'l, M: Mode>(mode: M, choices: &Choices) -> Protocols<In
         remote_flush: choices.remote,
         lifetime: choices.lifetime,
         special: SpecialBy { mark: choices.special, levels: choices.special_check },
+        guards: Sound,
     }
 }
 

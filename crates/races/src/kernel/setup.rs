@@ -326,7 +326,7 @@ impl Setup {
             AreaRights::ReadWrite,
         )?;
         arguments.finish()?;
-        let area = mm::Area { start: VirtAddr::new(at), pages, rights, file: mm::FileId::new(file as u16), offset };
+        let area = mm::Area::shared(VirtAddr::new(at), pages, rights, mm::FileId::new(file as u16), offset);
         let end = user_end(race.litmus.mode.node);
         if at.checked_add(pages * PAGE_SIZE).is_none_or(|last| last > end) {
             let why = format!(

@@ -1,0 +1,25 @@
+//! Steps that kernels once did without.
+//!
+//! Each method is one step of a protocol, and its default is the sound one, with the bug that taught it. The engine calls these methods and has no
+//! second way; the catalogue of races overrides one at a time and shows what happens then.
+
+use machine::Cpu;
+use pagetable::{Entry, Recheck, Rechecked, Slot};
+
+/// The steps. [`Sound`] keeps them all.
+pub trait Guards {
+    /// Fast GUP, after the pin: whether the entry that leads to the table of pages is unchanged.
+    ///
+    /// A collapse takes the whole table out and leaves the entries in it as they are (Linux 70cbc3cc78a9).
+    #[inline(always)]
+    #[track_caller]
+    fn recheck_table<C: Cpu, K: Recheck>(&self, cpu: &C, recheck: &K, slot: Slot<'_>, seen: Entry) -> Rechecked {
+        slot.recheck(cpu, recheck, seen)
+    }
+}
+
+/// Every step as it is meant to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sound;
+
+impl Guards for Sound {}
