@@ -1,0 +1,96 @@
+//! Areas, and what is mapped at the start.
+
+use machine::addr::PAGE_SIZE;
+use machine::{Access, VirtAddr};
+use mm::AreaRights;
+
+use super::{AreaSetup, Setup, impossible, unique};
+use crate::error::{Error, Problem};
+use crate::kernel::arguments::Arguments;
+use crate::race::Race;
+use crate::source::Spanned;
+use crate::syntax::Mode;
+
+impl Setup {
+    pub(super) fn area(
+        &mut self,
+        race: &Race,
+        name: &Spanned<String>,
+        mut arguments: Arguments<'_>,
+    ) -> Result<(), Error> {
+        unique(race, "area", name, self.areas.iter().map(|area| &area.name))?;
+        let file = match arguments.key("file") {
+            Some([file]) => self.file_named(race, file)?,
+            _ => {
+                let right = format!("area {name} file=f at=0x40000000;");
+                return Err(Error::new(
+                    &race.source,
+                    name.span,
+                    Problem::Missing { what: "the area's file".into(), right },
+                ));
+            }
+        };
+        let leaf = self.files[file].leaf;
+        let offset = arguments.number("offset", 0, u64::from(u32::MAX))?;
+        let pages = arguments.number("pages", leaf.frames(), 1 << 20)?;
+        let at = arguments.number("at", 0x4000_0000, u64::MAX)?;
+        let rights = arguments.named(
+            "rights",
+            &[("r", AreaRights::Read), ("rw", AreaRights::ReadWrite)],
+            AreaRights::ReadWrite,
+        )?;
+        arguments.finish()?;
+        let area = mm::Area::shared(VirtAddr::new(at), pages, rights, mm::FileId::new(file as u16), offset);
+        let end = user_end(race.litmus.mode.node);
+        if at.checked_add(pages * PAGE_SIZE).is_none_or(|last| last > end) {
+            let why = format!(
+                "an area of {pages} pages at {at:#x} is outside the user addresses of {}",
+                race.litmus.mode.node
+            );
+            return Err(impossible(race, name.span, why, format!("addresses below {end:#x}")));
+        }
+        let size = leaf.size();
+        if at % size != 0 || pages % leaf.frames() != 0 || offset % leaf.frames() != 0 || pages == 0 {
+            let why =
+                format!("an area of a file of {leaf} leaves must start, end and be offset at multiples of {size:#x}");
+            return Err(impossible(race, name.span, why, format!("at={:#x} pages={}", at - at % size, leaf.frames())));
+        }
+        if let Some(other) =
+            self.areas.iter().find(|other| other.area.start < area.end() && area.start < other.area.end())
+        {
+            return Err(impossible(
+                race,
+                name.span,
+                format!("area {} lies there", other.name),
+                "areas that do not overlap",
+            ));
+        }
+        self.areas.push(AreaSetup { name: name.node.clone(), file, area });
+        Ok(())
+    }
+
+    pub(super) fn map(
+        &mut self,
+        race: &Race,
+        name: &Spanned<String>,
+        mut arguments: Arguments<'_>,
+    ) -> Result<(), Error> {
+        let access = arguments.one_of(&[("read", Access::Read), ("write", Access::Write)], Access::Read);
+        arguments.finish()?;
+        let (_, area) = self.area_named(race, name)?;
+        let leaf = self.files[area.file].leaf;
+        let mm::Area { start, pages, .. } = area.area;
+        let leaves = (0..pages / leaf.frames()).map(|piece| (start.wrapping_add(piece * leaf.size()), access));
+        self.mapped.extend(leaves);
+        Ok(())
+    }
+}
+
+/// The first address behind those that user mode has.
+const fn user_end(mode: Mode) -> u64 {
+    match mode {
+        Mode::MmLa57 => 1 << 56,
+        Mode::MmX86_64 => 1 << 47,
+        _ => 1 << 32,
+    }
+}

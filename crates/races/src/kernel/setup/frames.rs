@@ -1,0 +1,117 @@
+//! Frames and files, as the init block declares them.
+
+use machine::Frame;
+use mm::{FileKind, FolioFlags};
+use pagetable::Level;
+
+use super::tables::{FIRST_TABLE, MOST_TABLES};
+use super::{FileSetup, FrameSetup, Owner, Setup, impossible, unique};
+use crate::error::{Error, Problem};
+use crate::kernel::arguments::{Arguments, number};
+use crate::race::Race;
+use crate::source::Spanned;
+use crate::syntax::{Mode, Value};
+
+/// The greatest frame number of a machine with 52-bit physical addresses.
+pub(super) const MOST_FRAME: u64 = (1 << 40) - 1;
+
+impl Setup {
+    pub(super) fn frame(
+        &mut self,
+        race: &Race,
+        name: &Spanned<String>,
+        values: &[Spanned<Value>],
+        mut arguments: Arguments<'_>,
+    ) -> Result<(), Error> {
+        unique(race, "frame", name, self.frames.iter().map(|frame| &frame.name))?;
+        let [value] = values else {
+            let right = format!("frame {name} = 0x123456;");
+            return Err(Error::new(
+                &race.source,
+                name.span,
+                Problem::Missing { what: "the frame's number".into(), right },
+            ));
+        };
+        let first = number(race, value, MOST_FRAME)?;
+        let order = arguments.number("order", 0, 18)? as u8;
+        let owner = arguments.one_of(&[("driver", Owner::Driver), ("device", Owner::Device)], Owner::Cache);
+        let kinds = [
+            ("file", FolioFlags::FILE),
+            ("shmem", FolioFlags::SHMEM),
+            ("secret", FolioFlags::SECRET),
+            ("zero", FolioFlags::ZERO),
+            ("movable", FolioFlags::MOVABLE),
+        ];
+        let flags = arguments.one_of(&kinds, FolioFlags::SHMEM);
+        arguments.finish()?;
+        let frames = 1u64 << order;
+        if first % frames != 0 {
+            let why = format!("frame {first:#x} cannot start a folio of order {order}");
+            return Err(impossible(race, value.span, why, format!("a multiple of {frames:#x}")));
+        }
+        let end = first + frames;
+        let tables = self.frames_of_tables.others..self.frames_of_tables.others + MOST_TABLES;
+        if first < tables.end && tables.start < end || (first..end).contains(&FIRST_TABLE) {
+            let why = "page tables lie there".to_owned();
+            return Err(impossible(
+                race,
+                value.span,
+                why,
+                format!("frames outside {:#x} to {:#x}", tables.start, tables.end - 1),
+            ));
+        }
+        if let Some(other) = self.frames.iter().find(|other| {
+            let start = other.first.number();
+            first < start + (1 << other.order) && start < end
+        }) {
+            return Err(impossible(
+                race,
+                value.span,
+                format!("frame {} lies there", other.name),
+                "frames that do not overlap",
+            ));
+        }
+        self.frames.push(FrameSetup { name: name.node.clone(), first: Frame::new(first), order, owner, flags });
+        Ok(())
+    }
+
+    pub(super) fn file(
+        &mut self,
+        race: &Race,
+        name: &Spanned<String>,
+        values: &[Spanned<Value>],
+        mut arguments: Arguments<'_>,
+    ) -> Result<(), Error> {
+        unique(race, "file", name, self.files.iter().map(|file| &file.name))?;
+        let mut pages = Vec::new();
+        for value in values {
+            pages.push(match &value.node {
+                Value::Name(none) if none == "none" => None,
+                _ => Some(self.frame_named(race, value)?),
+            });
+        }
+        let kind = arguments.one_of(&[("driver", FileKind::Driver)], FileKind::Cached);
+        let levels = [("pte", Level::Pte), ("pmd", Level::Pmd), ("pud", Level::Pud)];
+        let leaf = arguments.named("leaf", &levels, Level::Pte)?;
+        arguments.finish()?;
+        if leaf == Level::Pud && race.litmus.mode.node == Mode::MmPae {
+            let why = "PAE has no 1 GiB pages".to_owned();
+            return Err(impossible(race, name.span, why, "leaf=pte or leaf=pmd"));
+        }
+        for (index, value) in pages.iter().zip(values) {
+            let Some(frame) = index.map(|index| &self.frames[index]) else { continue };
+            let right_owner = (kind == FileKind::Cached) == (frame.owner == Owner::Cache);
+            if !right_owner {
+                let why = format!("frame {} is not of the kind of file {name}", frame.name);
+                let right = "frames of drivers and devices in files that are `driver`, others in others";
+                return Err(impossible(race, value.span, why, right));
+            }
+            if 1 << frame.order < leaf.frames() {
+                let why = format!("frame {} is smaller than a {leaf} leaf", frame.name);
+                return Err(impossible(race, value.span, why, format!("order={}", leaf.frames().ilog2())));
+            }
+        }
+        self.files.push(FileSetup { name: name.node.clone(), kind, leaf, pages });
+        Ok(())
+    }
+}

@@ -1,0 +1,145 @@
+//! What GUP touches and hands out.
+
+use lab::{Ghost, Paging, Violation};
+use machine::addr::PAGE_SIZE;
+use machine::{CpuId, Frame};
+use mm::Reference;
+
+use super::told::Told;
+use super::walk::Walked;
+use super::{HISTORY, Watch, held_shift};
+use crate::kernel::setup::Owner;
+use crate::rule;
+
+impl Watch<'_> {
+    /// Adds a leaf to a list of ghost words, if it is not there yet.
+    fn remember(ghost: &mut Ghost<'_>, list: usize, level: u8, frame: Frame) {
+        let packed = frame.number() << 8 | u64::from(level);
+        for index in list..list + HISTORY {
+            match ghost.get(index) {
+                0 => return ghost.set(index, packed),
+                known if known == packed => return,
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether a frame is mapped by one of the leaves in a list of ghost words.
+    fn remembers(ghost: &Ghost<'_>, list: usize, frame: Frame) -> bool {
+        (list..list + HISTORY).map(|index| ghost.get(index)).take_while(|&packed| packed != 0).any(|packed| {
+            let frames = Paging::span((packed & 0xff) as u8) / PAGE_SIZE;
+            frame.number().wrapping_sub(packed >> 8) < frames
+        })
+    }
+
+    /// Tables have changed: notes what is mapped now.
+    pub(super) fn note_mappings(&self, ghost: &mut Ghost<'_>) {
+        for (number, (page, _)) in self.pages.iter().enumerate() {
+            let Some(Walked { level, leaf: Some(frame), .. }) = self.walk(*page) else { continue };
+            Self::remember(ghost, Self::ever(number), level, frame);
+            for cpu in (0..self.cpus).map(|cpu| CpuId::new(cpu as u32)) {
+                if ghost.get(self.active(cpu)) >> number & 1 != 0 {
+                    Self::remember(ghost, self.during(cpu, number), level, frame);
+                }
+            }
+        }
+    }
+
+    pub(super) fn hear(&self, ghost: &mut Ghost<'_>, cpu: CpuId, told: Told) -> Result<(), Violation> {
+        match told {
+            Told::GupBegins { pages } => {
+                ghost.set(self.active(cpu), pages);
+                self.note_mappings(ghost);
+                Ok(())
+            }
+            Told::GupEnds => {
+                ghost.set(self.active(cpu), 0);
+                for page in 0..self.pages.len() {
+                    (0..HISTORY).for_each(|index| ghost.set(self.during(cpu, page) + index, 0));
+                }
+                Ok(())
+            }
+            Told::LookedUp { frame } => self.looked_up(ghost, cpu, frame),
+            Told::Got { page, frame, reference } => self.got(ghost, cpu, page, frame, reference),
+            Told::GaveBack { frame, pages, reference } => {
+                if let Some(folio) = self.folio(frame) {
+                    let held = ghost.get(self.held(folio));
+                    ghost.set(self.held(folio), held.wrapping_sub(pages << held_shift(reference)));
+                }
+                Ok(())
+            }
+            Told::PutIntoFile { frame } => {
+                if let Some(folio) = self.folio(frame) {
+                    ghost.set(self.put_into_file(folio), 1);
+                }
+                Ok(())
+            }
+            Told::Released { frame } => {
+                let Some(folio) = self.folio(frame) else { return Ok(()) };
+                ghost.set(self.written(folio), 0);
+                match ghost.get(self.held(folio)) {
+                    0 => Ok(()),
+                    _ => self.broken(
+                        rule::PINNED_FREED,
+                        format!("{} is freed while a user of GUP holds a reference to it", self.name(frame)),
+                    ),
+                }
+            }
+        }
+    }
+
+    fn looked_up(&self, ghost: &Ghost<'_>, cpu: CpuId, frame: Frame) -> Result<(), Violation> {
+        let active = ghost.get(self.active(cpu));
+        if active == 0 {
+            return Ok(());
+        }
+        let mut asked = (0..self.pages.len()).filter(|page| active >> page & 1 != 0);
+        let names: Vec<&str> = asked.clone().map(|page| self.pages[page].1.as_str()).collect();
+        if !asked.any(|page| Self::remembers(ghost, Self::ever(page), frame)) {
+            self.broken(
+                rule::PHANTOM_FRAME,
+                format!(
+                    "{cpu} takes {} for a page of {}: no entry for that address ever held it, it is a mixture of two reads",
+                    self.name(frame),
+                    names.join(", "),
+                ),
+            )?;
+        }
+        match self.folio(frame).map(|folio| self.folios[folio].setup.owner) {
+            Some(Owner::Driver | Owner::Device) => self.broken(
+                rule::SPECIAL_PINNED,
+                format!(
+                    "{cpu} looks up the record of {}, which a driver mapped as special at {}",
+                    self.name(frame),
+                    names.join(", "),
+                ),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn got(
+        &self,
+        ghost: &mut Ghost<'_>,
+        cpu: CpuId,
+        page: usize,
+        frame: Frame,
+        reference: Reference,
+    ) -> Result<(), Violation> {
+        if !Self::remembers(ghost, self.during(cpu, page), frame) {
+            self.broken(
+                rule::WRONG_PAGE,
+                format!(
+                    "{cpu} gets a reference to {} for {}, which was not mapped there at any moment of the call",
+                    self.name(frame),
+                    self.pages[page].1,
+                ),
+            )?;
+        }
+        if let Some(folio) = self.folio(frame) {
+            let held = ghost.get(self.held(folio));
+            ghost.set(self.held(folio), held + (1 << held_shift(reference)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! The rules that need to know what pages, pins and mappings are, held against everything that happens in the lab.
+//!
+//! Nothing here is the engine's: page tables are read with the lab's own decoder, and what *should* be is kept in words of its own.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`told`] | what the glue tells |
+//! | [`walk`] | page tables as they are in memory |
+//! | [`gup`] | what GUP touches and hands out |
+//! | [`rest`] | counts, and what must not have been forgotten, when all is quiet |
+
+mod gup;
+mod rest;
+mod told;
+mod walk;
+
+use std::ops::Range;
+
+use lab::{Arena, End, Event, Ghost, Monitor, Paging, Violation, Writer};
+use machine::{Access, CpuId, Frame, PhysAddr, VirtAddr, Word64};
+use mm::{Page, Reference};
+
+pub(super) use told::Told;
+
+use super::setup::FrameSetup;
+use crate::rule;
+
+/// A folio that the file names, with its records.
+pub(super) struct WatchedFolio<'w> {
+    pub(super) setup: &'w FrameSetup,
+    pub(super) head: &'w Page,
+    /// Whether a file holds it at the start. If not, its reference belongs to whoever is going to put it into one.
+    pub(super) starts_in_file: bool,
+}
+
+/// Holds the rules.
+pub(super) struct Watch<'w> {
+    pub(super) arena: &'w Arena,
+    /// The addresses of the words of all tables.
+    pub(super) tables: Range<usize>,
+    pub(super) paging: Paging,
+    pub(super) root: PhysAddr,
+    /// The virtual pages that the file speaks of, with their names.
+    pub(super) pages: Vec<(VirtAddr, String)>,
+    pub(super) folios: Vec<WatchedFolio<'w>>,
+    /// The page slots of all cached files.
+    pub(super) slots: Vec<&'w Word64>,
+    pub(super) cpus: usize,
+    /// Rules that are not held.
+    pub(super) tolerated: Vec<&'static str>,
+}
+
+impl Watch<'_> {
+    /// The rules that this watch holds; others are the lab's own.
+    pub(super) const RULES: [&'static str; 7] = [
+        rule::PHANTOM_FRAME,
+        rule::WRONG_PAGE,
+        rule::SPECIAL_PINNED,
+        rule::PINNED_FREED,
+        rule::LOST_DIRTY,
+        rule::LOST_ACCESSED_DIRTY,
+        rule::LOST_COUNT,
+    ];
+
+    /// A rule is broken, unless that is tolerated.
+    fn broken(&self, rule: &'static str, sentence: String) -> Result<(), Violation> {
+        if self.tolerated.contains(&rule) { Ok(()) } else { Err(Violation::new(rule, sentence)) }
+    }
+}
+
+/// How many different frames are remembered for a page.
+const HISTORY: usize = 8;
+
+/// Where each thing is among the ghost words.
+impl Watch<'_> {
+    /// The frames that a page was ever mapped to.
+    fn ever(page: usize) -> usize {
+        page * HISTORY
+    }
+
+    /// The frames that a page was mapped to since the GUP of a CPU began.
+    fn during(&self, cpu: CpuId, page: usize) -> usize {
+        (self.pages.len() * (1 + cpu.index()) + page) * HISTORY
+    }
+
+    /// The pages of the GUP that runs on a CPU.
+    fn active(&self, cpu: CpuId) -> usize {
+        self.pages.len() * (1 + self.cpus) * HISTORY + cpu.index()
+    }
+
+    /// The references that GUP holds to a folio; pins in the upper half.
+    fn held(&self, folio: usize) -> usize {
+        self.pages.len() * (1 + self.cpus) * HISTORY + self.cpus + folio
+    }
+
+    /// Whether user code wrote to a folio that is not known to be dirty in any other way.
+    fn written(&self, folio: usize) -> usize {
+        self.held(self.folios.len()) + folio
+    }
+
+    /// Whether a folio that no file held at the start was put into one.
+    fn put_into_file(&self, folio: usize) -> usize {
+        self.written(self.folios.len()) + folio
+    }
+
+    pub(super) fn ghost_words(&self) -> usize {
+        self.put_into_file(self.folios.len())
+    }
+}
+
+impl Watch<'_> {
+    /// The index of the folio that a frame belongs to.
+    fn folio(&self, frame: Frame) -> Option<usize> {
+        self.folios.iter().position(|folio| {
+            let index = frame.number().wrapping_sub(folio.setup.first.number());
+            index < 1 << folio.setup.order
+        })
+    }
+
+    fn name(&self, frame: Frame) -> String {
+        match self.folio(frame) {
+            Some(folio) => format!("frame {frame} ({})", self.folios[folio].setup.name),
+            None => format!("frame {frame}"),
+        }
+    }
+
+    /// Whether a plain store has overwritten accessed or dirty bits of an entry in use.
+    fn overwritten(&self, address: usize, bytes: usize, old: u64, new: u64) -> Result<(), Violation> {
+        const PRESENT: u64 = 1;
+        const ACCESSED_DIRTY: u64 = 1 << 5 | 1 << 6;
+        let lost = old & !new & ACCESSED_DIRTY;
+        let whole_or_low = bytes == 8 || address.is_multiple_of(8);
+        if !whole_or_low || old & PRESENT == 0 || lost == 0 {
+            return Ok(());
+        }
+        let Some((_, name)) =
+            self.pages.iter().find(|(page, _)| self.walk(*page).is_some_and(|walked| walked.cell == address))
+        else {
+            return Ok(());
+        };
+        let bit = if lost & 1 << 6 != 0 { "dirty" } else { "accessed" };
+        self.broken(
+            rule::LOST_ACCESSED_DIRTY,
+            format!("a plain store to the entry of {name} overwrites the {bit} bit that is set in it"),
+        )
+    }
+}
+
+/// Where a kind of reference is counted in its ghost word.
+const fn held_shift(reference: Reference) -> u32 {
+    match reference {
+        Reference::Get => 0,
+        Reference::Pin => 32,
+    }
+}
+
+impl Monitor for Watch<'_> {
+    fn on_event(&self, ghost: &mut Ghost<'_>, event: &Event<'_>) -> Result<(), Violation> {
+        match *event {
+            Event::Written { address, bytes, old, new, writer, .. } => {
+                if old != new && self.tables.contains(&address) {
+                    self.note_mappings(ghost);
+                    if matches!(writer, Writer::Store | Writer::Owned) {
+                        return self.overwritten(address, bytes, old, new);
+                    }
+                }
+                Ok(())
+            }
+            Event::Accessed { access: Access::Write, frame, .. } => {
+                if let Some(folio) = self.folio(frame) {
+                    ghost.set(self.written(folio), 1);
+                }
+                Ok(())
+            }
+            Event::Emitted { cpu, kind, args } => match Told::hear(kind, args) {
+                Some(told) => self.hear(ghost, cpu, told),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn at_rest(&self, ghost: &Ghost<'_>, end: &End<'_>) -> Result<(), Violation> {
+        self.counts(ghost, end)
+    }
+}

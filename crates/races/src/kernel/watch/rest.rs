@@ -1,0 +1,78 @@
+//! The machine when all is quiet: counts, and what must not have been forgotten.
+
+use lab::{End, Ghost, Violation};
+use machine::Frame;
+use mm::FolioFlags;
+use mm::folio::PIN_BIAS;
+
+use super::Watch;
+use super::walk::Walked;
+use crate::kernel::setup::Owner;
+use crate::rule;
+
+impl Watch<'_> {
+    /// The leaves that map each folio now: one count a folio.
+    fn mappings(&self) -> Vec<(u64, bool)> {
+        let mut counts = vec![(0, false); self.folios.len()];
+        let mut cells = Vec::new();
+        for (page, _) in &self.pages {
+            let Some(Walked { cell, level, entry, leaf: Some(frame) }) = self.walk(*page) else { continue };
+            if cells.contains(&cell) {
+                continue;
+            }
+            cells.push(cell);
+            if let Some(folio) = self.folio(frame) {
+                counts[folio].0 += 1;
+                counts[folio].1 |= self.paging.decode(level, entry).dirty;
+            }
+        }
+        counts
+    }
+
+    pub(super) fn counts(&self, ghost: &Ghost<'_>, end: &End<'_>) -> Result<(), Violation> {
+        for (number, (folio, (mapped, dirty))) in self.folios.iter().zip(self.mappings()).enumerate() {
+            let setup = folio.setup;
+            if setup.owner == Owner::Device {
+                continue;
+            }
+            let allocated = end.is_allocated(setup.first) == Some(true);
+            let held = ghost.get(self.held(number));
+            let (pins, gets) = (held >> 32, held & u64::from(u32::MAX));
+            let kept = u64::from(!folio.starts_in_file && ghost.get(self.put_into_file(number)) == 0);
+            let pin_weight = if setup.order == 0 { u64::from(PIN_BIAS) } else { 1 };
+            let expected = match setup.owner {
+                Owner::Cache => kept + self.in_files(setup.first, end) + mapped + gets + pins * pin_weight,
+                // The driver's own reference, which is none of the engine's business.
+                Owner::Driver | Owner::Device => 1,
+            };
+            let found = end.read(folio.head.refcount_word());
+            if found != expected {
+                self.lost_count(&setup.name, "reference", found, expected)?;
+            }
+            let expected_mappings = if setup.owner == Owner::Cache { mapped } else { 0 };
+            let found = end.read(folio.head.mapcount_word());
+            if found != expected_mappings {
+                self.lost_count(&setup.name, "map", found, expected_mappings)?;
+            }
+            let marked = end.read(folio.head.flags_word()) as u32 & FolioFlags::DIRTY.bits() != 0;
+            if setup.owner == Owner::Cache && allocated && ghost.get(self.written(number)) != 0 && !dirty && !marked {
+                self.broken(
+                    rule::LOST_DIRTY,
+                    format!("user code wrote to {}, and neither an entry nor the folio is dirty", setup.name),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lost_count(&self, name: &str, what: &str, found: u64, expected: u64) -> Result<(), Violation> {
+        let sentence = format!("when all is quiet the {what} count of {name} is {found} and should be {expected}");
+        self.broken(rule::LOST_COUNT, sentence)
+    }
+
+    /// How many files hold the folio.
+    fn in_files(&self, frame: Frame, end: &End<'_>) -> u64 {
+        const PRESENT: u64 = 1 << 63;
+        self.slots.iter().filter(|slot| end.read(**slot) == PRESENT | frame.number()).count() as u64
+    }
+}

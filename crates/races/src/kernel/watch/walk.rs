@@ -1,0 +1,79 @@
+//! Page tables as they are in memory, read with the lab's own decoder.
+
+use lab::Lab;
+use machine::addr::PAGE_SIZE;
+use machine::{Frame, VirtAddr, Word, Word64};
+
+use super::Watch;
+use crate::kernel::names::{FrameNames, entry_words, high_words, low_words};
+
+/// What hardware would find for a page if it walked now.
+pub(super) struct Walked {
+    /// The entry at which the walk ended.
+    pub(super) cell: usize,
+    pub(super) level: u8,
+    pub(super) entry: u64,
+    /// The leaf's first frame.
+    pub(super) leaf: Option<Frame>,
+}
+
+impl Watch<'_> {
+    /// Walks the tables as they are in memory.
+    pub(super) fn walk(&self, page: VirtAddr) -> Option<Walked> {
+        let mut level = self.paging.levels();
+        let top = self.paging.table_of_root(self.root);
+        let mut table: &[Word64] = &self.arena.table(top.frame())?[(top.as_u64() % PAGE_SIZE / 8) as usize..];
+        loop {
+            let word = table.get(self.paging.index(page, level))?;
+            let entry = word.atomic_load(std::sync::atomic::Ordering::Relaxed);
+            let decoded = self.paging.decode(level, entry);
+            let walked = |leaf| Some(Walked { cell: word.address(), level, entry, leaf });
+            if !decoded.present {
+                return walked(None);
+            }
+            if decoded.leaf {
+                return walked(Some(decoded.frame));
+            }
+            match self.arena.table(decoded.frame) {
+                Some(lower) => table = lower,
+                None => return walked(None),
+            }
+            level -= 1;
+        }
+    }
+
+    /// Names the entries on the way to every watched page, as tables are now.
+    pub(in crate::kernel) fn name_entries(&self, lab: &mut Lab<'_>, frames: &FrameNames) {
+        const LEVELS: [&str; 6] = ["", "pte", "pmd", "pud", "p4d", "pgd"];
+        for (page, name) in &self.pages {
+            for level in 1..=self.paging.levels() {
+                let Some(cell) = self.cell(*page, level) else { continue };
+                let (paging, frames) = (self.paging, frames.clone());
+                let entry = format!("{}({name})", LEVELS[usize::from(level)]);
+                lab.name_range(cell, 4, format!("{entry}.low"), Some(Box::new(low_words)));
+                lab.name_range(cell + 4, 4, format!("{entry}.high"), Some(Box::new(high_words)));
+                let show = move |bits| entry_words(paging, &frames, level, bits);
+                lab.name_range(cell, 8, entry, Some(Box::new(show)));
+            }
+        }
+    }
+
+    /// The address of the entry of this level on the way to a page.
+    fn cell(&self, page: VirtAddr, wanted: u8) -> Option<usize> {
+        let mut level = self.paging.levels();
+        let top = self.paging.table_of_root(self.root);
+        let mut table: &[Word64] = &self.arena.table(top.frame())?[(top.as_u64() % PAGE_SIZE / 8) as usize..];
+        loop {
+            let word = table.get(self.paging.index(page, level))?;
+            if level == wanted {
+                return Some(word.address());
+            }
+            let decoded = self.paging.decode(level, word.atomic_load(std::sync::atomic::Ordering::Relaxed));
+            if !decoded.present || decoded.leaf {
+                return None;
+            }
+            table = self.arena.table(decoded.frame)?;
+            level -= 1;
+        }
+    }
+}
