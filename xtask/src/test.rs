@@ -27,6 +27,11 @@ const STEPS: &[Step] = &[
     Step { name: "no-std", what: "the engine builds for every installed target of its kind", run: steps::no_std::run },
     Step { name: "unit", what: "all tests of all packages, race files included", run: steps::runners::unit },
     Step { name: "doctest", what: "the examples in the documentation", run: steps::runners::doctest },
+    Step {
+        name: "loom",
+        what: "the threads' interrupts and grace periods, under every C11 order",
+        run: steps::loom::run,
+    },
     Step { name: "miri", what: "the engine's own tests under Miri", run: steps::miri::run },
     Step { name: "seed", what: "the release build answers the seed: cargo run --release", run: steps::seed::run },
     Step { name: "mutants", what: "the engine broken on purpose, edit by edit", run: crate::mutants::step },

@@ -1,6 +1,7 @@
 //! The steps of `cargo xtask test`, one file per kind.
 
 pub(crate) mod lint;
+pub(crate) mod loom;
 pub(crate) mod miri;
 pub(crate) mod no_std;
 pub(crate) mod runners;
