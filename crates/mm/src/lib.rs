@@ -15,6 +15,8 @@
 //! | `map` | adding and removing areas; changing a file's frames |
 //! | `fault` | from a page fault to an entry |
 //! | `protect` | taking rights from entries |
+//! | `mapping_dirty` | which pages of a file were written, by rmap |
+//! | `kernel_folio` | memory of drivers |
 //! | `zap`, `gather` | from an entry to nothing: by address, by area, by rmap |
 //! | [`shootdown`] | making other CPUs' TLBs forget |
 //! | [`lifetime`] | when a detached table may be freed |
@@ -48,8 +50,10 @@ pub mod frames;
 mod gather;
 pub mod guard;
 pub mod gup;
+mod kernel_folio;
 pub mod lifetime;
 mod map;
+mod mapping_dirty;
 pub mod mm;
 pub mod notify;
 pub mod order;
