@@ -10,6 +10,7 @@ use crate::agent::{Agent, AgentState};
 use crate::arena::{Arena, MACHINE_BYTES};
 use crate::cells::{self, CpuCell, flag};
 use crate::choice::Choice;
+use crate::contents::Contents;
 use crate::hash;
 use crate::lab::{Handler, Program};
 use crate::machine_config::{Machine, MemoryOrder};
@@ -67,6 +68,7 @@ pub(crate) struct Core<'a> {
     monitors: Vec<(usize, Box<dyn Monitor + 'a>)>,
     ghost_words: usize,
     pub(crate) symbols: Symbols<'a>,
+    pub(crate) contents: Vec<Contents>,
     /// Which block lies at which table frame of the arena, in order of the frames' words.
     blocks_by_slot: Vec<u32>,
 
@@ -125,6 +127,7 @@ impl<'a> Core<'a> {
             monitors: Vec::new(),
             ghost_words: 0,
             symbols: Symbols::new(arena),
+            contents: Vec::new(),
             blocks_by_slot,
             agents: Vec::new(),
             tlbs: Vec::new(),

@@ -49,19 +49,26 @@ impl LabCpu {
 
     /// Suspends this agent until the operation was performed, and returns its result.
     fn ask(&self, mut op: Op) -> u64 {
+        self.ask_for(&mut op)
+    }
+
+    fn ask_for(&self, op: &mut Op) -> u64 {
         let core = self.core();
         if core.unwinding {
             // Guards dropped while a panic unwinds: the run is over already.
             return 0;
         }
         let state = &mut core.agents[self.agent].state;
-        state.op = &raw mut op;
+        let op: *mut Op = op;
+        state.op = op;
         state.status = Status::Asks;
         // SAFETY: this is the running agent's stack, and `core` is not used any more.
         unsafe { Core::suspend(self.core) };
         // The explorer wrote the result through the pointer, which the compiler cannot see past the switch.
-        // SAFETY: a live local.
-        unsafe { (&raw const op.result).read_volatile() }
+        // SAFETY: the caller's, alive and not accessed otherwise meanwhile.
+        let result = unsafe { &raw const (*op).result };
+        // SAFETY: as above.
+        unsafe { result.read_volatile() }
     }
 
     /// Ends the run and never comes back. The stack is abandoned.
@@ -221,8 +228,12 @@ impl LabCpu {
     }
 
     /// Does what needs no word: as a step, or at once while booting.
-    fn perform(&self, op: Op) -> u64 {
-        if self.booting() { self.core().execute_at_boot(self.cpu, op) } else { self.ask(op) }
+    fn perform(&self, mut op: Op) -> u64 {
+        self.perform_op(&mut op)
+    }
+
+    fn perform_op(&self, op: &mut Op) -> u64 {
+        if self.booting() { self.core().execute_at_boot(self.cpu, op) } else { self.ask_for(op) }
     }
 
     fn owned<W: Word>(&self, offset: usize, effect: Effect, location: &'static Location<'static>) {
@@ -522,21 +533,52 @@ fn invalidation(mut op: Op, what: Invalidation) -> Op {
     op
 }
 
-impl UserAccess for LabCpu {
+impl LabCpu {
+    /// A user access, and what it loaded.
     #[track_caller]
-    fn user_access(&self, address: VirtAddr, access: Access) -> Result<(), PageFault> {
+    fn user(&self, address: VirtAddr, access: Access, data: Data) -> Result<u64, PageFault> {
         let mut op = Op::new(Kind::UserAccess);
         op.a = address.as_u64();
         op.b = (access == Access::Write) as u64;
+        (op.bytes, op.c) = match data {
+            Data::None => (0, 0),
+            Data::Word(value) => (8, value),
+        };
         let watched = self.core().machine.watched.iter().any(|page| page.align_down(4096) == address.align_down(4096));
         if !watched {
             let sentence = format!("a user access at {address}, which is not on a watched page ({})", op.location);
             self.stop(Stop::Misuse(MisuseKind::Setup, sentence));
         }
-        match self.perform(op) {
-            REACHED => Ok(()),
+        match self.perform_op(&mut op) {
+            // SAFETY: a live local, which the explorer may have written through a pointer.
+            REACHED => Ok(unsafe { (&raw const op.c).read_volatile() }),
             NOT_PRESENT => Err(PageFault { address, access, cause: FaultCause::NotPresent }),
             _ => Err(PageFault { address, access, cause: FaultCause::Protection }),
         }
+    }
+}
+
+/// What a user access moves.
+enum Data {
+    /// Nothing: only which frame is reached matters.
+    None,
+    /// A word: the one to store.
+    Word(u64),
+}
+
+impl UserAccess for LabCpu {
+    #[track_caller]
+    fn user_access(&self, address: VirtAddr, access: Access) -> Result<(), PageFault> {
+        self.user(address, access, Data::None).map(|_| ())
+    }
+
+    #[track_caller]
+    fn user_load(&self, address: VirtAddr) -> Result<u64, PageFault> {
+        self.user(address, Access::Read, Data::Word(0))
+    }
+
+    #[track_caller]
+    fn user_store(&self, address: VirtAddr, value: u64) -> Result<(), PageFault> {
+        self.user(address, Access::Write, Data::Word(value)).map(|_| ())
     }
 }

@@ -18,7 +18,9 @@ impl Core<'_> {
                 if op.kind == Kind::UserAccess {
                     // Without a page table there is one choice, which says so.
                     let outcomes = self.outcomes(cpu, op.a, access_of(op)).len().max(1);
-                    choices.extend((0..outcomes).map(|outcome| Choice::new(Turn::Run, cpu, outcome)));
+                    // A store waits for room, like any other.
+                    let moves = op.bytes == 0 || op.b == 0 || self.has_room(cpu);
+                    choices.extend((0..outcomes).filter(|_| moves).map(|outcome| Choice::new(Turn::Run, cpu, outcome)));
                 } else if self.is_enabled(cpu, op) {
                     choices.push(Choice::new(Turn::Run, cpu, 0));
                 }
@@ -35,7 +37,9 @@ impl Core<'_> {
                     }
                 }
             }
-            for index in 0..self.reg(cpu, cells::ARRIVALS) as usize {
+            // A flush that completes finds no store that it would have had to hold back (MODEL.md, P17).
+            let arrivals = if self.data_stores_wait(cpu) { 0 } else { self.reg(cpu, cells::ARRIVALS) as usize };
+            for index in 0..arrivals {
                 choices.push(Choice::new(Turn::Arrive, cpu, index));
             }
             if self.machine.speculation == Speculation::SetsAccessed {
@@ -56,6 +60,9 @@ impl Core<'_> {
             Kind::AwaitValue => op.test(self.forwarded(cpu, op.address, op.bytes as usize)).is_some(),
             Kind::Store | Kind::Zero => self.has_room(cpu),
             Kind::TlbBroadcastSync => !self.broadcasts(cpu),
+            Kind::TlbParavirtual => {
+                (0..self.cpus()).filter(|target| op.c >> target & 1 != 0).all(|target| !self.data_stores_wait(target))
+            }
             Kind::SynchronizeRcu => matches!(self.reg(cpu, cells::RCU_WAITS), 0 | RCU_BEGUN),
             _ => true,
         }
@@ -164,17 +171,18 @@ impl Core<'_> {
     }
 
     /// Performs an operation at once, while booting.
-    pub(crate) fn execute_at_boot(&mut self, cpu: usize, op: Op) -> u64 {
+    pub(crate) fn execute_at_boot(&mut self, cpu: usize, op: &mut Op) -> u64 {
         // A program that "asks" for it, so that it takes the ordinary way.
-        let mut op = op;
         let agent = program_of(cpu);
-        self.agents[agent].state.op = &raw mut op;
+        self.agents[agent].state.op = &raw mut *op;
         self.agents[agent].state.status = Status::Asks;
         for everyone in 0..self.cpus() {
             self.saturate(everyone);
         }
+        let kind = op.kind;
+        let op = *self.op(agent);
         let enabled = self.is_enabled(cpu, &op);
-        let choice = if op.kind == Kind::UserAccess { self.boot_outcome(cpu, &op) } else { 0 };
+        let choice = if kind == Kind::UserAccess { self.boot_outcome(cpu, &op) } else { 0 };
         let after = self.execute(cpu, agent, choice);
         self.agents[agent].state.status = Status::Idle;
         self.agents[agent].state.op = std::ptr::null_mut();
@@ -183,7 +191,7 @@ impl Core<'_> {
         }
         match after {
             After::Resume(result) if enabled => result,
-            _ => panic!("while booting nobody else can make {} end", op.kind.name()),
+            _ => panic!("while booting nobody else can make {} end", kind.name()),
         }
     }
 

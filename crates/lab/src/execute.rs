@@ -241,7 +241,7 @@ impl Core<'_> {
                 After::Resume(0)
             }
             Kind::SynchronizeRcu => self.synchronize_rcu(cpu, &op),
-            Kind::UserAccess => self.user_access(cpu, &op, argument),
+            Kind::UserAccess => self.user_access(cpu, agent, &op, argument),
             Kind::AllocFrame => After::Resume(self.alloc_frame(cpu, &op)),
             Kind::FreeFrame => {
                 self.free_frame(cpu, &op);
@@ -254,7 +254,7 @@ impl Core<'_> {
         }
     }
 
-    fn buffer_or_stop(&mut self, cpu: usize, store: Waiting) {
+    pub(crate) fn buffer_or_stop(&mut self, cpu: usize, store: Waiting) {
         if !self.push_store(cpu, store) {
             self.misuse(MisuseKind::Capacity, format!("CPU{cpu} has more stores in its buffer than it can hold"));
         }
@@ -358,7 +358,7 @@ impl Core<'_> {
         })
     }
 
-    fn user_access(&mut self, cpu: usize, op: &Op, argument: usize) -> After {
+    fn user_access(&mut self, cpu: usize, agent: usize, op: &Op, argument: usize) -> After {
         let access = access_of(op);
         let outcomes = self.outcomes(cpu, op.a, access);
         let Some(&outcome) = outcomes.get(argument) else {
@@ -368,6 +368,9 @@ impl Core<'_> {
         match outcome {
             Outcome::Reach { frame, life } => {
                 self.reach(cpu, op.a, access, frame, life);
+                if op.bytes != 0 && self.stop.is_none() {
+                    self.move_word(cpu, agent, op, frame);
+                }
                 After::Resume(REACHED)
             }
             Outcome::SetFlags { offset, flags } => {
@@ -425,6 +428,7 @@ impl Core<'_> {
         }
         self.set(cells::block_cell(index), 8, 0);
         self.changes_hands(index);
+        self.check_waiting_stores(block.first.number(), 1 << block.order);
         self.dangle(block.first.number(), 1 << block.order);
         let kind = self.arena.pools()[block.pool].kind;
         self.event(&Event::FrameFreed { cpu: CpuId::new(cpu as u32), frame: block.first, kind });

@@ -45,7 +45,7 @@ impl<'a> Lab<'a> {
         Self { core: NonNull::from(Box::leak(core)), observer: None, owns: PhantomData }
     }
 
-    fn core(&mut self) -> &mut Core<'a> {
+    pub(crate) fn core(&mut self) -> &mut Core<'a> {
         // SAFETY: the box lives as long as `self`. Code that runs on the machine does so only inside methods of `self` that hold no
         // such reference meanwhile.
         unsafe { self.core.as_mut() }

@@ -100,6 +100,7 @@ mod buffer;
 mod cells;
 mod choice;
 mod columns;
+mod contents;
 mod core;
 mod cpu;
 mod enabled;

@@ -33,7 +33,7 @@ pub(crate) enum Kind {
     RcuReadLock,
     RcuReadUnlock,
     SynchronizeRcu,
-    /// At `a`; `b`: 1 = write.
+    /// At `a`; `b`: 1 = write; `bytes`: 0 if only which frame is reached matters; `c`: the word to store, or that was loaded.
     UserAccess,
     AllocFrame,
     FreeFrame,

@@ -176,7 +176,15 @@ impl Core<'_> {
         let deed = if access == machine::Access::Write { "store" } else { "load" };
         step.what = format!("user {deed} at {}", VirtAddr::new(op.a));
         match self.outcomes(cpu, op.a, access).get(argument) {
-            Some(Outcome::Reach { frame, .. }) => step.note = Some(format!("reaches frame {frame:#x}")),
+            Some(Outcome::Reach { frame, .. }) => {
+                let moved = match self.content_of(*frame).filter(|_| op.bytes != 0) {
+                    None => String::new(),
+                    Some(offset) if op.b == 0 => format!(", loads {}", self.forwarded(cpu, offset, 8)),
+                    Some(_) if self.buffers_stores() => format!(", {} goes into the store buffer", op.c),
+                    Some(_) => format!(", stores {}", op.c),
+                };
+                step.note = Some(format!("reaches frame {frame:#x}{moved}"));
+            }
             Some(&Outcome::SetFlags { offset, flags }) => {
                 step.kind = StepKind::Walker;
                 let accessed = if flags & crate::paging::ACCESSED != 0 { "A" } else { "" };

@@ -40,4 +40,19 @@ pub trait UserAccess: Cpu {
     /// The page fault that the hardware raised; the access did not happen.
     #[track_caller]
     fn user_access(&self, address: VirtAddr, access: Access) -> Result<(), PageFault>;
+
+    /// Loads a word from the page at `address`, as user code would.
+    ///
+    /// # Errors
+    /// As for [`Self::user_access`].
+    #[track_caller]
+    fn user_load(&self, address: VirtAddr) -> Result<u64, PageFault>;
+
+    /// Stores a word to the page at `address`, as user code would. It reaches the frame that the translation used now names, however long it
+    /// waits in the store buffer (MODEL.md, F12).
+    ///
+    /// # Errors
+    /// As for [`Self::user_access`].
+    #[track_caller]
+    fn user_store(&self, address: VirtAddr, value: u64) -> Result<(), PageFault>;
 }
