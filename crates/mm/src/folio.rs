@@ -402,6 +402,11 @@ impl<'m> Folio<'m> {
         first <= frame.number() && frame.number() + level.frames() <= end
     }
 
+    /// The record of the folio's first frame, which has its counts and its lock.
+    pub(crate) const fn head_page(&self) -> &'m Page {
+        self.page
+    }
+
     /// Which folio this is.
     pub const fn membership(&self) -> Membership {
         self.membership

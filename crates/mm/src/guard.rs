@@ -16,6 +16,16 @@ pub trait Guards {
     fn recheck_table<C: Cpu, K: Recheck>(&self, cpu: &C, recheck: &K, slot: Slot<'_>, seen: Entry) -> Rechecked {
         slot.recheck(cpu, recheck, seen)
     }
+
+    /// Who takes an exclusive page out of its entry: between clearing the entry and looking for pins.
+    ///
+    /// Without a full barrier the look may come first, and miss the pin of a walker that still saw the entry (Linux 088b8aa537c2). On x86 entries are
+    /// cleared by a locked instruction, which is one already; the engine does not rely on how they are written.
+    #[inline(always)]
+    #[track_caller]
+    fn order_clear_before_pin_check<C: Cpu>(&self, cpu: &C) {
+        cpu.fence();
+    }
 }
 
 /// Every step as it is meant to be.

@@ -43,9 +43,11 @@
 
 pub mod area;
 pub mod error;
+mod exclusive;
 mod fault;
 pub mod file;
 pub mod folio;
+mod folio_lock;
 pub mod frames;
 mod gather;
 pub mod guard;
