@@ -11,6 +11,7 @@ use crate::file::FileId;
 use crate::folio::CountUnderflow;
 use crate::gup::InvalidFlags;
 use crate::space::SpaceId;
+use crate::swap::SwapError;
 
 /// Why an access at an address cannot be resolved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,8 +53,30 @@ pub enum FaultError {
         /// The level of the leaf that was to be inserted.
         level: Level,
     },
-    /// No frame for a page table.
+    /// No frame for a page table, or for the page.
     OutOfFrames,
+    /// The page's contents are lost (SIGBUS).
+    Poisoned {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// Nobody may map anything there (SIGSEGV).
+    Guarded {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// The page is on swap and could not be brought back (SIGBUS).
+    Swap {
+        /// The address.
+        address: VirtAddr,
+        /// Why.
+        error: SwapError,
+    },
+    /// The page has too many references already to be copied.
+    CountLimit {
+        /// The address.
+        address: VirtAddr,
+    },
     /// A page table holds what it must not.
     Malformed(MapTableError),
 }
@@ -231,7 +254,11 @@ impl fmt::Display for FaultError {
             Self::Occupied { address, level } => {
                 write!(f, "something else is mapped where the {level} leaf for {address} should go")
             }
-            Self::OutOfFrames => f.write_str("no frame for a page table"),
+            Self::OutOfFrames => f.write_str("no frame for a page table or a page"),
+            Self::Poisoned { address } => write!(f, "the contents of the page at {address} are lost"),
+            Self::Guarded { address } => write!(f, "{address} is guarded: nothing may be mapped there"),
+            Self::Swap { address, error } => write!(f, "the page at {address} does not come back from swap: {error}"),
+            Self::CountLimit { address } => write!(f, "the page at {address} has too many references"),
             Self::Malformed(error) => error.fmt(f),
         }
     }

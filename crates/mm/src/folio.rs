@@ -442,6 +442,16 @@ impl<'m> Folio<'m> {
         }
     }
 
+    /// How many references there are at this moment, those of pins and mappings among them.
+    pub(crate) fn references<C: Cpu>(&self, cpu: &C) -> u32 {
+        cpu.load(&self.page.refcount)
+    }
+
+    /// How many entries map the folio at this moment.
+    pub(crate) fn mappings<C: Cpu>(&self, cpu: &C) -> u32 {
+        cpu.load(&self.page.mapcount)
+    }
+
     /// One more entry maps the folio.
     #[inline]
     pub(crate) fn add_rmap<C: Cpu>(&self, cpu: &C) {

@@ -19,12 +19,14 @@ use machine::addr::{PAGE_SIZE, VirtAddr};
 use pagetable::{DetachedTable, Entry, Flags, Level, LockedTable, NobodyWalks};
 
 use crate::folio::{Folio, FolioFlags, Reference};
+use crate::leaf::{Held, Leaf};
 use crate::lifetime::TableLifetime;
 use crate::mm::Mm;
-use crate::order::{FlushMoment, FlushOrder, SpecialCheck};
+use crate::order::{FlushMoment, FlushOrder};
 use crate::platform::Platform;
 use crate::shootdown::RemoteFlush;
 use crate::space::AddressSpace;
+use crate::swap::{SwapPlace, SwapStore};
 
 /// How many folios, and how many tables, wait for one flush. It lies on the stack of whoever zaps.
 const BATCH: usize = 16;
@@ -68,21 +70,31 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
         }
     }
 
-    /// Takes in a leaf that was cleared just now, under the page-table lock that is still held.
-    pub(crate) fn leaf(&mut self, cpu: &P::Cpu, level: Level, address: VirtAddr, entry: Entry) {
+    /// Takes in what an entry held that was cleared just now, under the page-table lock that is still held.
+    pub(crate) fn entry(&mut self, cpu: &P::Cpu, level: Level, address: VirtAddr, cleared: Entry) {
+        match self.mm.held(level, cleared) {
+            Held::Page(leaf) => self.leaf(cpu, level, address, &leaf),
+            Held::Zero(_) | Held::Special(_) => self.stale(address, level),
+            Held::Swap(swap) => self.mm.swap().free(cpu, SwapPlace { device: swap.device, offset: swap.offset }),
+            // Whoever moves the page took its counts off when it put the entry here.
+            Held::Nothing | Held::Table | Held::Migration(_) | Held::Marker(_) | Held::Unknown => {}
+        }
+    }
+
+    fn leaf(&mut self, cpu: &P::Cpu, level: Level, address: VirtAddr, leaf: &Leaf) {
         self.stale(address, level);
-        if entry.is_marked(self.mm.protocols().special.mark()) {
-            return;
-        }
-        let frame = entry.leaf_frame(level);
         // The mapping's reference keeps the folio as it is until this gather gives it back.
-        let Some(folio) = Folio::held(self.mm.map(), cpu, frame) else { return };
-        if entry.has(Flags::ACCESSED) {
-            folio.mark(cpu, FolioFlags::REFERENCED);
-        }
-        if entry.has(Flags::DIRTY) {
-            folio.mark(cpu, FolioFlags::DIRTY);
-            self.urgency = FlushMoment::BeforeUnlock;
+        let Some(folio) = Folio::held(self.mm.map(), cpu, leaf.frame) else { return };
+        // What nobody maps nobody asks of anonymous memory: it has no copy that could be out of date.
+        let flags = folio.flags(cpu);
+        if !flags.contains(FolioFlags::ANON) {
+            if leaf.attributes.has(Flags::ACCESSED) {
+                folio.mark_seen(cpu, flags, FolioFlags::REFERENCED);
+            }
+            if leaf.attributes.has(Flags::DIRTY) {
+                folio.mark_seen(cpu, flags, FolioFlags::DIRTY);
+                self.urgency = FlushMoment::BeforeUnlock;
+            }
         }
         if self.folio_count == BATCH {
             self.flush(cpu);

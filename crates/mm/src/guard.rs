@@ -26,6 +26,16 @@ pub trait Guards {
     fn order_clear_before_pin_check<C: Cpu>(&self, cpu: &C) {
         cpu.fence();
     }
+
+    /// A write to an anonymous page that was shared: whether the entry that faulted is all that is left, so that no copy is needed.
+    ///
+    /// References decide, not mappings: a child that took a reference by GUP and unmapped the page would read what the parent writes from then on
+    /// (CVE-2020-29374; Linux 09854ba94c6a, and 17839856fd58 before it).
+    #[inline(always)]
+    fn is_only_user(&self, references: u32, mappings: u32) -> bool {
+        let _ = mappings;
+        references == 1
+    }
 }
 
 /// Every step as it is meant to be.

@@ -14,6 +14,7 @@
 //! | [`area`], [`space`], [`file`](mod@file) | which addresses mean which pages; the way back (rmap) |
 //! | `map` | adding and removing areas; changing a file's frames |
 //! | `fault` | from a page fault to an entry |
+//! | `leaf` | what an entry holds |
 //! | `protect` | taking rights from entries |
 //! | `mapping_dirty` | which pages of a file were written, by rmap |
 //! | `kernel_folio` | memory of drivers |
@@ -53,6 +54,7 @@ mod gather;
 pub mod guard;
 pub mod gup;
 mod kernel_folio;
+mod leaf;
 pub mod lifetime;
 mod map;
 mod mapping_dirty;

@@ -11,6 +11,7 @@ use crate::gather::Gather;
 use crate::mm::Mm;
 use crate::platform::{Platform, Protocols};
 use crate::space::{AddressSpace, Placement, SpaceId};
+use crate::zap::ZapOf;
 
 impl<'m, P: Platform> Mm<'m, P> {
     /// Adds an area to an address space. Nothing is mapped yet: accesses fault.
@@ -67,7 +68,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// that no longer found it would return although its pages can still be reached (Linux b67fbebd4cf9, CVE-2022-39188).
     fn tear_down(&self, cpu: &P::Cpu, id: SpaceId, space: &AddressSpace<'m>, area: &Area) -> Result<(), ZapError> {
         let mut gather = Gather::begin(cpu, self, space);
-        let zapped = self.zap_range(cpu, &mut gather, space, area.start, area.end());
+        let zapped = self.zap_range(cpu, &mut gather, space, area.start, area.end(), ZapOf::Everything);
         gather.finish(cpu);
         if let Some(file) = self.file(area.file) {
             let rmap = file.rmap_lock().write(cpu);

@@ -1,15 +1,29 @@
 //! Zap: taking entries away, by address or by rmap.
 
-use machine::addr::VirtAddr;
-use pagetable::LockedTable;
+use machine::addr::{Frame, VirtAddr};
 use pagetable::recheck::Atomic;
+use pagetable::{LockedTable, Marker};
 
 use crate::error::ZapError;
 use crate::file::File;
+use crate::folio::{Folio, FolioFlags};
 use crate::gather::Gather;
+use crate::leaf::Held;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
+
+/// Which entries a zap takes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ZapOf {
+    /// All: the area goes.
+    Everything,
+    /// All but guards, which stay until the area goes (Linux: MADV_DONTNEED).
+    Contents,
+    /// Those of the file's own pages, and of a driver's. Copies of them, which belong to the address space, stay (Linux: `unmap_mapping_pages`
+    /// without `even_cows`).
+    FilePages,
+}
 
 impl<'m, P: Platform> Mm<'m, P> {
     /// Takes the entries of `pages` pages from `start` on away (Linux: MADV_DONTNEED). The areas stay: accesses fault the pages back in.
@@ -21,7 +35,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     pub fn zap(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, start: VirtAddr, pages: u64) -> Result<(), ZapError> {
         let end = self.page_range(start, pages)?;
         let mmap = space.mmap_lock().read(cpu);
-        let result = self.zap_and_finish(cpu, space, start, end);
+        let result = self.zap_and_finish(cpu, space, start, end, ZapOf::Contents);
         mmap.unlock();
         result
     }
@@ -44,7 +58,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         for mapping in file.mappings(cpu) {
             let Some((start, end)) = mapping.addresses(first, pages) else { continue };
             let Some(space) = self.space(mapping.space) else { continue };
-            result = result.and(self.zap_and_finish(cpu, space, start, end));
+            result = result.and(self.zap_and_finish(cpu, space, start, end, ZapOf::FilePages));
         }
         rmap.unlock();
         result
@@ -56,9 +70,10 @@ impl<'m, P: Platform> Mm<'m, P> {
         space: &AddressSpace<'m>,
         start: VirtAddr,
         end: VirtAddr,
+        what: ZapOf,
     ) -> Result<(), ZapError> {
         let mut gather = Gather::begin(cpu, self, space);
-        let result = self.zap_range(cpu, &mut gather, space, start, end);
+        let result = self.zap_range(cpu, &mut gather, space, start, end, what);
         gather.finish(cpu);
         result
     }
@@ -73,20 +88,41 @@ impl<'m, P: Platform> Mm<'m, P> {
         space: &AddressSpace<'m>,
         start: VirtAddr,
         end: VirtAddr,
+        what: ZapOf,
     ) -> Result<(), ZapError> {
         self.for_each_table(cpu, space, start, end, |mut table, from, until| {
             let level = table.level();
             let mut at = from;
             while at < until && table.children() > 0 {
-                let entry = table.entry(&self.protocols().mode, at);
-                if entry.is_present() && entry.is_leaf(level) {
+                let held = self.held(level, table.entry(&self.protocols().mode, at));
+                if self.is_zapped(cpu, held, what) {
                     let cleared = table.get_and_clear(&self.protocols().write, at);
-                    gather.leaf(cpu, level, at, cleared);
+                    gather.entry(cpu, level, at, cleared);
                 }
                 at = level.next(at);
             }
             gather.unlock(cpu, table);
         })
+    }
+
+    /// Whether an entry goes. Asked under its page-table lock.
+    fn is_zapped(&self, cpu: &P::Cpu, held: Held, what: ZapOf) -> bool {
+        match (held, what) {
+            (Held::Nothing | Held::Table, _) => false,
+            (_, ZapOf::Everything) => true,
+            (Held::Marker(marker), ZapOf::Contents) => marker != Marker::Guard,
+            (_, ZapOf::Contents) => true,
+            (Held::Page(leaf), ZapOf::FilePages) => !self.is_anonymous(cpu, leaf.frame),
+            (Held::Special(_), ZapOf::FilePages) => true,
+            // A page under migration is of the file unless its record says otherwise, like one that is mapped.
+            (Held::Migration(migration), ZapOf::FilePages) => !self.is_anonymous(cpu, migration.from),
+            (Held::Zero(_) | Held::Swap(_) | Held::Marker(_) | Held::Unknown, ZapOf::FilePages) => false,
+        }
+    }
+
+    /// Whether the folio of a frame that an entry holds belongs to address spaces, not to a file. The entry keeps it: its page-table lock is held.
+    pub(crate) fn is_anonymous(&self, cpu: &P::Cpu, frame: Frame) -> bool {
+        Folio::held(self.map(), cpu, frame).is_some_and(|folio| folio.flags(cpu).contains(FolioFlags::ANON))
     }
 
     /// Calls `visit` for every table with leaves for `start..end`, locked, with the part of the range that it translates (of a table of huge leaves:

@@ -172,6 +172,12 @@ impl Attributes {
     pub const fn with_mark(self, mark: crate::software::Mark) -> Self {
         Self(self.0 | mark.bits())
     }
+
+    /// Whether a software bit is set.
+    #[inline]
+    pub const fn is_marked(self, mark: crate::software::Mark) -> bool {
+        self.0 & mark.bits() != 0
+    }
 }
 
 impl fmt::Debug for Attributes {

@@ -66,7 +66,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             if let Some(run) = self.follow(cpu, space, at, request)? {
                 return Ok(run);
             }
-            self.fault_in(cpu, space, at, request.access)?;
+            self.fault_in(cpu, space, at, request.access.into())?;
         }
     }
 

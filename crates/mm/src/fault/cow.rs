@@ -1,0 +1,171 @@
+//! A page is there that may not be written, or is not this address space's alone.
+
+use machine::Invalidation;
+use machine::addr::{PAGE_SIZE, VirtAddr};
+use pagetable::{Attributes, Entry, Flags, Level, LockedTable, Position};
+
+use crate::error::FaultError;
+use crate::exclusive::{Exclusivity, exclusivity, make_exclusive};
+use crate::fault::{Fault, Outcome, Want};
+use crate::folio::{Folio, FolioFlags, Reference};
+use crate::frames::FrameSource;
+use crate::guard::Guards;
+use crate::leaf::{Held, Leaf, Presence};
+use crate::mm::Mm;
+use crate::notify::Notify;
+use crate::platform::Platform;
+use crate::shootdown::RemoteFlush;
+use crate::space::AddressSpace;
+
+/// Whose a page is.
+enum Ownership<'m> {
+    /// This address space's alone: it may write without a copy.
+    Exclusive,
+    /// Shared with others, or with a file: a write needs a copy of this folio's page.
+    Shared(Folio<'m>),
+    /// The zero page's: a write needs zeros.
+    Nobody,
+}
+
+impl<'m, P: Platform> Mm<'m, P> {
+    /// A fault of a private area where a page is mapped: `seen`, read at `position` without a lock.
+    pub(super) fn fault_on_page(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        fault: &Fault,
+        position: &Position<'_>,
+        seen: Entry,
+    ) -> Result<Outcome, FaultError> {
+        let Some(mut table) = self.lock_unchanged(cpu, fault, position, seen) else { return Ok(Outcome::Changed) };
+        let (leaf, ownership) = match self.held(Level::Pte, seen) {
+            Held::Page(leaf) => (leaf, self.ownership(cpu, &leaf).ok_or(fault.bad_frame(leaf.frame))?),
+            Held::Zero(leaf) => (leaf, Ownership::Nobody),
+            _ => return Ok(Outcome::Changed),
+        };
+        match (fault.want, ownership) {
+            (Want::Read, ownership) => {
+                let writable = matches!(ownership, Ownership::Exclusive);
+                self.restore(&mut table, fault, &leaf, if writable { fault.attributes() } else { fault.read_only() });
+                Ok(Outcome::Mapped)
+            }
+            (Want::Write | Want::ForcedWrite | Want::Unshare, Ownership::Exclusive) => {
+                self.restore(&mut table, fault, &leaf, fault.attributes());
+                Ok(Outcome::Mapped)
+            }
+            (Want::Write | Want::ForcedWrite | Want::Unshare, Ownership::Shared(folio)) => {
+                // The entry holds a reference, so the count is not 0; it may be at its limit.
+                if Folio::try_grab(self.map(), cpu, leaf.frame, 1, Reference::Get).is_err() {
+                    return Err(FaultError::CountLimit { address: fault.address });
+                }
+                table.unlock();
+                let result = self.copy_to_new(cpu, space, fault, position, seen, Some((&leaf, &folio)));
+                self.give_back(cpu, &folio);
+                result
+            }
+            (Want::Write | Want::ForcedWrite | Want::Unshare, Ownership::Nobody) => {
+                table.unlock();
+                self.copy_to_new(cpu, space, fault, position, seen, None)
+            }
+        }
+    }
+
+    /// Whose the page of a leaf is. Makes it this address space's if that is its only user. Under the page-table lock.
+    fn ownership(&self, cpu: &P::Cpu, leaf: &Leaf) -> Option<Ownership<'m>> {
+        let folio = Folio::held(self.map(), cpu, leaf.frame)?;
+        if !folio.flags(cpu).contains(FolioFlags::ANON) {
+            return Some(Ownership::Shared(folio));
+        }
+        if exclusivity(self.map(), cpu, leaf.frame) == Exclusivity::Exclusive {
+            return Some(Ownership::Exclusive);
+        }
+        if folio.membership().order == 0
+            && !folio.flags(cpu).contains(FolioFlags::SWAP_BACKED)
+            && self.protocols().guards.is_only_user(folio.references(cpu), folio.mappings(cpu))
+        {
+            make_exclusive(self.map(), cpu, leaf.frame);
+            return Some(Ownership::Exclusive);
+        }
+        Some(Ownership::Shared(folio))
+    }
+
+    /// Gives the leaf the attributes that it may have now, keeping accessed and dirty. More rights need no flush: at worst a CPU
+    /// faults once more (SDM vol. 3A, 4.10.4.3).
+    fn restore(&self, table: &mut LockedTable<'_, P::Cpu>, fault: &Fault, leaf: &Leaf, attributes: Attributes) {
+        match leaf.presence {
+            Presence::Present => {
+                let writes = matches!(fault.want, Want::Write | Want::ForcedWrite);
+                let missing = match writes && attributes.has(Flags::WRITE) {
+                    true => Flags::WRITE.and(fault.flags()),
+                    false => fault.flags(),
+                };
+                if !leaf.attributes.has(missing) {
+                    table.set_flags(&self.protocols().write, fault.address, missing);
+                }
+            }
+            Presence::ProtNone => {
+                let kept = leaf.attributes.with_rights(attributes.rights()).with(fault.flags());
+                // The frame came out of an entry of this level.
+                if let Ok(entry) = Entry::leaf(Level::Pte, leaf.frame, kept) {
+                    table.replace(&self.protocols().write, fault.address, entry);
+                }
+            }
+        }
+    }
+
+    /// Puts a copy of the page (of the zero page: zeros) in its place.
+    fn copy_to_new(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        fault: &Fault,
+        position: &Position<'_>,
+        seen: Entry,
+        from: Option<(&Leaf, &Folio<'m>)>,
+    ) -> Result<Outcome, FaultError> {
+        let new = self.allocate_anonymous(cpu, fault)?;
+        let frame = new.membership().head;
+        match from {
+            Some((leaf, _)) => self.frames().copy(cpu, leaf.frame, frame, 1),
+            None => self.frames().zero(cpu, new.membership()),
+        }
+        let attributes = match fault.want {
+            // The page is this space's, but who asked for it only reads: the first write faults and finds it exclusive.
+            Want::Unshare | Want::Read => fault.read_only(),
+            Want::Write | Want::ForcedWrite => fault.attributes(),
+        };
+        let Ok(entry) = Entry::leaf(Level::Pte, frame, attributes) else {
+            self.give_back(cpu, &new);
+            return Err(fault.bad_frame(frame));
+        };
+        let end = fault.address.wrapping_add(PAGE_SIZE);
+        self.notify().start(cpu, space, fault.address, end);
+        let outcome = match self.lock_unchanged(cpu, fault, position, seen) {
+            Some(mut table) => {
+                table.get_and_clear(&self.protocols().write, fault.address);
+                // Under the lock and before the copy is there: until then no CPU can write the copy, afterwards none reads the old page.
+                self.flush_page(cpu, space, fault.address);
+                new.add_rmap(cpu);
+                table.fill(&self.protocols().write, fault.address, entry);
+                Outcome::Mapped
+            }
+            None => Outcome::Changed,
+        };
+        self.notify().end(cpu, space, fault.address, end);
+        match (outcome, from) {
+            (Outcome::Changed, _) => self.give_back(cpu, &new),
+            (Outcome::Mapped, Some((_, old))) => {
+                old.remove_rmap(cpu);
+                self.give_back(cpu, old);
+            }
+            (Outcome::Mapped, None) => {}
+        }
+        Ok(outcome)
+    }
+
+    /// Makes all TLBs forget one page of an address space.
+    fn flush_page(&self, cpu: &P::Cpu, space: &AddressSpace<'_>, address: VirtAddr) {
+        let others = self.others(cpu, space);
+        self.protocols().remote_flush.flush(cpu, self.shootdown(), others, Invalidation::pages(address, 1));
+    }
+}

@@ -1,0 +1,158 @@
+//! Shared areas: the file's own pages, and a driver's frames.
+
+use machine::addr::Frame;
+use pagetable::{Entry, Flags, LockedTable};
+
+use crate::error::FaultError;
+use crate::fault::{Fault, Outcome};
+use crate::file::{File, PageSlot};
+use crate::folio::{Folio, NotGrabbed, Reference};
+use crate::leaf::{Held, Leaf, Presence};
+use crate::mm::Mm;
+use crate::order::SpecialCheck;
+use crate::platform::{Platform, Protocols};
+use crate::space::AddressSpace;
+
+/// What became of an entry that was to be installed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Installed {
+    /// It is there, where nothing was.
+    New,
+    /// It was there already, and allows the access now.
+    Already,
+    /// Something else is there that goes away by itself: look again.
+    Changed,
+}
+
+impl<'m, P: Platform> Mm<'m, P> {
+    /// Maps a page of a cached file. The entry takes over a reference.
+    pub(super) fn fault_cached(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        fault: &Fault,
+        file: &File<'m>,
+    ) -> Result<Outcome, FaultError> {
+        let slot = file.slot(fault.file_page()).ok_or(fault.no_page())?;
+        let frame = slot.get(cpu).ok_or(fault.no_page())?;
+        let bad_frame = fault.bad_frame(frame);
+        let entry = Entry::leaf(fault.level, frame, fault.attributes()).map_err(|_| bad_frame)?;
+        let folio = match Folio::try_grab(self.map(), cpu, frame, 1, Reference::Get) {
+            Ok(folio) => folio,
+            Err(NotGrabbed::Free) if slot.get(cpu) != Some(frame) => return Ok(Outcome::Changed),
+            Err(_) => return Err(bad_frame),
+        };
+        let installed = if folio.covers(frame, fault.level) {
+            self.map_folio(cpu, space, fault, slot, entry, &folio)
+        } else {
+            Err(bad_frame)
+        };
+        if installed != Ok(Installed::New) {
+            // Taken above, and no entry took it over: this cannot underflow.
+            let _ = folio.put(cpu, self.map(), 1, Reference::Get);
+        }
+        installed.map(Installed::outcome)
+    }
+
+    fn map_folio(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        fault: &Fault,
+        slot: &PageSlot,
+        entry: Entry,
+        folio: &Folio<'_>,
+    ) -> Result<Installed, FaultError> {
+        let table = self.lock_leaf_table(cpu, space, fault)?;
+        // Whoever replaces the page changes the slot first and zaps under this lock second. So if the slot still holds the frame now, a
+        // zap that is to take it away comes after the entry is there.
+        if slot.get(cpu) != Some(entry.leaf_frame(fault.level)) {
+            return Ok(Installed::Changed);
+        }
+        self.install(table, fault, entry, |cpu| folio.add_rmap(cpu))
+    }
+
+    /// Inserts a special entry for a driver's frame (Linux: `vmf_insert_pfn`, `_pmd`, `_pud`). No reference is taken: the driver
+    /// revokes before it takes the frame back.
+    pub(super) fn fault_driver(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        fault: &Fault,
+        file: &File<'m>,
+    ) -> Result<Outcome, FaultError> {
+        let slot = file.slot(fault.file_page()).ok_or(fault.no_page())?;
+        // Held until the entry is there: the driver does not move the frame while it is being mapped.
+        let driver = file.driver_lock().lock(cpu);
+        let result = slot.get(cpu).ok_or(fault.no_page()).and_then(|frame| self.map_special(cpu, space, fault, frame));
+        driver.unlock();
+        result.map(Installed::outcome)
+    }
+
+    fn map_special(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        fault: &Fault,
+        frame: Frame,
+    ) -> Result<Installed, FaultError> {
+        let bad_frame = fault.bad_frame(frame);
+        let attributes = fault.attributes().with_mark(self.protocols().special.mark());
+        let entry = Entry::leaf(fault.level, frame, attributes).map_err(|_| bad_frame)?;
+        let table = self.lock_leaf_table(cpu, space, fault)?;
+        self.install(table, fault, entry, |_| ())
+    }
+
+    /// Writes the leaf, or gives one that is there already the rights and flags that are missing. `before` runs before a new one is written.
+    fn install(
+        &self,
+        mut table: LockedTable<'_, P::Cpu>,
+        fault: &Fault,
+        entry: Entry,
+        before: impl FnOnce(&P::Cpu),
+    ) -> Result<Installed, FaultError> {
+        let Protocols { mode, write, .. } = self.protocols();
+        let found = table.entry(mode, fault.address);
+        match self.held(fault.level, found) {
+            Held::Nothing => {
+                before(table.cpu());
+                table.fill(write, fault.address, entry);
+                Ok(Installed::New)
+            }
+            Held::Page(Leaf { frame, attributes, presence }) | Held::Special(Leaf { frame, attributes, presence })
+                if frame == entry.leaf_frame(fault.level) =>
+            {
+                match presence {
+                    Presence::Present => {
+                        // Somebody else was faster, or the entry lacks rights. More rights need no flush: at worst a CPU faults once more
+                        // (SDM vol. 3A, 4.10.4.3).
+                        let more = if entry.has(Flags::WRITE) { Flags::WRITE } else { Flags::ACCESSED };
+                        let missing = more.and(fault.flags());
+                        if !found.has(missing) {
+                            table.set_flags(write, fault.address, missing);
+                        }
+                    }
+                    Presence::ProtNone => {
+                        let kept = attributes.with_rights(entry.rights()).with(fault.flags());
+                        let entry = Entry::leaf(fault.level, frame, kept).map_err(|_| fault.bad_frame(frame))?;
+                        table.replace(write, fault.address, entry);
+                    }
+                }
+                Ok(Installed::Already)
+            }
+            held => match self.non_present(table, fault, found, held)? {
+                Outcome::Mapped => Ok(Installed::Already),
+                Outcome::Changed => Ok(Installed::Changed),
+            },
+        }
+    }
+}
+
+impl Installed {
+    const fn outcome(self) -> Outcome {
+        match self {
+            Self::New | Self::Already => Outcome::Mapped,
+            Self::Changed => Outcome::Changed,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! From a page fault to an entry.
+//!
+//! | module | what |
+//! |---|---|
+//! | `file` | shared areas: the file's own pages, a driver's frames |
+//! | `private` | private areas: what is there decides what is to be done |
+//! | `missing` | nothing is there: zero page, zeroed page, page of the file, copy of it |
+//! | `cow` | a page is there that may not be written, or is not this space's alone |
+//! | `non_present` | no page is there, but something else: PROT_NONE, migration, a marker |
+//! | `swap_in` | the page is on swap |
+//! | `huge` | huge pages of anonymous memory |
+//!
+//! # Protocol for private areas
+//!
+//! 1. The entry is read without a lock. What it holds says what to prepare: a folio, with contents, referenced once.
+//! 2. The page-table lock is taken and the entry compared with what was read. If it changed, what was prepared is given back, and the fault looks again.
+//! 3. The entry is changed. One that was present for another frame is cleared, *flushed*, and only then replaced, all under the lock: no CPU may still
+//!    read the old page while another writes the new one.
+//!
+//! So everything that can fail comes before anything changes.
+
+mod cow;
+mod file;
+mod huge;
+mod missing;
+mod non_present;
+mod private;
+mod swap_in;
+
+use machine::addr::{Frame, VirtAddr};
+use machine::{Access, Cpu, PageFault};
+use pagetable::{Attributes, Flags, Level, LockedTable, MapError, Rights, WalkError};
+
+use crate::area::{Area, AreaRights, Sharing};
+use crate::error::FaultError;
+use crate::file::FileKind;
+use crate::mm::Mm;
+use crate::platform::Platform;
+use crate::space::AddressSpace;
+
+/// What the entry is to allow after the fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Want {
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+    /// A store by the kernel, by request of a debugger, whatever the area allows: never into a page of a file (FOLL_FORCE).
+    ForcedWrite,
+    /// A load from a page that stays this space's: what a pin for reading needs (Linux: FAULT_FLAG_UNSHARE).
+    Unshare,
+}
+
+impl Want {
+    /// Whether the area allows it.
+    pub(crate) fn allowed_in(self, area: &Area) -> bool {
+        match self {
+            // Into a copy of what may be read anyway.
+            Self::ForcedWrite => {
+                area.rights.allow(Access::Write) || area.sharing == Sharing::Private && area.rights.allow(Access::Read)
+            }
+            Self::Read | Self::Unshare | Self::Write => area.rights.allow(self.access()),
+        }
+    }
+
+    /// What is done to the page.
+    pub(crate) const fn access(self) -> Access {
+        match self {
+            Self::Read | Self::Unshare => Access::Read,
+            Self::Write | Self::ForcedWrite => Access::Write,
+        }
+    }
+}
+
+impl From<Access> for Want {
+    fn from(access: Access) -> Self {
+        match access {
+            Access::Read => Self::Read,
+            Access::Write => Self::Write,
+        }
+    }
+}
+
+/// What came of an attempt to resolve a fault.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    /// An entry allows the access now.
+    Mapped,
+    /// What was there has changed meanwhile: look again.
+    Changed,
+}
+
+/// A fault, as far as it has been understood.
+struct Fault {
+    area: Area,
+    want: Want,
+    /// The level of the leaf that is to be mapped.
+    level: Level,
+    /// The first address that the leaf covers.
+    address: VirtAddr,
+}
+
+impl<'m, P: Platform> Mm<'m, P> {
+    /// Resolves a page fault: on return the access can be tried again.
+    ///
+    /// The entry may be gone again by then: then it faults again.
+    ///
+    /// Context: interrupts on, no lock.
+    ///
+    /// # Errors
+    /// The access is not allowed there, or there are no frames. Nothing has changed then but that tables may have been added.
+    pub fn handle_fault(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, fault: PageFault) -> Result<(), FaultError> {
+        let mmap = space.mmap_lock().read(cpu);
+        let result = self.fault_in(cpu, space, fault.address, fault.access.into());
+        mmap.unlock();
+        result
+    }
+
+    /// Maps the page that belongs at `address`. The caller holds the mmap lock.
+    pub(crate) fn fault_in(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        address: VirtAddr,
+        want: Want,
+    ) -> Result<(), FaultError> {
+        let area = space.find(cpu, address).ok_or(FaultError::NoArea { address })?;
+        if !want.allowed_in(&area) {
+            return Err(FaultError::Forbidden { address, access: want.access(), area });
+        }
+        let page = area.file_page(address);
+        let no_page = FaultError::NoPage { file: area.file, page };
+        let file = self.file(area.file).ok_or(no_page)?;
+        let fault = |level: Level| Fault { area, want, level, address: address.align_down(level.size()) };
+        let head = cpu.loop_head();
+        loop {
+            cpu.round(&head, 0);
+            let outcome = match (file.kind(), area.sharing) {
+                (FileKind::Cached, Sharing::Shared) => self.fault_cached(cpu, space, &fault(file.leaf()), file),
+                (FileKind::Driver, Sharing::Shared) => self.fault_driver(cpu, space, &fault(file.leaf()), file),
+                (FileKind::Cached | FileKind::Anonymous, Sharing::Private) => {
+                    self.fault_private(cpu, space, &fault(Level::Pte), file)
+                }
+                // A file without pages has none to share, and of a driver's frames no copies are made.
+                (FileKind::Anonymous, Sharing::Shared) | (FileKind::Driver, Sharing::Private) => Err(no_page),
+            };
+            if outcome? == Outcome::Mapped {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Locks the table that is to hold the leaf, and makes it and those above if they are missing.
+    fn lock_leaf_table<'t>(
+        &'t self,
+        cpu: &'t P::Cpu,
+        space: &AddressSpace<'m>,
+        fault: &Fault,
+    ) -> Result<LockedTable<'t, P::Cpu>, FaultError> {
+        let tables = self.page_tables(space);
+        let position = tables
+            .populate(cpu, self.tables(), &self.protocols().publish, fault.address, fault.level)
+            .map_err(|error| match error {
+                MapError::Walk(WalkError::Leaf { .. }) => fault.occupied(),
+                error => error.into(),
+            })?;
+        // The mmap lock is held: no table is detached.
+        Ok(position.lock(cpu))
+    }
+}
+
+impl Fault {
+    /// Accessed, and dirty for a write: software sets them here, to save the hardware a locked access a moment later.
+    const fn flags(&self) -> Flags {
+        match self.want {
+            Want::Read | Want::Unshare => Flags::ACCESSED,
+            Want::Write | Want::ForcedWrite => Flags::ACCESSED_DIRTY,
+        }
+    }
+
+    /// Of an entry that allows all that the area does.
+    const fn attributes(&self) -> Attributes {
+        let rights = match self.area.rights {
+            // No access is allowed there, so no fault comes this far.
+            AreaRights::None | AreaRights::Read => Rights::USER,
+            AreaRights::ReadWrite => Rights::USER.and(Rights::WRITE),
+        };
+        Attributes::new(rights).with(self.flags())
+    }
+
+    /// Of an entry that allows no writing.
+    const fn read_only(&self) -> Attributes {
+        Attributes::new(Rights::USER).with(self.flags())
+    }
+
+    /// The page of the area's file that belongs at the address.
+    const fn file_page(&self) -> u64 {
+        self.area.file_page(self.address)
+    }
+
+    const fn no_page(&self) -> FaultError {
+        FaultError::NoPage { file: self.area.file, page: self.file_page() }
+    }
+
+    const fn bad_frame(&self, frame: Frame) -> FaultError {
+        FaultError::BadFrame { file: self.area.file, frame, level: self.level }
+    }
+
+    const fn occupied(&self) -> FaultError {
+        FaultError::Occupied { address: self.address, level: self.level }
+    }
+}
