@@ -19,6 +19,7 @@ use machine::addr::{PAGE_SIZE, VirtAddr};
 use pagetable::{DetachedTable, Entry, Flags, Level, LockedTable, NobodyWalks};
 
 use crate::folio::{Folio, FolioFlags, Reference};
+use crate::guard::{Guards, RmapRemoval};
 use crate::leaf::{Held, Leaf};
 use crate::lifetime::TableLifetime;
 use crate::mm::Mm;
@@ -102,6 +103,9 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
         }
         self.folios[self.folio_count] = Some(folio);
         self.folio_count += 1;
+        if self.mm.protocols().guards.rmap_removal() == RmapRemoval::BeforeFlush {
+            self.take_off_rmap(cpu);
+        }
     }
 
     /// Takes in a table that was detached just now.
@@ -168,7 +172,7 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
         self.mm.protocols().remote_flush.flush(cpu, self.mm.shootdown(), others, what);
     }
 
-    /// The flush is over: no store can reach the folios through the mappings any more.
+    /// The flush is over: no store can reach the folios through the mappings any more ([`Guards::rmap_removal`]).
     fn take_off_rmap(&mut self, cpu: &P::Cpu) {
         for folio in self.folios[self.off_rmap..self.folio_count].iter().flatten() {
             folio.remove_rmap(cpu);

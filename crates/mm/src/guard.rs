@@ -6,6 +6,8 @@
 use machine::Cpu;
 use pagetable::{Entry, Recheck, Rechecked, Slot};
 
+use crate::batched_flush::Unflushed;
+
 /// The steps. [`Sound`] keeps them all.
 pub trait Guards {
     /// Fast GUP, after the pin: whether the entry that leads to the table of pages is unchanged.
@@ -36,6 +38,31 @@ pub trait Guards {
         let _ = mappings;
         references == 1
     }
+
+    /// Who is going to trust the entries of a table, with its lock held: flushes what reclaim has cleared and not flushed yet.
+    ///
+    /// Without it munmap returns while a stale TLB entry still leads to the page (Linux 3ea277194daa).
+    #[inline(always)]
+    #[track_caller]
+    fn settle_batched_flush<C: Cpu>(&self, cpu: &C, unflushed: &Unflushed, flush: impl FnOnce()) {
+        unflushed.settle(cpu, flush);
+    }
+
+    /// When a zap takes a folio off its rmap.
+    #[inline(always)]
+    fn rmap_removal(&self) -> RmapRemoval {
+        RmapRemoval::AfterFlush
+    }
+}
+
+/// When a zap takes a folio off its rmap: counts one mapping fewer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RmapRemoval {
+    /// Once no CPU can write to it through the mapping: until then write-back must look for mappings, and finds the page-table lock held (Linux
+    /// 5df397dec7c4).
+    AfterFlush,
+    /// As soon as the entry is cleared. A store through a stale TLB entry then comes after the write-back of a folio that seemed unmapped.
+    BeforeFlush,
 }
 
 /// Every step as it is meant to be.

@@ -19,6 +19,7 @@
 //! | `mapping_dirty` | which pages of a file were written, by rmap |
 //! | `kernel_folio` | memory of drivers |
 //! | `zap`, `gather` | from an entry to nothing: by address, by area, by rmap |
+//! | [`batched_flush`] | flushes that reclaim puts off |
 //! | [`shootdown`] | making other CPUs' TLBs forget |
 //! | [`lifetime`] | when a detached table may be freed |
 //! | [`gup`] | references on user pages, without a lock where possible |
@@ -43,6 +44,7 @@
 #![no_std]
 
 pub mod area;
+pub mod batched_flush;
 pub mod error;
 mod exclusive;
 mod fault;

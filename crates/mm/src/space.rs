@@ -5,6 +5,7 @@ use machine::{Cpu, CpuSet, RwLock, SeqCount, Word32, Word64};
 use pagetable::Root;
 
 use crate::area::{Area, AreaSlot};
+use crate::batched_flush::Unflushed;
 
 /// The number of an address space: its index in the slice that [`crate::Mm`] was given.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -42,6 +43,8 @@ pub struct AddressSpace<'a> {
     write_protect: SeqCount,
     /// 1 once somebody has pinned a page (Linux: MMF_HAS_PINNED).
     has_pinned: Word32,
+    /// What reclaim has cleared and not flushed (Linux: `tlb_flush_batched`).
+    unflushed: Unflushed,
 }
 
 /// Where an area would go among those that are there.
@@ -66,6 +69,7 @@ impl<'a> AddressSpace<'a> {
             gathers: Word32::new(0),
             write_protect: SeqCount::new(),
             has_pinned: Word32::new(0),
+            unflushed: Unflushed::new(),
         }
     }
 
@@ -131,6 +135,12 @@ impl<'a> AddressSpace<'a> {
         if !self.has_pinned(cpu) {
             cpu.fetch_or(&self.has_pinned, 1);
         }
+    }
+
+    /// What reclaim has cleared and not flushed.
+    #[inline]
+    pub const fn unflushed(&self) -> &Unflushed {
+        &self.unflushed
     }
 
     /// The word that counts gathers, so that a trace can name it.

@@ -139,6 +139,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) -> Result<(), ZapError> {
         let range = (start, end.as_u64() - start.as_u64());
         self.page_tables(space).for_each_locked(cpu, &Atomic, range, |table, run| {
+            self.settle_batched_flush(cpu, space);
             visit(table, run.start, run.start.wrapping_add(run.bytes));
             Ok(())
         })
