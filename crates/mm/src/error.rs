@@ -119,6 +119,20 @@ pub enum ZapError {
     Malformed(WalkError),
 }
 
+/// Why a huge leaf was not split.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SplitError {
+    /// No huge leaf maps the address.
+    NotHuge {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// No frame for the table.
+    OutOfFrames,
+    /// A page table holds what it must not.
+    Malformed(WalkError),
+}
+
 /// Why GUP did not give what was asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum GupError {

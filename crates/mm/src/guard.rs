@@ -4,7 +4,8 @@
 //! second way; the catalogue of races overrides one at a time and shows what happens then.
 
 use machine::Cpu;
-use pagetable::{Entry, Recheck, Rechecked, Slot};
+use machine::addr::VirtAddr;
+use pagetable::{Entry, EntryWrite, LockedTable, Recheck, Rechecked, Slot};
 
 use crate::batched_flush::Unflushed;
 
@@ -17,6 +18,23 @@ pub trait Guards {
     #[track_caller]
     fn recheck_table<C: Cpu, K: Recheck>(&self, cpu: &C, recheck: &K, slot: Slot<'_>, seen: Entry) -> Rechecked {
         slot.recheck(cpu, recheck, seen)
+    }
+
+    /// Split of a huge leaf: the entry becomes `invalid`, which the hardware does not use, and what it held comes back with the accessed and dirty
+    /// bits as they were at that moment.
+    ///
+    /// A load followed by a store forgets the bits that the hardware set between the two (Linux: `pmdp_invalidate` until the series of 2017 that made
+    /// `pmdp_establish` an exchange).
+    #[inline(always)]
+    #[track_caller]
+    fn invalidate_leaf<C: Cpu, W: EntryWrite>(
+        &self,
+        table: &mut LockedTable<'_, C>,
+        writer: &W,
+        address: VirtAddr,
+        invalid: Entry,
+    ) -> Entry {
+        table.replace(writer, address, invalid)
     }
 
     /// Who takes an exclusive page out of its entry: between clearing the entry and looking for pins.

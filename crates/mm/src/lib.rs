@@ -16,6 +16,7 @@
 //! | `fault` | from a page fault to an entry |
 //! | `leaf` | what an entry holds |
 //! | `protect` | taking rights from entries |
+//! | `huge` | huge pages: split, collapse, shared tables |
 //! | `mapping_dirty` | which pages of a file were written, by rmap |
 //! | `kernel_folio` | memory of drivers |
 //! | `zap`, `gather` | from an entry to nothing: by address, by area, by rmap |
@@ -55,6 +56,7 @@ pub mod frames;
 mod gather;
 pub mod guard;
 pub mod gup;
+mod huge;
 mod kernel_folio;
 mod leaf;
 pub mod lifetime;
@@ -71,7 +73,7 @@ pub mod swap;
 mod zap;
 
 pub use area::{Area, AreaRights, AreaSlot, HugePages, Sharing};
-pub use error::{FaultError, GupError, MapError, RangeError, ReleaseError, UnmapError, ZapError};
+pub use error::{FaultError, GupError, MapError, RangeError, ReleaseError, SplitError, UnmapError, ZapError};
 pub use file::{File, FileId, FileKind, Mapping, PageSlot};
 pub use folio::{FolioFlags, FolioMapping, Membership, MemoryMap, Page, Reference};
 pub use frames::{FrameSource, NoFrames};

@@ -1,14 +1,16 @@
-//! A single owner's change of one huge leaf into a table of smaller ones.
+//! One huge leaf becomes a table of smaller ones: what such a table holds, and how a single owner puts it there.
 
 use machine::{Cpu, VirtAddr};
 
 use crate::entry::Entry;
 use crate::error::{MapError, WalkError};
+use crate::level::Level;
 use crate::map::Mapper;
 use crate::memory::{TableMemory, TableSource};
 use crate::mode::Mode;
+use crate::nonpresent::{NonPresent, ProtNone};
 use crate::owner::Offline;
-use crate::rights::Attributes;
+use crate::table::Table;
 use crate::width::Width;
 
 impl<C: Cpu, M: Mode, T: TableMemory> Mapper<'_, C, M, T, Offline> {
@@ -35,14 +37,31 @@ impl<C: Cpu, M: Mode, T: TableMemory> Mapper<'_, C, M, T, Offline> {
                 return Err(WalkError::NotATable { address, level, table }.into());
             }
         };
-        let attributes: Attributes = entry.attributes(level);
-        let mut from = entry.leaf_frame(level);
-        for cell in table.cells() {
-            M::Width::owned_store(self.cpu, cell, Entry::leaf_unchecked(lower, from, attributes));
-            from = from.wrapping_add(lower.frames());
-        }
-        self.cpu.owned_store(&table.meta().children, table.cells().len() as u32);
+        table.fill_from_leaf::<M, C>(self.cpu, level, lower, entry);
         M::Width::owned_store(self.cpu, slot.cell(), self.mode.table_entry(level, frame));
         Ok(())
+    }
+}
+
+impl Table<'_> {
+    /// Fills a table of `lower` that nobody can reach yet with leaves that together map what `leaf`, of `level`, one above, maps: the same
+    /// frames, rights, caching, software bits, accessed and dirty. A PROT_NONE leaf becomes PROT_NONE leaves.
+    #[track_caller]
+    pub fn fill_from_leaf<M: Mode, C: Cpu>(self, cpu: &C, level: Level, lower: Level, leaf: Entry) {
+        let kept = match leaf.non_present(level) {
+            Ok(Some(NonPresent::ProtNone(kept))) => Some(kept),
+            _ => None,
+        };
+        let attributes = kept.map_or(leaf.attributes(level), |kept| kept.attributes);
+        let mut frame = kept.map_or(leaf.leaf_frame(level), |kept| kept.frame);
+        for cell in self.cells() {
+            let entry = match kept {
+                Some(_) => NonPresent::ProtNone(ProtNone { frame, attributes }).encode(lower),
+                None => Entry::leaf_unchecked(lower, frame, attributes),
+            };
+            M::Width::owned_store(cpu, cell, entry);
+            frame = frame.wrapping_add(lower.frames());
+        }
+        cpu.owned_store(&self.meta().children, self.cells().len() as u32);
     }
 }

@@ -91,7 +91,13 @@ impl<'m, P: Platform> Mm<'m, P> {
 
     /// Gives the leaf the attributes that it may have now, keeping accessed and dirty. More rights need no flush: at worst a CPU
     /// faults once more (SDM vol. 3A, 4.10.4.3).
-    fn restore(&self, table: &mut LockedTable<'_, P::Cpu>, fault: &Fault, leaf: &Leaf, attributes: Attributes) {
+    pub(super) fn restore(
+        &self,
+        table: &mut LockedTable<'_, P::Cpu>,
+        fault: &Fault,
+        leaf: &Leaf,
+        attributes: Attributes,
+    ) {
         match leaf.presence {
             Presence::Present => {
                 let writes = matches!(fault.want, Want::Write | Want::ForcedWrite);
@@ -106,7 +112,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             Presence::ProtNone => {
                 let kept = leaf.attributes.with_rights(attributes.rights()).with(fault.flags());
                 // The frame came out of an entry of this level.
-                if let Ok(entry) = Entry::leaf(Level::Pte, leaf.frame, kept) {
+                if let Ok(entry) = Entry::leaf(fault.level, leaf.frame, kept) {
                     table.replace(&self.protocols().write, fault.address, entry);
                 }
             }
@@ -153,7 +159,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         };
         self.notify().end(cpu, space, fault.address, end);
         match (outcome, from) {
-            (Outcome::Changed, _) => self.give_back(cpu, &new),
+            (Outcome::Changed | Outcome::Smaller, _) => self.give_back(cpu, &new),
             (Outcome::Mapped, Some((_, old))) => {
                 old.remove_rmap(cpu);
                 self.give_back(cpu, old);

@@ -22,6 +22,29 @@ enum Installed {
     Already,
     /// Something else is there that goes away by itself: look again.
     Changed,
+    /// A table is there, of a huge leaf that was split.
+    Table,
+}
+
+/// Where a file's page for a fault is.
+struct Piece<'f> {
+    slot: &'f PageSlot,
+    /// What the slot held: the first frame of a piece of the size of the file's leaves.
+    first: Frame,
+    /// The first frame that the fault's leaf is to map.
+    frame: Frame,
+}
+
+impl<'f> Piece<'f> {
+    fn find<C: machine::Cpu>(cpu: &C, fault: &Fault, file: &File<'f>) -> Result<Self, FaultError> {
+        let slot = file.slot(fault.file_page()).ok_or(fault.no_page())?;
+        let first = slot.get(cpu).ok_or(fault.no_page())?;
+        Ok(Self { slot, first, frame: first.wrapping_add(fault.file_page() % file.leaf().frames()) })
+    }
+
+    fn is_current<C: machine::Cpu>(&self, cpu: &C) -> bool {
+        self.slot.get(cpu) == Some(self.first)
+    }
 }
 
 impl<'m, P: Platform> Mm<'m, P> {
@@ -33,17 +56,16 @@ impl<'m, P: Platform> Mm<'m, P> {
         fault: &Fault,
         file: &File<'m>,
     ) -> Result<Outcome, FaultError> {
-        let slot = file.slot(fault.file_page()).ok_or(fault.no_page())?;
-        let frame = slot.get(cpu).ok_or(fault.no_page())?;
-        let bad_frame = fault.bad_frame(frame);
-        let entry = Entry::leaf(fault.level, frame, fault.attributes()).map_err(|_| bad_frame)?;
-        let folio = match Folio::try_grab(self.map(), cpu, frame, 1, Reference::Get) {
+        let piece = Piece::find(cpu, fault, file)?;
+        let bad_frame = fault.bad_frame(piece.first);
+        let entry = Entry::leaf(fault.level, piece.frame, fault.attributes()).map_err(|_| bad_frame)?;
+        let folio = match Folio::try_grab(self.map(), cpu, piece.frame, 1, Reference::Get) {
             Ok(folio) => folio,
-            Err(NotGrabbed::Free) if slot.get(cpu) != Some(frame) => return Ok(Outcome::Changed),
+            Err(NotGrabbed::Free) if !piece.is_current(cpu) => return Ok(Outcome::Changed),
             Err(_) => return Err(bad_frame),
         };
-        let installed = if folio.covers(frame, fault.level) {
-            self.map_folio(cpu, space, fault, slot, entry, &folio)
+        let installed = if folio.covers(piece.frame, fault.level) {
+            self.map_folio(cpu, space, fault, &piece, entry, &folio)
         } else {
             Err(bad_frame)
         };
@@ -59,14 +81,14 @@ impl<'m, P: Platform> Mm<'m, P> {
         cpu: &P::Cpu,
         space: &AddressSpace<'m>,
         fault: &Fault,
-        slot: &PageSlot,
+        piece: &Piece<'_>,
         entry: Entry,
         folio: &Folio<'_>,
     ) -> Result<Installed, FaultError> {
         let table = self.lock_leaf_table(cpu, space, fault)?;
         // Whoever replaces the page changes the slot first and zaps under this lock second. So if the slot still holds the frame now, a
         // zap that is to take it away comes after the entry is there.
-        if slot.get(cpu) != Some(entry.leaf_frame(fault.level)) {
+        if !piece.is_current(cpu) {
             return Ok(Installed::Changed);
         }
         self.install(table, fault, entry, |cpu| folio.add_rmap(cpu))
@@ -81,10 +103,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         fault: &Fault,
         file: &File<'m>,
     ) -> Result<Outcome, FaultError> {
-        let slot = file.slot(fault.file_page()).ok_or(fault.no_page())?;
         // Held until the entry is there: the driver does not move the frame while it is being mapped.
         let driver = file.driver_lock().lock(cpu);
-        let result = slot.get(cpu).ok_or(fault.no_page()).and_then(|frame| self.map_special(cpu, space, fault, frame));
+        let result = Piece::find(cpu, fault, file).and_then(|piece| self.map_special(cpu, space, fault, piece.frame));
         driver.unlock();
         result.map(Installed::outcome)
     }
@@ -140,9 +161,11 @@ impl<'m, P: Platform> Mm<'m, P> {
                 }
                 Ok(Installed::Already)
             }
+            Held::Table => Ok(Installed::Table),
             held => match self.non_present(table, fault, found, held)? {
                 Outcome::Mapped => Ok(Installed::Already),
                 Outcome::Changed => Ok(Installed::Changed),
+                Outcome::Smaller => Ok(Installed::Table),
             },
         }
     }
@@ -153,6 +176,7 @@ impl Installed {
         match self {
             Self::New | Self::Already => Outcome::Mapped,
             Self::Changed => Outcome::Changed,
+            Self::Table => Outcome::Smaller,
         }
     }
 }

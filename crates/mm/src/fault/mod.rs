@@ -88,6 +88,8 @@ enum Outcome {
     Mapped,
     /// What was there has changed meanwhile: look again.
     Changed,
+    /// A table is where the leaf should go: map a smaller one.
+    Smaller,
 }
 
 /// A fault, as far as it has been understood.
@@ -132,20 +134,24 @@ impl<'m, P: Platform> Mm<'m, P> {
         let no_page = FaultError::NoPage { file: area.file, page };
         let file = self.file(area.file).ok_or(no_page)?;
         let fault = |level: Level| Fault { area, want, level, address: address.align_down(level.size()) };
+        let mut level = file.leaf();
         let head = cpu.loop_head();
         loop {
-            cpu.round(&head, 0);
+            cpu.round(&head, level as u64);
             let outcome = match (file.kind(), area.sharing) {
-                (FileKind::Cached, Sharing::Shared) => self.fault_cached(cpu, space, &fault(file.leaf()), file),
-                (FileKind::Driver, Sharing::Shared) => self.fault_driver(cpu, space, &fault(file.leaf()), file),
+                (FileKind::Cached, Sharing::Shared) => self.fault_cached(cpu, space, &fault(level), file),
+                (FileKind::Driver, Sharing::Shared) => self.fault_driver(cpu, space, &fault(level), file),
                 (FileKind::Cached | FileKind::Anonymous, Sharing::Private) => {
                     self.fault_private(cpu, space, &fault(Level::Pte), file)
                 }
                 // A file without pages has none to share, and of a driver's frames no copies are made.
                 (FileKind::Anonymous, Sharing::Shared) | (FileKind::Driver, Sharing::Private) => Err(no_page),
             };
-            if outcome? == Outcome::Mapped {
-                return Ok(());
+            match outcome? {
+                Outcome::Mapped => return Ok(()),
+                Outcome::Changed => {}
+                // Tables stay while the mmap lock is held, so it never grows again.
+                Outcome::Smaller => level = level.lower().unwrap_or(level),
             }
         }
     }
