@@ -35,6 +35,8 @@
 //! # Memory
 //!
 //! [`FrameArena`] gives frames that page tables and data can lie in; [`TrustedArena`] finds tables in it without looking whether they are there.
+//! [`DataFrames`] gives folios with contents and records, as [`mm`] wants them; [`UserMemory`] is what user code on a CPU does to them through page tables.
+//! Allocations fail where a test wants it ([`Failures`]).
 //!
 //! # Rules for handlers
 //!
@@ -44,6 +46,9 @@
 
 pub mod arena;
 mod backoff;
+mod buddy;
+mod data_frames;
+mod failures;
 pub mod fences;
 pub mod grace;
 pub mod interrupts;
@@ -54,11 +59,15 @@ mod sync;
 mod thread_cpu;
 mod threads;
 mod trusted;
+mod user;
 mod zero;
 
 pub use arena::FrameArena;
+pub use data_frames::{DataFrames, Leak};
+pub use failures::{FailingTables, Failures};
 pub use fences::Fences;
 pub use statistics::Statistics;
 pub use thread_cpu::ThreadCpu;
 pub use threads::{AttachError, CpuCountError, Threads};
 pub use trusted::TrustedArena;
+pub use user::UserMemory;
