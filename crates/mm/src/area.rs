@@ -87,6 +87,18 @@ impl Area {
         self.start <= address && address < self.end()
     }
 
+    /// What of the area lies in `start..end`: the area itself if all of it does.
+    pub(crate) fn part(&self, start: VirtAddr, end: VirtAddr) -> Option<Self> {
+        let from = self.start.max(start);
+        let until = self.end().min(end);
+        (from < until).then(|| Self {
+            start: from,
+            pages: (until.as_u64() - from.as_u64()) / PAGE_SIZE,
+            offset: self.file_page(from),
+            ..*self
+        })
+    }
+
     /// The page of the file that lies at `address`, which must be in the area.
     pub const fn file_page(&self, address: VirtAddr) -> u64 {
         self.offset + (address.as_u64() - self.start.as_u64()) / PAGE_SIZE

@@ -89,6 +89,11 @@ pub enum RangeError {
         /// The address.
         address: VirtAddr,
     },
+    /// The range has no pages, and what was asked for makes no sense of none (-EINVAL).
+    Empty {
+        /// The address.
+        address: VirtAddr,
+    },
     /// `address + pages * 4096` overflows (-EOVERFLOW).
     Overflow {
         /// The address.
@@ -186,18 +191,33 @@ pub enum MapError {
     FileFull,
 }
 
-/// Why an area could not be unmapped.
+/// Why the areas of a range were not changed.
+///
+/// Nothing was, unless it is [`Self::Zap`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum UnmapError {
+pub enum AreaError {
     /// There is no such address space.
     NoSpace(SpaceId),
-    /// No area starts at the address.
+    /// The range cannot be meant.
+    Range(RangeError),
+    /// No area holds the address (-ENOMEM).
     NoArea {
         /// The address.
         address: VirtAddr,
     },
-    /// The area is gone, but not all of its entries.
+    /// The area would be cut where a leaf of its file lies across the edge.
+    NotLeafAligned {
+        /// The area.
+        area: Area,
+        /// The level of the file's leaves.
+        level: Level,
+    },
+    /// The areas have changed, but not all entries: a page table holds what it must not.
     Zap(ZapError),
+    /// The address space has too few free area slots.
+    SpaceFull,
+    /// A file has too few free mapping slots.
+    FileFull,
 }
 
 /// Why references could not be given back.
@@ -245,6 +265,18 @@ impl From<RangeError> for GupError {
 impl From<WalkError> for ZapError {
     fn from(error: WalkError) -> Self {
         Self::Malformed(error)
+    }
+}
+
+impl From<RangeError> for AreaError {
+    fn from(error: RangeError) -> Self {
+        Self::Range(error)
+    }
+}
+
+impl From<ZapError> for AreaError {
+    fn from(error: ZapError) -> Self {
+        Self::Zap(error)
     }
 }
 

@@ -59,7 +59,7 @@ pub struct PageSlot(Word64);
 
 /// Room for one mapping of a file.
 pub struct Mapping {
-    /// The address space in the upper 16 bits, plus one; 0 = the slot is free.
+    /// The address space plus one, or [`FREE`], or [`RESERVED`].
     space: Word64,
     start: Word64,
     pages: Word64,
@@ -175,21 +175,41 @@ impl<'a> File<'a> {
 
     /// Enters a mapping into the rmap. The caller holds [`Self::rmap_lock`] for writing.
     pub(crate) fn link<C: Cpu>(&self, cpu: &C, at: &MappedAt) -> Result<(), NoRoom> {
-        let slot = self.mappings.iter().find(|slot| cpu.owned_load(&slot.space) == 0).ok_or(NoRoom)?;
-        cpu.owned_store(&slot.space, u64::from(at.space.number()) + 1);
-        cpu.owned_store(&slot.start, at.start.as_u64());
-        cpu.owned_store(&slot.pages, at.pages);
-        cpu.owned_store(&slot.offset, at.offset);
+        let slot = self.mappings.iter().find(|slot| cpu.owned_load(&slot.space) == FREE).ok_or(NoRoom)?;
+        Self::write(cpu, slot, at);
         Ok(())
     }
 
     /// Takes a mapping out of the rmap. The caller holds [`Self::rmap_lock`] for writing.
     pub(crate) fn unlink<C: Cpu>(&self, cpu: &C, at: &MappedAt) {
-        for slot in self.mappings {
-            if Self::read(cpu, slot) == Some(*at) {
-                cpu.owned_store(&slot.space, 0);
-                return;
-            }
+        self.relink(cpu, at, []);
+    }
+
+    /// Sets free slots aside for [`Self::relink`]. The caller holds [`Self::rmap_lock`] for writing.
+    pub(crate) fn reserve<C: Cpu>(&self, cpu: &C, slots: usize) -> Result<(), NoRoom> {
+        let free = || self.mappings.iter().filter(|slot| cpu.owned_load(&slot.space) == FREE);
+        if free().take(slots).count() < slots {
+            return Err(NoRoom);
+        }
+        free().take(slots).for_each(|slot| cpu.owned_store(&slot.space, RESERVED));
+        Ok(())
+    }
+
+    /// Frees slots that were set aside. The caller holds [`Self::rmap_lock`] for writing.
+    pub(crate) fn cancel<C: Cpu>(&self, cpu: &C, slots: usize) {
+        let reserved = self.mappings.iter().filter(|slot| cpu.owned_load(&slot.space) == RESERVED);
+        reserved.take(slots).for_each(|slot| cpu.owned_store(&slot.space, FREE));
+    }
+
+    /// Puts other mappings in the place of one. All but the first of them need slots that were [set aside](Self::reserve) by the caller, who holds
+    /// [`Self::rmap_lock`] for writing.
+    pub(crate) fn relink<C: Cpu>(&self, cpu: &C, from: &MappedAt, to: impl IntoIterator<Item = MappedAt>) {
+        let Some(slot) = self.mappings.iter().find(|slot| Self::read(cpu, slot) == Some(*from)) else { return };
+        cpu.owned_store(&slot.space, FREE);
+        let mut slots =
+            core::iter::once(slot).chain(self.mappings.iter().filter(|slot| cpu.owned_load(&slot.space) == RESERVED));
+        for (slot, at) in slots.by_ref().zip(to) {
+            Self::write(cpu, slot, &at);
         }
     }
 
@@ -198,8 +218,18 @@ impl<'a> File<'a> {
         self.mappings.iter().filter_map(move |slot| Self::read(cpu, slot))
     }
 
+    fn write<C: Cpu>(cpu: &C, slot: &Mapping, at: &MappedAt) {
+        cpu.owned_store(&slot.space, u64::from(at.space.number()) + 1);
+        cpu.owned_store(&slot.start, at.start.as_u64());
+        cpu.owned_store(&slot.pages, at.pages);
+        cpu.owned_store(&slot.offset, at.offset);
+    }
+
     fn read<C: Cpu>(cpu: &C, slot: &Mapping) -> Option<MappedAt> {
-        let space = cpu.owned_load(&slot.space).checked_sub(1)?;
+        let space = match cpu.owned_load(&slot.space) {
+            FREE | RESERVED => return None,
+            space => space - 1,
+        };
         Some(MappedAt {
             space: SpaceId::new(space as u16),
             start: VirtAddr::new(cpu.owned_load(&slot.start)),
@@ -208,6 +238,11 @@ impl<'a> File<'a> {
         })
     }
 }
+
+/// What [`Mapping::space`] holds of a slot without a mapping.
+const FREE: u64 = 0;
+/// What it holds of a slot that is set aside.
+const RESERVED: u64 = u64::MAX;
 
 /// The caller-provided slots are all in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -12,7 +12,8 @@
 //! | [`mm`] | the memory manager itself |
 //! | [`folio`] | frames' records and their counts |
 //! | [`area`], [`space`], [`file`](mod@file) | which addresses mean which pages; the way back (rmap) |
-//! | `map` | adding and removing areas; changing a file's frames |
+//! | `map`, `munmap` | adding and removing areas; changing a file's frames |
+//! | `cut` | changing part of an area |
 //! | `fault` | from a page fault to an entry |
 //! | `leaf` | what an entry holds |
 //! | `protect` | taking rights from entries |
@@ -46,6 +47,7 @@
 
 pub mod area;
 pub mod batched_flush;
+mod cut;
 pub mod error;
 mod exclusive;
 mod fault;
@@ -63,6 +65,7 @@ pub mod lifetime;
 mod map;
 mod mapping_dirty;
 pub mod mm;
+mod munmap;
 pub mod notify;
 pub mod order;
 pub mod platform;
@@ -73,7 +76,7 @@ pub mod swap;
 mod zap;
 
 pub use area::{Area, AreaRights, AreaSlot, HugePages, Sharing};
-pub use error::{FaultError, GupError, MapError, RangeError, ReleaseError, SplitError, UnmapError, ZapError};
+pub use error::{AreaError, FaultError, GupError, MapError, RangeError, ReleaseError, SplitError, ZapError};
 pub use file::{File, FileId, FileKind, Mapping, PageSlot};
 pub use folio::{FolioFlags, FolioMapping, Membership, MemoryMap, Page, Reference};
 pub use frames::{FrameSource, NoFrames};
@@ -81,7 +84,7 @@ pub use guard::{Guards, Sound};
 pub use gup::{Foll, Run};
 pub use map::DriverFrames;
 pub use mm::{Mm, Parts};
-pub use notify::{NobodyListens, Notify};
+pub use notify::{Invalidations, NobodyListens, Notify};
 pub use platform::{Platform, Protocols};
 pub use shootdown::Shootdown;
 pub use space::{AddressSpace, SpaceId};

@@ -1,17 +1,15 @@
-//! Mapping and unmapping areas; changing which frames a file has.
+//! Mapping areas; changing which frames a file has.
 
 use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
 use pagetable::{Level, Mode};
 
 use crate::area::{Area, MAX_OFFSET};
-use crate::error::{FaultError, MapError, UnmapError, ZapError};
+use crate::error::{FaultError, MapError, ZapError};
 use crate::file::{File, FileKind, MappedAt};
 use crate::folio::{Folio, Reference};
-use crate::gather::Gather;
 use crate::mm::Mm;
-use crate::platform::{Platform, Protocols};
+use crate::platform::Platform;
 use crate::space::{AddressSpace, Placement, SpaceId};
-use crate::zap::ZapOf;
 
 impl<'m, P: Platform> Mm<'m, P> {
     /// Adds an area to an address space. Nothing is mapped yet: accesses fault.
@@ -45,43 +43,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         result
     }
 
-    /// Takes the area that starts at `start` out of an address space, with its entries and the tables that it leaves empty.
-    ///
-    /// On return no CPU can reach the area's pages through it.
-    ///
-    /// Context: interrupts on, no lock.
-    ///
-    /// # Errors
-    /// There is no such area; or its tables were malformed: then the area is gone, but entries behind the malformed one stay.
-    pub fn munmap(&self, cpu: &P::Cpu, id: SpaceId, start: VirtAddr) -> Result<(), UnmapError> {
-        let space = self.space(id).ok_or(UnmapError::NoSpace(id))?;
-        let mmap = space.mmap_lock().write(cpu);
-        let result = match space.remove(cpu, start) {
-            Some(area) => self.tear_down(cpu, id, space, &area).map_err(UnmapError::Zap),
-            None => Err(UnmapError::NoArea { address: start }),
-        };
-        mmap.unlock();
-        result
-    }
-
-    /// The order matters: entries go first, then TLBs are flushed, and only then the file forgets the area: a revoke by rmap
-    /// that no longer found it would return although its pages can still be reached (Linux b67fbebd4cf9, CVE-2022-39188).
-    fn tear_down(&self, cpu: &P::Cpu, id: SpaceId, space: &AddressSpace<'m>, area: &Area) -> Result<(), ZapError> {
-        let mut gather = Gather::begin(cpu, self, space);
-        let zapped = self.zap_range(cpu, &mut gather, space, area.start, area.end(), ZapOf::Everything);
-        gather.finish(cpu);
-        if let Some(file) = self.file(area.file) {
-            let rmap = file.rmap_lock().write(cpu);
-            file.unlink(cpu, &MappedAt::new(id, area));
-            rmap.unlock();
-        }
-        let mut gather = Gather::begin(cpu, self, space);
-        self.free_tables(cpu, &mut gather, space, area.start, area.end());
-        gather.finish(cpu);
-        zapped
-    }
-
-    fn check_area(&self, area: &Area, leaf: Level) -> Result<(), MapError> {
+    pub(crate) fn check_area(&self, area: &Area, leaf: Level) -> Result<(), MapError> {
         let bad_range = MapError::BadRange { area: *area };
         let bytes = area.pages.checked_mul(PAGE_SIZE).ok_or(bad_range)?;
         let in_user = self.protocols().mode.check_user(area.start, bytes).is_ok();
@@ -164,65 +126,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         Ok(())
     }
 
-    /// Detaches the tables between `start` and `end` that have no entries left.
-    fn free_tables(
-        &self,
-        cpu: &P::Cpu,
-        gather: &mut Gather<'_, 'm, P>,
-        space: &AddressSpace<'m>,
-        start: VirtAddr,
-        end: VirtAddr,
-    ) {
-        let root = self.protocols().mode.root_level();
-        let mut parent = Level::Pmd;
-        loop {
-            // An entry of a root that is read at load must never go away while CPUs use it.
-            if parent > root || parent == root && self.root_is_read_at_load() {
-                return;
-            }
-            let mut at = start;
-            while at < end {
-                // Others walk tables of their own areas: zap by rmap holds no lock of this address space. So only tables into which no other
-                // area reaches go (Linux: floor and ceiling of `free_pgd_range`).
-                if space.is_free(cpu, at.align_down(parent.size()), parent.size()) {
-                    self.free_table(cpu, gather, space, at, parent);
-                }
-                at = parent.next(at);
-            }
-            match parent.upper() {
-                Some(upper) => parent = upper,
-                None => return,
-            }
-        }
-    }
-
-    /// Detaches the table to which the entry of level `parent` for `at` points, if it is empty.
-    fn free_table(
-        &self,
-        cpu: &P::Cpu,
-        gather: &mut Gather<'_, 'm, P>,
-        space: &AddressSpace<'m>,
-        at: VirtAddr,
-        parent: Level,
-    ) {
-        let Protocols { mode, write, .. } = self.protocols();
-        let tables = self.page_tables(space);
-        let Some(child) = parent.lower() else { return };
-        // The mmap lock is held for writing: nobody else adds or detaches tables for areas of this address space. What is not there, need not be freed.
-        let (Ok(parent), Ok(child)) = (tables.find(cpu, at, parent), tables.find(cpu, at, child)) else {
-            return;
-        };
-        let mut parent = parent.lock(cpu);
-        let child = child.lock(cpu);
-        let detached = parent.detach(mode, self.tables(), write, at, &child);
-        child.unlock();
-        parent.unlock();
-        if let Ok(table) = detached {
-            gather.table(cpu, at, table);
-        }
-    }
-
-    fn root_is_read_at_load(&self) -> bool {
+    pub(crate) fn root_is_read_at_load(&self) -> bool {
         self.protocols().mode.root_shape() == pagetable::mode::RootShape::FourPdptes
     }
 }

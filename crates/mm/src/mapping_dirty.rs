@@ -3,7 +3,7 @@
 //! Both helpers go by the file's rmap, like [`Mm::unmap_mapping`], and hold no lock of any address space. The caller holds faults off the pages,
 //! or bears that they add entries meanwhile.
 
-use machine::addr::PAGE_SIZE;
+use machine::addr::{PAGE_SIZE, VirtAddr};
 use pagetable::{Entry, Flags, Level};
 
 use crate::error::ZapError;
@@ -67,10 +67,14 @@ impl<'m, P: Platform> Mm<'m, P> {
         let mut result = Ok(());
         for mapping in file.mappings(cpu) {
             let Some(space) = self.space(mapping.space) else { continue };
-            let done = self.take_flag_at(cpu, space, &mapping, (first, pages), flag, &mut |page, pages| {
+            let Some(range) = mapping.addresses(first, pages) else { continue };
+            let mut count = |page, pages| {
                 taken += 1;
                 record(page, pages);
-            });
+            };
+            let reach = self.reach_of_file(file, range);
+            let done =
+                self.notify_of(cpu, space, reach, || self.take_flag_at(cpu, space, &mapping, range, flag, &mut count));
             result = result.and(done);
         }
         rmap.unlock();
@@ -82,11 +86,10 @@ impl<'m, P: Platform> Mm<'m, P> {
         cpu: &P::Cpu,
         space: &AddressSpace<'m>,
         mapping: &MappedAt,
-        (first, pages): (u64, u64),
+        (start, end): (VirtAddr, VirtAddr),
         flag: Flags,
         record: &mut impl FnMut(u64, u64),
     ) -> Result<(), ZapError> {
-        let Some((start, end)) = mapping.addresses(first, pages) else { return Ok(()) };
         let mut gather = Gather::begin(cpu, self, space);
         let result = self.for_each_table(cpu, space, start, end, |mut table, from, until| {
             let level = table.level();

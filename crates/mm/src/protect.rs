@@ -28,6 +28,18 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) -> Result<(), ZapError> {
         let end = self.page_range(start, pages)?;
         let mmap = space.mmap_lock().read(cpu);
+        let reach = self.reach(cpu, space, (start, end));
+        let result = self.notify_of(cpu, space, reach, || self.write_protect_range(cpu, space, (start, end)));
+        mmap.unlock();
+        result
+    }
+
+    fn write_protect_range(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        (start, end): (VirtAddr, VirtAddr),
+    ) -> Result<(), ZapError> {
         let mut gather = Gather::begin(cpu, self, space);
         let result = self.for_each_table(cpu, space, start, end, |mut table, from, until| {
             let level = table.level();
@@ -43,7 +55,6 @@ impl<'m, P: Platform> Mm<'m, P> {
             gather.unlock(cpu, table);
         });
         gather.finish(cpu);
-        mmap.unlock();
         result
     }
 }

@@ -30,7 +30,7 @@ impl SpaceId {
 /// A page table and the areas that say what belongs into it.
 pub struct AddressSpace<'a> {
     root: Root,
-    /// Protects the areas. Faults hold it for reading, `mmap` and `munmap` for writing; zap by rmap does not hold it.
+    /// Protects the areas. Faults hold it for reading; whoever adds, cuts or moves areas for writing; zap by rmap does not hold it.
     mmap_lock: RwLock,
     /// Sorted by address; the first [`Self::count`] are in use.
     slots: &'a [AreaSlot],
@@ -172,40 +172,49 @@ impl<'a> AddressSpace<'a> {
         next.is_none_or(|slot| slot.get(cpu).start.as_u64().saturating_sub(start.as_u64()) >= bytes)
     }
 
+    /// How many areas can be added. The caller holds [`Self::mmap_lock`].
+    pub(crate) fn free_slots<C: Cpu>(&self, cpu: &C) -> usize {
+        self.slots.len() - self.count(cpu)
+    }
+
+    /// The first area that reaches into `start..end`, and its index. The caller holds [`Self::mmap_lock`].
+    pub(crate) fn first_in<C: Cpu>(&self, cpu: &C, start: VirtAddr, end: VirtAddr) -> Option<(usize, Area)> {
+        let index = self.first_ending_behind(cpu, start);
+        let area = self.slots[..self.count(cpu)].get(index)?.get(cpu);
+        (area.start < end).then_some((index, area))
+    }
+
     /// Where `area` would go. The caller holds [`Self::mmap_lock`] for writing.
     pub(crate) fn place<C: Cpu>(&self, cpu: &C, area: &Area) -> Placement {
-        let count = self.count(cpu);
-        let index = self.first_ending_behind(cpu, area.start);
-        if let Some(next) = self.slots[..count].get(index).map(|slot| slot.get(cpu))
-            && next.start < area.end()
-        {
-            return Placement::Overlaps(next);
+        if let Some((_, other)) = self.first_in(cpu, area.start, area.end()) {
+            return Placement::Overlaps(other);
         }
-        if count == self.slots.len() { Placement::Full } else { Placement::At(index) }
+        if self.free_slots(cpu) == 0 {
+            return Placement::Full;
+        }
+        Placement::At(self.first_ending_behind(cpu, area.start))
     }
 
     /// Puts `area` at `index`, where [`Self::place`] said it goes. The caller has held [`Self::mmap_lock`] for writing since.
     pub(crate) fn insert<C: Cpu>(&self, cpu: &C, index: usize, area: &Area) {
-        let count = self.count(cpu);
-        for moved in (index..count).rev() {
-            self.slots[moved + 1].set(cpu, &self.slots[moved].get(cpu));
-        }
-        self.slots[index].set(cpu, area);
-        cpu.owned_store(&self.count, count as u64 + 1);
+        self.splice(cpu, index, 0, &[*area]);
     }
 
-    /// Takes the area out that starts at `start`. The caller holds [`Self::mmap_lock`] for writing.
-    pub(crate) fn remove<C: Cpu>(&self, cpu: &C, start: VirtAddr) -> Option<Area> {
+    /// Puts `new` in the place of `old` areas from `index` on. There are slots enough, and the order stays. The caller holds
+    /// [`Self::mmap_lock`] for writing.
+    ///
+    /// Costs three loads and three stores for every area behind, if the number of areas changes: a sorted array, so that a fault finds its area in few cache lines.
+    pub(crate) fn splice<C: Cpu>(&self, cpu: &C, index: usize, old: usize, new: &[Area]) {
         let count = self.count(cpu);
-        let index = self.first_ending_behind(cpu, start);
-        let area = self.slots[..count].get(index)?.get(cpu);
-        if area.start != start {
-            return None;
+        let moved = |from: usize, to: usize| self.slots[to].set(cpu, &self.slots[from].get(cpu));
+        if new.len() > old {
+            (index + old..count).rev().for_each(|slot| moved(slot, slot + (new.len() - old)));
+        } else if new.len() < old {
+            (index + old..count).for_each(|slot| moved(slot, slot - (old - new.len())));
         }
-        for moved in index + 1..count {
-            self.slots[moved - 1].set(cpu, &self.slots[moved].get(cpu));
+        for (slot, area) in self.slots[index..].iter().zip(new) {
+            slot.set(cpu, area);
         }
-        cpu.owned_store(&self.count, count as u64 - 1);
-        Some(area)
+        cpu.owned_store(&self.count, (count + new.len() - old) as u64);
     }
 }

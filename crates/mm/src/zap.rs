@@ -35,7 +35,8 @@ impl<'m, P: Platform> Mm<'m, P> {
     pub fn zap(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, start: VirtAddr, pages: u64) -> Result<(), ZapError> {
         let end = self.page_range(start, pages)?;
         let mmap = space.mmap_lock().read(cpu);
-        let result = self.zap_and_finish(cpu, space, start, end, ZapOf::Contents);
+        let reach = self.reach(cpu, space, (start, end));
+        let result = self.notify_of(cpu, space, reach, || self.zap_and_finish(cpu, space, start, end, ZapOf::Contents));
         mmap.unlock();
         result
     }
@@ -58,7 +59,10 @@ impl<'m, P: Platform> Mm<'m, P> {
         for mapping in file.mappings(cpu) {
             let Some((start, end)) = mapping.addresses(first, pages) else { continue };
             let Some(space) = self.space(mapping.space) else { continue };
-            result = result.and(self.zap_and_finish(cpu, space, start, end, ZapOf::FilePages));
+            let reach = self.reach_of_file(file, (start, end));
+            let zapped =
+                self.notify_of(cpu, space, reach, || self.zap_and_finish(cpu, space, start, end, ZapOf::FilePages));
+            result = result.and(zapped);
         }
         rmap.unlock();
         result

@@ -57,7 +57,7 @@ fn counts_are_linux_counts() {
 
     // What is unmapped while it is pinned stays until it is given back.
     let (_, runs) = gup(&kernel, &cpu, AT, 1, Foll::PIN);
-    kernel.mm.munmap(&cpu, SPACE, VirtAddr::new(AT)).expect("the area is there");
+    kernel.mm.munmap(&cpu, SPACE, VirtAddr::new(AT), 4).expect("the area is there");
     let file = kernel.mm.file(CACHED).expect("the file is there");
     kernel.mm.replace_page(&cpu, file, 0, None).expect("a page of the file");
     assert_eq!(kernel.counts(&cpu, FIRST_DATA), (u64::from(PIN_BIAS), 0, 0));
@@ -172,6 +172,6 @@ fn without_frames_nothing_is_left_half_done() {
         assert_eq!(fault, Err(FaultError::OutOfFrames), "{tables} tables");
         assert_eq!(gup(&kernel, &cpu, AT, 1, Foll::PIN).0, Err(GupError::Fault(FaultError::OutOfFrames)));
         assert_eq!(kernel.counts(&cpu, FIRST_DATA), (1, 0, 0), "{tables} tables");
-        kernel.mm.munmap(&cpu, SPACE, VirtAddr::new(AT)).expect("the area is there");
+        kernel.mm.munmap(&cpu, SPACE, VirtAddr::new(AT), 4).expect("the area is there");
     }
 }

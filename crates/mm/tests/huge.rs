@@ -49,7 +49,7 @@ fn a_split_leaf_maps_the_same_pages_and_each_counts() {
     kernel.fault(&cpu, page(3), Access::Read).expect("a page of the file");
     assert_eq!(kernel.counts(&cpu, HUGE), (513, 0, 512));
 
-    kernel.mm.munmap(&cpu, SPACE, AT).expect("it is mapped");
+    kernel.mm.munmap(&cpu, SPACE, AT, 512).expect("it is mapped");
     assert_eq!(kernel.counts(&cpu, HUGE), (1, 0, 0), "the file's reference is left");
     assert_eq!(exhaust(&kernel).len() as u64, TABLES - 1, "every table but the root is back");
 }
@@ -98,6 +98,6 @@ fn drivers_leaves_split_at_both_levels() {
     kernel.fault(&cpu, inside, Access::Write).expect("a frame of the driver");
     let file = kernel.mm.file(file).expect("the file is there");
     kernel.mm.revoke(&cpu, file, 0, level.frames(), |frames| frames.get(0)).expect("the tables are whole");
-    kernel.mm.munmap(&cpu, SPACE, at).expect("it is mapped");
+    kernel.mm.munmap(&cpu, SPACE, at, 512).expect("it is mapped");
     assert_eq!(exhaust(&kernel).len() as u64, TABLES - 1, "every table but the root is back");
 }

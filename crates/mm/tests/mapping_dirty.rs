@@ -49,6 +49,6 @@ fn a_file_knows_whether_it_is_mapped() {
     kernel.mm.mmap(&cpu, SPACE, area(AT, level.frames(), id)).expect("a good area");
     assert!(kernel.mm.is_mapped(&cpu, file, level.frames() - 1, 1));
     assert!(!kernel.mm.is_mapped(&cpu, file, level.frames(), 1));
-    kernel.mm.munmap(&cpu, SPACE, VirtAddr::new(AT)).expect("the area is there");
+    kernel.mm.munmap(&cpu, SPACE, VirtAddr::new(AT), 512).expect("the area is there");
     assert!(!kernel.mm.is_mapped(&cpu, file, 0, level.frames()));
 }

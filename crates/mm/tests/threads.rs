@@ -65,8 +65,8 @@ fn work(kernel: &Kernel, cpu: &ThreadCpu) {
             9 => {
                 let start = if page.is_multiple_of(2) { SMALL } else { LARGE };
                 let file = if page.is_multiple_of(2) { CACHED } else { CACHED_HUGE };
-                if mm.munmap(cpu, SPACE, VirtAddr::new(start)).is_err() {
-                    let _ = mm.mmap(cpu, SPACE, area(start, PAGES, file));
+                if mm.mmap(cpu, SPACE, area(start, PAGES, file)).is_err() {
+                    mm.munmap(cpu, SPACE, VirtAddr::new(start), PAGES).expect("the tables are whole");
                 }
             }
             10 => special(kernel, cpu),
@@ -110,7 +110,7 @@ fn counts_are_exact_and_nothing_is_lost() {
     });
     let cpu = kernel.machine.attach().expect("a free CPU");
     for start in [SMALL, LARGE, SPECIAL] {
-        let _ = kernel.mm.munmap(&cpu, SPACE, VirtAddr::new(start));
+        kernel.mm.munmap(&cpu, SPACE, VirtAddr::new(start), PAGES).expect("the tables are whole");
     }
     let folios = (0..PAGES).map(|page| FIRST_DATA.wrapping_add(page)).chain([HUGE, HUGE.wrapping_add(1024)]);
     for folio in folios {

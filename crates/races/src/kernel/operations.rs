@@ -29,7 +29,7 @@ pub(super) enum Action {
     /// `write_protect(x)`.
     WriteProtect { start: VirtAddr, pages: u64 },
     /// `munmap(x)`.
-    Munmap { space: SpaceId, start: VirtAddr },
+    Munmap { space: SpaceId, start: VirtAddr, pages: u64 },
 }
 
 /// One operation of one CPU.
@@ -103,7 +103,8 @@ impl Column {
             "munmap" => {
                 let name = arguments.positional("area", "munmap(x)")?;
                 let (area, _) = setup.address(race, name)?;
-                Action::Munmap { space: SpaceId::new(0), start: setup.areas[area].area.start }
+                let area = &setup.areas[area].area;
+                Action::Munmap { space: SpaceId::new(0), start: area.start, pages: area.pages }
             }
             "unmap_mapping" => {
                 let (file, first) = file_page(race, setup, &mut arguments, None)?;

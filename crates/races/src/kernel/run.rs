@@ -70,7 +70,7 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
             // The files are well formed, so these errors mean a table was destroyed: that is worth stopping at.
             Action::Zap { start, pages } => self.expect(mm.zap(cpu, space, start, pages)),
             Action::WriteProtect { start, pages } => self.expect(mm.write_protect(cpu, space, start, pages)),
-            Action::Munmap { space, start } => self.expect(mm.munmap(cpu, space, start)),
+            Action::Munmap { space, start, pages } => self.expect(mm.munmap(cpu, space, start, pages)),
             Action::UnmapMapping { file, first, pages } => {
                 if let Some(file) = mm.file(file) {
                     self.expect(mm.unmap_mapping(cpu, file, first, pages));

@@ -1,0 +1,130 @@
+//! Unmapping: areas go, with their entries and the tables that they leave empty.
+
+use machine::addr::VirtAddr;
+use pagetable::{Level, Mode};
+
+use crate::area::Area;
+use crate::error::{AreaError, RangeError, ZapError};
+use crate::gather::Gather;
+use crate::mm::Mm;
+use crate::platform::{Platform, Protocols};
+use crate::space::{AddressSpace, SpaceId};
+use crate::zap::ZapOf;
+
+impl<'m, P: Platform> Mm<'m, P> {
+    /// Takes `pages` pages from `start` on out of an address space, with their entries and the tables that they leave empty. Areas that reach beyond
+    /// are cut; where there is no area nothing happens.
+    ///
+    /// On return no CPU can reach the pages through these addresses.
+    ///
+    /// Context: interrupts on, no lock.
+    ///
+    /// # Errors
+    /// Nothing has changed: the range is wrong, cuts an area where it must not, or there is no slot for what is cut off. Or tables were malformed: then
+    /// the areas are gone, but entries behind the malformed one stay.
+    pub fn munmap(&self, cpu: &P::Cpu, id: SpaceId, start: VirtAddr, pages: u64) -> Result<(), AreaError> {
+        let space = self.space(id).ok_or(AreaError::NoSpace(id))?;
+        let end = self.page_range(start, pages)?;
+        if pages == 0 {
+            return Err(RangeError::Empty { address: start }.into());
+        }
+        let mmap = space.mmap_lock().write(cpu);
+        let result = self.unmap_range(cpu, (id, space), (start, end));
+        mmap.unlock();
+        result
+    }
+
+    /// [`Self::munmap`] for a caller that holds the mmap lock for writing.
+    ///
+    /// The order matters: entries go first, then TLBs are flushed, and only then the files forget the areas: a revoke by rmap
+    /// that no longer found one would return although its pages can still be reached (Linux b67fbebd4cf9, CVE-2022-39188).
+    pub(crate) fn unmap_range(
+        &self,
+        cpu: &P::Cpu,
+        (id, space): (SpaceId, &AddressSpace<'m>),
+        (start, end): (VirtAddr, VirtAddr),
+    ) -> Result<(), AreaError> {
+        let gone = |_: &Area| None;
+        let room = self.room_for_cut(cpu, space, (start, end), &gone)?;
+        let zapped = self.zap_areas(cpu, space, (start, end));
+        self.cut(cpu, (id, space), (start, end), &gone, room);
+        let mut gather = Gather::begin(cpu, self, space);
+        self.free_tables(cpu, &mut gather, space, start, end);
+        gather.finish(cpu);
+        zapped.map_err(AreaError::Zap)
+    }
+
+    /// Takes the entries of all areas in the range away.
+    fn zap_areas(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        (start, end): (VirtAddr, VirtAddr),
+    ) -> Result<(), ZapError> {
+        let reach = self.reach(cpu, space, (start, end));
+        self.notify_of(cpu, space, reach, || {
+            let mut gather = Gather::begin(cpu, self, space);
+            let zapped = self.zap_range(cpu, &mut gather, space, start, end, ZapOf::Everything);
+            gather.finish(cpu);
+            zapped
+        })
+    }
+
+    /// Detaches the tables between `start` and `end` that have no entries left.
+    pub(crate) fn free_tables(
+        &self,
+        cpu: &P::Cpu,
+        gather: &mut Gather<'_, 'm, P>,
+        space: &AddressSpace<'m>,
+        start: VirtAddr,
+        end: VirtAddr,
+    ) {
+        let root = self.protocols().mode.root_level();
+        let mut parent = Level::Pmd;
+        loop {
+            // An entry of a root that is read at load must never go away while CPUs use it.
+            if parent > root || parent == root && self.root_is_read_at_load() {
+                return;
+            }
+            let mut at = start;
+            while at < end {
+                // Others walk tables of their own areas: zap by rmap holds no lock of this address space. So only tables into which no other
+                // area reaches go (Linux: floor and ceiling of `free_pgd_range`).
+                if space.is_free(cpu, at.align_down(parent.size()), parent.size()) {
+                    self.free_table(cpu, gather, space, at, parent);
+                }
+                at = parent.next(at);
+            }
+            match parent.upper() {
+                Some(upper) => parent = upper,
+                None => return,
+            }
+        }
+    }
+
+    /// Detaches the table to which the entry of level `parent` for `at` points, if it is empty.
+    fn free_table(
+        &self,
+        cpu: &P::Cpu,
+        gather: &mut Gather<'_, 'm, P>,
+        space: &AddressSpace<'m>,
+        at: VirtAddr,
+        parent: Level,
+    ) {
+        let Protocols { mode, write, .. } = self.protocols();
+        let tables = self.page_tables(space);
+        let Some(child) = parent.lower() else { return };
+        // The mmap lock is held for writing: nobody else adds or detaches tables for areas of this address space. What is not there, need not be freed.
+        let (Ok(parent), Ok(child)) = (tables.find(cpu, at, parent), tables.find(cpu, at, child)) else {
+            return;
+        };
+        let mut parent = parent.lock(cpu);
+        let child = child.lock(cpu);
+        let detached = parent.detach(mode, self.tables(), write, at, &child);
+        child.unlock();
+        parent.unlock();
+        if let Ok(table) = detached {
+            gather.table(cpu, at, table);
+        }
+    }
+}
