@@ -15,8 +15,6 @@
 //! Who settles and who clears may meet in one address space, at different tables. A flag would lose: the one sees it, flushes, meanwhile the other clears an entry and sets the flag
 //! again, then the first resets it (Linux 5ee2fa2f0636). So the word counts: how many flushes were asked for, and up to which of them has been flushed.
 
-#![allow(dead_code, reason = "its users are on their way")]
-
 use machine::{Cpu, CpuSet, Invalidation, Word64};
 
 use crate::guard::Guards;

@@ -16,8 +16,6 @@
 //!
 //! Either the one sees the pin, or the other sees that the entry has changed (Linux: `__folio_try_share_anon_rmap`, 088b8aa537c2).
 
-#![allow(dead_code, reason = "its users are on their way")]
-
 use machine::Cpu;
 use machine::addr::Frame;
 

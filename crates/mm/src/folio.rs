@@ -128,9 +128,20 @@ impl FolioFlags {
         Self(self.0 | other.0)
     }
 
+    /// These, but none of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether all of `other` are set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether any of `other` is set.
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 
     /// Whether references for this long and this access may be had at all (Linux: `gup_fast_folio_allowed`, `folio_is_longterm_pinnable`).
@@ -178,6 +189,12 @@ impl Page {
             mapcount: Word32::new(0),
             flags: Word32::new(flags.0),
         }
+    }
+
+    /// The same record, of a page of a file: so that reclaim and migration find where it is mapped.
+    #[must_use]
+    pub const fn of_file(self, mapping: FolioMapping) -> Self {
+        Self { mapping: Word64::new(FolioMapping::pack(Some(mapping))), ..self }
     }
 
     /// Which folio the frame belongs to at this moment.

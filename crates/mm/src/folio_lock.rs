@@ -5,9 +5,7 @@
 //!
 //! Order: mmap lock, folio lock, rmap lock, page-table lock. Under an rmap lock or a page-table lock only [`FolioLock::try_take`] is allowed.
 //!
-//! A fault that finds a migration entry waits for this lock ([`crate::Mm`]'s `wait_for_migration`): whoever put the entry there holds it until the entry is gone.
-
-#![allow(dead_code, reason = "its users are on their way")]
+//! It is also what to wait for where a folio cannot be had for now, because its references are frozen: whoever froze them holds the lock.
 
 use core::mem::ManuallyDrop;
 
@@ -42,6 +40,19 @@ impl<'f, C: Cpu> FolioLock<'f, C> {
         (cpu.fetch_or(flags, LOCKED) & LOCKED == 0).then_some(Self { flags, cpu })
     }
 
+    /// Whether somebody holds the lock of the folio with this head.
+    pub(crate) fn is_locked(cpu: &C, head: &Page) -> bool {
+        cpu.load(head.flags_word()) & LOCKED != 0
+    }
+
+    /// Waits until nobody holds the lock of the folio with this head. The folio may be another one by then, or none: the caller looks again at what made it wait.
+    ///
+    /// Context: as for [`Self::take`].
+    #[track_caller]
+    pub(crate) fn await_unlocked(cpu: &C, head: &Page) {
+        cpu.await_value(head.flags_word(), |bits| bits & LOCKED == 0);
+    }
+
     /// Releases the lock: the same as dropping this, but a trace then names the caller's line.
     #[track_caller]
     pub(crate) fn unlock(self) {
@@ -59,9 +70,4 @@ impl<C: Cpu> Drop for FolioLock<'_, C> {
     fn drop(&mut self) {
         self.release();
     }
-}
-
-/// Waits until nobody holds the lock of the folio with this head. The folio may be another one by then, or none: the caller looks again at what made it wait.
-pub(crate) fn wait_until_unlocked<C: Cpu>(cpu: &C, head: &Page) {
-    cpu.await_value(head.flags_word(), |bits| bits & LOCKED == 0);
 }

@@ -22,6 +22,7 @@
 //! | `kernel_folio` | memory of drivers |
 //! | `zap`, `gather` | from an entry to nothing: by address, by area, by rmap |
 //! | [`batched_flush`] | flushes that reclaim puts off |
+//! | [`reclaim`] | from a folio to its entries; migration, swap |
 //! | [`shootdown`] | making other CPUs' TLBs forget |
 //! | [`lifetime`] | when a detached table may be freed |
 //! | [`gup`] | references on user pages, without a lock where possible |
@@ -70,13 +71,16 @@ pub mod notify;
 pub mod order;
 pub mod platform;
 mod protect;
+pub mod reclaim;
 pub mod shootdown;
 pub mod space;
 pub mod swap;
 mod zap;
 
 pub use area::{Area, AreaRights, AreaSlot, HugePages, Sharing};
-pub use error::{AreaError, FaultError, GupError, MapError, RangeError, ReleaseError, SplitError, ZapError};
+pub use error::{
+    AreaError, FaultError, GupError, MapError, RangeError, ReclaimError, ReleaseError, SplitError, ZapError,
+};
 pub use file::{File, FileId, FileKind, Mapping, PageSlot};
 pub use folio::{FolioFlags, FolioMapping, Membership, MemoryMap, Page, Reference};
 pub use frames::{FrameSource, NoFrames};
@@ -86,6 +90,7 @@ pub use map::DriverFrames;
 pub use mm::{Mm, Parts};
 pub use notify::{Invalidations, NobodyListens, Notify};
 pub use platform::{Platform, Protocols};
+pub use reclaim::Migrated;
 pub use shootdown::Shootdown;
 pub use space::{AddressSpace, SpaceId};
 pub use swap::{NoSwap, SwapError, SwapPlace, SwapStore};

@@ -1,12 +1,14 @@
 //! Shared areas: the file's own pages, and a driver's frames.
 
+use machine::Cpu;
 use machine::addr::Frame;
 use pagetable::{Entry, Flags, LockedTable};
 
 use crate::error::FaultError;
 use crate::fault::{Fault, Outcome};
 use crate::file::{File, PageSlot};
-use crate::folio::{Folio, NotGrabbed, Reference};
+use crate::folio::{Folio, MemoryMap, NotGrabbed, Reference};
+use crate::folio_lock::FolioLock;
 use crate::leaf::{Held, Leaf, Presence};
 use crate::mm::Mm;
 use crate::order::SpecialCheck;
@@ -61,7 +63,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let entry = Entry::leaf(fault.level, piece.frame, fault.attributes()).map_err(|_| bad_frame)?;
         let folio = match Folio::try_grab(self.map(), cpu, piece.frame, 1, Reference::Get) {
             Ok(folio) => folio,
-            Err(NotGrabbed::Free) if !piece.is_current(cpu) => return Ok(Outcome::Changed),
+            Err(NotGrabbed::Free) if self.leaves_slot(cpu, piece.slot, piece.first) => return Ok(Outcome::Changed),
             Err(_) => return Err(bad_frame),
         };
         let installed = if folio.covers(piece.frame, fault.level) {
@@ -74,6 +76,17 @@ impl<'m, P: Platform> Mm<'m, P> {
             let _ = folio.put(cpu, self.map(), 1, Reference::Get);
         }
         installed.map(Installed::outcome)
+    }
+
+    /// Whether a frame that had no references although the slot held it is worth another look: who moves a folio or drops it freezes its count, and before it unlocks the folio it changes the
+    /// slot or gives the count back. Waits for that. If nobody has done any of that, the file holds a frame that is free.
+    pub(super) fn leaves_slot(&self, cpu: &P::Cpu, slot: &PageSlot, frame: Frame) -> bool {
+        let Some(head) = self.map().page(cpu, frame) else { return false };
+        if FolioLock::is_locked(cpu, head) {
+            FolioLock::await_unlocked(cpu, head);
+            return true;
+        }
+        slot.get(cpu) != Some(frame) || cpu.load(head.refcount_word()) != 0
     }
 
     fn map_folio(

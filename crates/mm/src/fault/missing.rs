@@ -44,7 +44,9 @@ impl<'m, P: Platform> Mm<'m, P> {
                 let grabbed = Folio::try_grab(self.map(), cpu, page.piece, 1, Reference::Get);
                 let source = match grabbed {
                     Ok(source) => source,
-                    Err(NotGrabbed::Free) if page.slot.get(cpu) != Some(page.piece) => return Ok(Outcome::Changed),
+                    Err(NotGrabbed::Free) if self.leaves_slot(cpu, page.slot, page.piece) => {
+                        return Ok(Outcome::Changed);
+                    }
                     Err(_) => return Err(fault.bad_frame(page.piece)),
                 };
                 if !source.covers(page.frame, Level::Pte) {
