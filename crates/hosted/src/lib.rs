@@ -36,7 +36,7 @@
 //!
 //! [`FrameArena`] gives frames that page tables and data can lie in; [`TrustedArena`] finds tables in it without looking whether they are there.
 //! [`DataFrames`] gives folios with contents and records, as [`mm`] wants them; [`UserMemory`] is what user code on a CPU does to them through page tables.
-//! Allocations fail where a test wants it ([`Failures`]).
+//! [`MemorySwap`] is a swap device. Allocations and devices fail where a test wants it ([`Failures`]).
 //!
 //! # Rules for handlers
 //!
@@ -53,6 +53,7 @@ pub mod fences;
 pub mod grace;
 pub mod interrupts;
 mod line;
+mod memory_swap;
 mod reservation;
 mod statistics;
 mod sync;
@@ -66,6 +67,7 @@ pub use arena::FrameArena;
 pub use data_frames::{DataFrames, Leak};
 pub use failures::{FailingTables, Failures};
 pub use fences::Fences;
+pub use memory_swap::MemorySwap;
 pub use statistics::Statistics;
 pub use thread_cpu::ThreadCpu;
 pub use threads::{AttachError, CpuCountError, Threads};

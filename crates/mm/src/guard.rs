@@ -66,11 +66,27 @@ pub trait Guards {
         unflushed.settle(cpu, flush);
     }
 
+    /// Whether the place of a page on swap is kept from being used again while a fault reads it.
+    #[inline(always)]
+    fn hold_swap_place(&self) -> SwapPlaceHold {
+        SwapPlaceHold::WhileReading
+    }
+
     /// When a zap takes a folio off its rmap.
     #[inline(always)]
     fn rmap_removal(&self) -> RmapRemoval {
         RmapRemoval::AfterFlush
     }
+}
+
+/// Whether a fault that reads a page from swap has a count of its place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SwapPlaceHold {
+    /// From before it reads until the page is mapped: the place is not freed meanwhile, and no other page gets it.
+    WhileReading,
+    /// Never. The place may be freed and used again while it reads: the entry looks the same then, and the old contents are mapped (Linux 13ddaf26be32,
+    /// CVE-2024-26759).
+    Never,
 }
 
 /// When a zap takes a folio off its rmap: counts one mapping fewer.

@@ -46,8 +46,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let lock = FolioLock::take(cpu, &folio);
         let result = self.migrate_locked(cpu, &folio, lock);
         if result.is_err() {
-            // Taken above, and not frozen.
-            let _ = folio.put(cpu, self.map(), 1, Reference::Get);
+            self.drop_own_reference(cpu, &folio);
         }
         result
     }
@@ -120,7 +119,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             self.map().release(cpu, folio.membership());
         }
         // This CPU's own: if everything was zapped meanwhile, the last.
-        let _ = new.put(cpu, self.map(), 1, Reference::Get);
+        self.drop_own_reference(cpu, new);
         moved.map(|()| Migrated { from: folio.membership(), to: new.membership() })
     }
 

@@ -6,6 +6,7 @@
 //! | `unmap` | entries become migration entries, and leaves again |
 //! | `frozen` | a folio that nobody can take a reference to |
 //! | `migrate` | a folio moves to other frames |
+//! | `swap_out` | anonymous pages go to swap |
 //!
 //! # Protocol for a folio that leaves its frames
 //!
@@ -32,6 +33,8 @@
 mod frozen;
 mod migrate;
 mod rmap;
+mod swap_out;
 mod unmap;
 
 pub use migrate::Migrated;
+pub(crate) use unmap::SOFT_DIRTY;

@@ -14,7 +14,7 @@ use crate::platform::Platform;
 use crate::reclaim::rmap::{At, Intent, Step, contains};
 
 /// The same bit in every mode.
-const SOFT_DIRTY: Mark = software::LONG_MODE.mark(software::SOFT_DIRTY);
+pub(crate) const SOFT_DIRTY: Mark = software::LONG_MODE.mark(software::SOFT_DIRTY);
 
 /// What a folio is mapped as, while its entries are away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
