@@ -210,6 +210,11 @@ impl TableMemory for FrameArena {
         let cells = unsafe { cells.as_ref() };
         Ok(Pdpt::new(cells, self.meta(offset)))
     }
+
+    fn holds_any(&self, first: Frame, frames: u64) -> bool {
+        let own = self.frames();
+        own.start < first.number().saturating_add(frames) && first.number() < own.end
+    }
 }
 
 impl TableSource for FrameArena {

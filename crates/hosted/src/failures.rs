@@ -68,6 +68,10 @@ impl TableMemory for FailingTables {
     fn pdpt(&self, root: PhysAddr) -> Result<Pdpt<'_>, NotATable> {
         self.arena.pdpt(root)
     }
+
+    fn holds_any(&self, first: Frame, frames: u64) -> bool {
+        self.arena.holds_any(first, frames)
+    }
 }
 
 impl TableSource for FailingTables {

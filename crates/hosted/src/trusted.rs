@@ -78,6 +78,10 @@ impl TableMemory for TrustedArena<'_> {
         }
         Ok(Pdpt::new(self.words::<4>(root), self.meta(root.frame())))
     }
+
+    fn holds_any(&self, first: Frame, frames: u64) -> bool {
+        self.arena.holds_any(first, frames)
+    }
 }
 
 impl TableSource for TrustedArena<'_> {

@@ -2,6 +2,7 @@
 
 use machine::addr::{PAGE_SIZE, VirtAddr};
 use machine::{Access, Cpu, Word64};
+use pagetable::Level;
 
 use crate::file::FileId;
 
@@ -97,6 +98,13 @@ impl Area {
             offset: self.file_page(from),
             ..*self
         })
+    }
+
+    /// Whether the leaf of `level` that covers `address` lies inside the area.
+    pub fn holds_leaf(&self, address: VirtAddr, level: Level) -> bool {
+        let first = address.align_down(level.size());
+        let end = first.checked_add(level.size());
+        self.start <= first && end.is_some_and(|end| end <= self.end())
     }
 
     /// The page of the file that lies at `address`, which must be in the area.

@@ -63,7 +63,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             at = area.end();
             let Some(file) = self.file(area.file) else { continue };
             let Some(pieces) = pieces(&area, start, end, edit) else { continue };
-            let level = file.leaf();
+            let level = file.alignment();
             let is_cut = |edge: VirtAddr| area.start < edge && edge < area.end() && !edge.is_aligned(level.size());
             if is_cut(start) || is_cut(end) {
                 return Err(AreaError::NotLeafAligned { area, level });

@@ -11,6 +11,7 @@ use crate::file::FileId;
 use crate::folio::CountUnderflow;
 use crate::gup::InvalidFlags;
 use crate::space::SpaceId;
+use crate::special::InsertError;
 use crate::swap::SwapError;
 
 /// Why an access at an address cannot be resolved.
@@ -77,6 +78,16 @@ pub enum FaultError {
         /// The address.
         address: VirtAddr,
     },
+    /// The driver wants to be waited for, without locks, before it is asked again ([`crate::special::DriverFault::wait`]). Faults wait by themselves; GUP returns this only where it must
+    /// not wait.
+    DriverBusy {
+        /// The file.
+        file: FileId,
+        /// The 4 KiB page of the file.
+        page: u64,
+    },
+    /// What the driver wanted to map was refused (SIGBUS).
+    Driver(InsertError),
     /// A page table holds what it must not.
     Malformed(MapTableError),
 }
@@ -294,6 +305,16 @@ impl From<MapTableError> for FaultError {
     }
 }
 
+impl From<ZapError> for FaultError {
+    fn from(error: ZapError) -> Self {
+        match error {
+            ZapError::Malformed(error) => error.into(),
+            // The engine's own ranges can be meant, and pages that it looks up are there.
+            ZapError::Range(_) | ZapError::NoPage { .. } => Self::OutOfFrames,
+        }
+    }
+}
+
 impl From<WalkError> for FaultError {
     fn from(error: WalkError) -> Self {
         Self::Malformed(error.into())
@@ -349,6 +370,10 @@ impl fmt::Display for FaultError {
             Self::Guarded { address } => write!(f, "{address} is guarded: nothing may be mapped there"),
             Self::Swap { address, error } => write!(f, "the page at {address} does not come back from swap: {error}"),
             Self::CountLimit { address } => write!(f, "the page at {address} has too many references"),
+            Self::DriverBusy { file, page } => {
+                write!(f, "the driver of file {} cannot map page {page} before something else is over", file.number())
+            }
+            Self::Driver(error) => write!(f, "what the driver wanted to map was refused: {error}"),
             Self::Malformed(error) => error.fmt(f),
         }
     }

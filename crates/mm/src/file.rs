@@ -1,5 +1,7 @@
 //! Files: pages that address spaces map, and the way back from a file to its mappings (rmap).
 
+use core::ops::Range;
+
 use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
 use machine::{Cpu, RwLock, SpinLock, Word64};
 use pagetable::Level;
@@ -38,16 +40,34 @@ pub enum FileKind {
     /// Frames that belong to a driver, with or without page records. Entries are *special*: nobody takes references, and the driver
     /// gets its frames back by [`crate::Mm::revoke`] (Linux: VM_PFNMAP, `vmf_insert_pfn*`).
     Driver,
+    /// The same, but the driver keeps no page slots here: it resolves faults itself ([`crate::special::DriverFault`]), with leaves of the sizes that it chooses.
+    PfnMapped,
+    /// As [`Self::PfnMapped`], but frames with records are mapped by ordinary entries, which hold references: GUP may have them (Linux: VM_MIXEDMAP).
+    Mixed,
+}
+
+impl FileKind {
+    /// Whether every entry is special, so that GUP refuses the whole area.
+    pub const fn is_pfn_mapped(self) -> bool {
+        matches!(self, Self::Driver | Self::PfnMapped)
+    }
+
+    /// Whether the driver resolves faults itself.
+    pub const fn has_handler(self) -> bool {
+        matches!(self, Self::PfnMapped | Self::Mixed)
+    }
 }
 
 /// A file, and where it is mapped.
 pub struct File<'a> {
     kind: FileKind,
-    /// The level of the leaves that map the file: one page slot serves one leaf.
+    /// The level of the leaves that map the file: one page slot serves one leaf. With a handler, the level of the largest leaves that it is asked for.
     leaf: Level,
+    /// What a driver said its frames are.
+    frames: &'a [Range<Frame>],
     /// Which frame each leaf-sized piece of the file is in; see [`PageSlot`].
     pages: &'a [PageSlot],
-    /// Held by the driver while it changes `pages` and revokes, and by faults while they read `pages` and insert. Only of [`FileKind::Driver`].
+    /// Held by the driver while it changes `pages` and revokes, and by faults while they read `pages` and insert. Of a driver's files only.
     driver_lock: SpinLock,
     /// Protects `mappings` (Linux: `i_mmap_rwsem`). Zap by rmap holds it for reading, and no lock of any address space.
     rmap_lock: RwLock,
@@ -139,7 +159,30 @@ impl Default for Mapping {
 impl<'a> File<'a> {
     /// A file whose pieces of the size of a leaf at `leaf` are in `pages`. `mappings` is the room for its rmap: that many areas can map it.
     pub const fn new(kind: FileKind, leaf: Level, pages: &'a [PageSlot], mappings: &'a [Mapping]) -> Self {
-        Self { kind, leaf, pages, driver_lock: SpinLock::new(), rmap_lock: RwLock::new(), mappings }
+        Self { kind, leaf, frames: &[], pages, driver_lock: SpinLock::new(), rmap_lock: RwLock::new(), mappings }
+    }
+
+    /// The same, of a driver whose own frames are these. It may map them as it likes. Of other frames it may map only such as have records, in folios that belong to nobody
+    /// else (a driver's own allocations). A file that declares nothing may map any frame without a record, too.
+    #[must_use]
+    pub const fn with_frames(self, frames: &'a [Range<Frame>]) -> Self {
+        Self { frames, ..self }
+    }
+
+    /// Whether all of these frames were declared.
+    pub(crate) fn declares(&self, first: Frame, frames: u64) -> bool {
+        let Some(last) = first.number().checked_add(frames.saturating_sub(1)).map(Frame::new) else { return false };
+        self.frames.iter().any(|range| range.contains(&first) && range.contains(&last))
+    }
+
+    /// Whether the driver said which frames are its own.
+    pub(crate) const fn declares_any(&self) -> bool {
+        !self.frames.is_empty()
+    }
+
+    /// What areas of the file must be aligned to. With a handler any page will do: leaves are as large as fits.
+    pub const fn alignment(&self) -> Level {
+        if self.kind.has_handler() { Level::Pte } else { self.leaf }
     }
 
     /// What the file's frames are.
@@ -147,7 +190,7 @@ impl<'a> File<'a> {
         self.kind
     }
 
-    /// The level of the leaves that map the file.
+    /// The level of the leaves that map the file; with a handler, of the largest ones.
     pub const fn leaf(&self) -> Level {
         self.leaf
     }

@@ -3,11 +3,13 @@
 //! Each method is one step of a protocol, and its default is the sound one, with the bug that taught it. The engine calls these methods and has no
 //! second way; the catalogue of races overrides one at a time and shows what happens then.
 
-use machine::Cpu;
 use machine::addr::VirtAddr;
+use machine::{Cpu, CpuSet};
 use pagetable::{Entry, EntryWrite, LockedTable, Recheck, Rechecked, Slot};
 
 use crate::batched_flush::Unflushed;
+use crate::lifetime::TableLifetime;
+use crate::shootdown::Shootdown;
 
 /// The steps. [`Sound`] keeps them all.
 pub trait Guards {
@@ -70,6 +72,24 @@ pub trait Guards {
     #[inline(always)]
     fn hold_swap_place(&self) -> SwapPlaceHold {
         SwapPlaceHold::WhileReading
+    }
+
+    /// Who follows a driver's entry, with the page-table lock just taken: what to act on. `seen` is what led to this lock.
+    ///
+    /// Until the lock was held, the entry could be zapped and its frame given to somebody else (Linux ffef67b93aa3, of huge entries).
+    #[inline(always)]
+    fn entry_under_lock(&self, seen: Entry, read_again: impl FnOnce() -> Entry) -> Entry {
+        let _ = seen;
+        read_again()
+    }
+
+    /// Who takes a device's page records away, when no entry and no reference leads to them any more: waits for lockless walkers that read an entry before.
+    ///
+    /// They look at the record before they look at the entry again. `others` are the CPUs that may be at it.
+    #[inline(always)]
+    #[track_caller]
+    fn walkers_left<C: Cpu, L: TableLifetime>(&self, cpu: &C, lifetime: &L, mailbox: &Shootdown, others: CpuSet) {
+        lifetime.wait(cpu, mailbox, others);
     }
 
     /// When a zap takes a folio off its rmap.

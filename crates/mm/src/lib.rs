@@ -29,6 +29,7 @@
 //! | [`order`] | when flushes happen; who notices special entries |
 //! | [`guard`] | the steps that kernels once did without |
 //! | [`frames`], [`swap`] | where data lives: memory, and where it goes from there |
+//! | [`special`] | drivers' own fault handlers and what they map; device memory |
 //! | [`notify`] | devices that translate by a copy of the page table |
 //!
 //! # Locks, outermost first
@@ -74,6 +75,7 @@ mod protect;
 pub mod reclaim;
 pub mod shootdown;
 pub mod space;
+pub mod special;
 pub mod swap;
 mod zap;
 
@@ -93,4 +95,8 @@ pub use platform::{Platform, Protocols};
 pub use reclaim::Migrated;
 pub use shootdown::Shootdown;
 pub use space::{AddressSpace, SpaceId};
+pub use special::{
+    DevicePages, DriverAnswer, DriverFault, DriverFaultContext, FollowError, FollowedPfn, InsertError, Inserted,
+    NoDrivers, PfnLeaf,
+};
 pub use swap::{NoSwap, SwapError, SwapPlace, SwapStore};

@@ -21,7 +21,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     pub fn mmap(&self, cpu: &P::Cpu, id: SpaceId, area: Area) -> Result<(), MapError> {
         let space = self.space(id).ok_or(MapError::NoSpace(id))?;
         let file = self.file(area.file).ok_or(MapError::NoFile(area.file))?;
-        self.check_area(&area, file.leaf())?;
+        self.check_area(&area, file.alignment())?;
         let mmap = space.mmap_lock().write(cpu);
         let result = match space.place(cpu, &area) {
             Placement::Overlaps(other) => Err(MapError::Overlaps(other)),

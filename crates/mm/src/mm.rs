@@ -31,6 +31,8 @@ pub struct Parts<'m, P: Platform> {
     pub swap: &'m P::Swap,
     /// Who is told before entries change.
     pub notify: &'m P::Notify,
+    /// What drivers make of faults on their files.
+    pub drivers: &'m P::Drivers,
     /// The address spaces; [`SpaceId`] is the index.
     pub spaces: &'m [AddressSpace<'m>],
     /// The files; [`FileId`] is the index.
@@ -79,6 +81,17 @@ impl<'m, P: Platform> Mm<'m, P> {
     #[inline(always)]
     pub const fn notify(&self) -> &'m P::Notify {
         self.parts.notify
+    }
+
+    /// What drivers make of faults on their files.
+    #[inline(always)]
+    pub const fn drivers(&self) -> &'m P::Drivers {
+        self.parts.drivers
+    }
+
+    /// All address spaces.
+    pub(crate) const fn spaces(&self) -> &'m [AddressSpace<'m>] {
+        self.parts.spaces
     }
 
     /// The address space with this number.

@@ -10,6 +10,7 @@ use crate::lifetime::TableLifetime;
 use crate::notify::Notify;
 use crate::order::{FlushOrder, SpecialCheck};
 use crate::shootdown::RemoteFlush;
+use crate::special::DriverFault;
 use crate::swap::SwapStore;
 
 /// Machine, paging mode and protocols in one parameter, so that engine code reads `Mm<P>`.
@@ -31,6 +32,8 @@ pub trait Platform: Sized {
     type Swap: SwapStore<Self::Cpu>;
     /// Who is told before entries change.
     type Notify: Notify<Self::Cpu>;
+    /// What drivers make of faults on their files.
+    type Drivers: DriverFault<Self>;
     /// How lockless walkers read an entry that may change.
     type Read: EntryRead;
     /// How entries are written.

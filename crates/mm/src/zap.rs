@@ -68,7 +68,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         result
     }
 
-    fn zap_and_finish(
+    pub(crate) fn zap_and_finish(
         &self,
         cpu: &P::Cpu,
         space: &AddressSpace<'m>,

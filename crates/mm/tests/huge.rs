@@ -98,6 +98,6 @@ fn drivers_leaves_split_at_both_levels() {
     kernel.fault(&cpu, inside, Access::Write).expect("a frame of the driver");
     let file = kernel.mm.file(file).expect("the file is there");
     kernel.mm.revoke(&cpu, file, 0, level.frames(), |frames| frames.get(0)).expect("the tables are whole");
-    kernel.mm.munmap(&cpu, SPACE, at, 512).expect("it is mapped");
+    kernel.mm.munmap(&cpu, SPACE, at, level.frames()).expect("it is mapped");
     assert_eq!(exhaust(&kernel).len() as u64, TABLES - 1, "every table but the root is back");
 }

@@ -28,6 +28,9 @@ pub trait TableMemory {
     /// # Errors
     /// There are none.
     fn pdpt(&self, root: PhysAddr) -> Result<Pdpt<'_>, NotATable>;
+
+    /// Whether one of the `frames` frames from `first` on may hold a table. Any numbers may be asked for. Memory that does not know where it ends says no.
+    fn holds_any(&self, first: Frame, frames: u64) -> bool;
 }
 
 impl<T: TableMemory> TableMemory for &T {
@@ -38,6 +41,10 @@ impl<T: TableMemory> TableMemory for &T {
     #[inline(always)]
     fn pdpt(&self, root: PhysAddr) -> Result<Pdpt<'_>, NotATable> {
         T::pdpt(self, root)
+    }
+    #[inline]
+    fn holds_any(&self, first: Frame, frames: u64) -> bool {
+        T::holds_any(self, first, frames)
     }
 }
 
@@ -120,6 +127,11 @@ impl TableMemory for TableArena<'_> {
     fn pdpt(&self, root: PhysAddr) -> Result<Pdpt<'_>, NotATable> {
         pdpt_in(self.table(root.frame())?, root).ok_or(NotATable { address: root })
     }
+
+    fn holds_any(&self, first: Frame, frames: u64) -> bool {
+        let own = self.start.frame().number();
+        overlap((own, self.frames.len() as u64), (first.number(), frames))
+    }
 }
 
 /// Frames in a row, with no check at all: a kernel's direct map. A level of a walk costs what it costs in a walk written
@@ -176,6 +188,10 @@ impl TableMemory for DirectMap<'_> {
     fn pdpt(&self, root: PhysAddr) -> Result<Pdpt<'_>, NotATable> {
         pdpt_in(self.table(root.frame())?, root).ok_or(NotATable { address: root })
     }
+
+    fn holds_any(&self, _: Frame, _: u64) -> bool {
+        false
+    }
 }
 
 /// What lies at `pointer`. Tells the compiler that it is not null, which wrapping arithmetic hides, so that a
@@ -189,4 +205,9 @@ unsafe fn covered<'m, T>(pointer: *const T) -> &'m T {
     unsafe { core::hint::assert_unchecked(!pointer.is_null()) };
     // SAFETY: the caller promised that it is valid.
     unsafe { &*pointer }
+}
+
+/// Whether two runs, each a first number and a length, have a number in common.
+const fn overlap((one, length): (u64, u64), (other, other_length): (u64, u64)) -> bool {
+    one < other.saturating_add(other_length) && other < one.saturating_add(length)
 }

@@ -11,8 +11,8 @@ use mm::lifetime::ByRcu;
 use mm::order::FlushBeforeUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
-    AddressSpace, Area, AreaRights, AreaSlot, File, FileId, FolioFlags, Mapping, Membership, MemoryMap, Mm, NoFrames,
-    NoSwap, NobodyListens, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    AddressSpace, Area, AreaRights, AreaSlot, File, FileId, FolioFlags, Mapping, Membership, MemoryMap, Mm, NoDrivers,
+    NoFrames, NoSwap, NobodyListens, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -38,6 +38,7 @@ impl Platform for OnThreads {
     type Frames = NoFrames;
     type Swap = NoSwap;
     type Notify = NobodyListens;
+    type Drivers = NoDrivers;
 }
 
 const PROTOCOLS: Protocols<OnThreads> = Protocols {
@@ -137,6 +138,7 @@ impl Kernel {
                 frames: &NoFrames,
                 swap: &NoSwap,
                 notify: &NobodyListens,
+                drivers: &NoDrivers,
                 spaces,
                 files,
                 shootdown: leak(Shootdown::new()),

@@ -39,7 +39,8 @@ impl<'m, P: Platform> Mm<'m, P> {
                 self.frames().zero(cpu, folio.membership());
                 self.map_new(cpu, fault, position, &folio, fault.attributes(), || true)
             }
-            (FileKind::Cached | FileKind::Driver, want) => {
+            // Only pages with records are copied; drivers of the other kinds are asked before this.
+            (FileKind::Cached | FileKind::Driver | FileKind::PfnMapped | FileKind::Mixed, want) => {
                 let page = Self::file_page(cpu, fault, file)?;
                 let grabbed = Folio::try_grab(self.map(), cpu, page.piece, 1, Reference::Get);
                 let source = match grabbed {

@@ -37,6 +37,7 @@ use crate::file::FileKind;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
+use crate::special::DriverFault;
 
 /// What the entry is to allow after the fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,10 +113,17 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// # Errors
     /// The access is not allowed there, or there are no frames. Nothing has changed then but that tables may have been added.
     pub fn handle_fault(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, fault: PageFault) -> Result<(), FaultError> {
-        let mmap = space.mmap_lock().read(cpu);
-        let result = self.fault_in(cpu, space, fault.address, fault.access.into());
-        mmap.unlock();
-        result
+        let head = cpu.loop_head();
+        loop {
+            cpu.round(&head, 0);
+            let mmap = space.mmap_lock().read(cpu);
+            let result = self.fault_in(cpu, space, fault.address, fault.access.into());
+            mmap.unlock();
+            match result {
+                Err(FaultError::DriverBusy { file, page }) => self.drivers().wait(cpu, file, page),
+                result => return result,
+            }
+        }
     }
 
     /// Maps the page that belongs at `address`. The caller holds the mmap lock.
@@ -133,6 +141,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         let page = area.file_page(address);
         let no_page = FaultError::NoPage { file: area.file, page };
         let file = self.file(area.file).ok_or(no_page)?;
+        if file.kind().has_handler() {
+            return self.fault_special(cpu, space, &area, file, (address, want.access()));
+        }
         let fault = |level: Level| Fault { area, want, level, address: address.align_down(level.size()) };
         let mut level = file.leaf();
         let head = cpu.loop_head();
@@ -145,7 +156,9 @@ impl<'m, P: Platform> Mm<'m, P> {
                     self.fault_private(cpu, space, &fault(Level::Pte), file)
                 }
                 // A file without pages has none to share, and of a driver's frames no copies are made.
-                (FileKind::Anonymous, Sharing::Shared) | (FileKind::Driver, Sharing::Private) => Err(no_page),
+                (FileKind::Anonymous, Sharing::Shared)
+                | (FileKind::Driver, Sharing::Private)
+                | (FileKind::PfnMapped | FileKind::Mixed, _) => Err(no_page),
             };
             match outcome? {
                 Outcome::Mapped => return Ok(()),

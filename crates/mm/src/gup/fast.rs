@@ -229,7 +229,7 @@ impl<P: Platform> FastWalk<'_, '_, P> {
 }
 
 /// The rights that a leaf must give.
-pub(super) const fn needed(access: Access) -> Rights {
+pub(crate) const fn needed(access: Access) -> Rights {
     match access {
         Access::Read => Rights::USER,
         Access::Write => Rights::USER.and(Rights::WRITE),
@@ -238,7 +238,7 @@ pub(super) const fn needed(access: Access) -> Rights {
 
 /// The frame of the page at `at` that this leaf of `level` maps.
 #[inline(always)]
-pub(super) const fn subframe(level: Level, entry: Entry, at: VirtAddr) -> Frame {
+pub(crate) const fn subframe(level: Level, entry: Entry, at: VirtAddr) -> Frame {
     let within = (at.as_u64() & (level.size() - 1)) / PAGE_SIZE;
     entry.leaf_frame(level).wrapping_add(within)
 }

@@ -14,6 +14,7 @@ mod slow;
 
 use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
 
+pub(crate) use fast::{needed, subframe};
 pub use flags::{Fallback, Foll, InvalidFlags, Request, Term};
 
 use crate::error::GupError;

@@ -5,7 +5,6 @@ use machine::addr::{PAGE_SIZE, VirtAddr};
 use pagetable::{Level, WalkError};
 
 use crate::error::{FaultError, GupError};
-use crate::file::FileKind;
 use crate::folio::{Folio, NotGrabbed};
 use crate::gup::Run;
 use crate::gup::fast::{needed, subframe};
@@ -57,7 +56,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) -> Result<Run, GupError> {
         let area = space.find(cpu, at).ok_or(FaultError::NoArea { address: at })?;
         // The fast path has only the special bit to tell a driver's page by; here the area says so (Linux: VM_PFNMAP in `check_vma_flags`).
-        if self.file(area.file).is_some_and(|file| file.kind() == FileKind::Driver) {
+        if self.file(area.file).is_some_and(|file| file.kind().is_pfn_mapped()) {
             return Err(GupError::Special { address: at });
         }
         let head = cpu.loop_head();

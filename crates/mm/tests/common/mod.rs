@@ -12,8 +12,8 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, FolioFlags, Mapping, Membership,
-    MemoryMap, Mm, NoFrames, NoSwap, NobodyListens, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound,
-    SpaceId,
+    MemoryMap, Mm, NoDrivers, NoFrames, NoSwap, NobodyListens, Page, PageSlot, Parts, Platform, Protocols, Shootdown,
+    Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -39,6 +39,7 @@ impl Platform for OnThreads {
     type Frames = NoFrames;
     type Swap = NoSwap;
     type Notify = NobodyListens;
+    type Drivers = NoDrivers;
 }
 
 const PROTOCOLS: Protocols<OnThreads> = Protocols {
@@ -136,6 +137,7 @@ impl Kernel {
                 frames: &NoFrames,
                 swap: &NoSwap,
                 notify: &NobodyListens,
+                drivers: &NoDrivers,
                 spaces,
                 files,
                 shootdown: leak(Shootdown::new()),

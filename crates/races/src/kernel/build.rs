@@ -5,8 +5,8 @@ use machine::addr::PAGE_SIZE;
 use machine::user::FaultCause;
 use machine::{Cpu, CpuId, PageFault, PhysAddr, VirtAddr, Word};
 use mm::{
-    AddressSpace, AreaSlot, File, Mapping, Membership, Mm, NoFrames, NoSwap, NobodyListens, Page, PageSlot, Parts,
-    Shootdown, SpaceId,
+    AddressSpace, AreaSlot, File, Mapping, Membership, Mm, NoDrivers, NoFrames, NoSwap, NobodyListens, Page, PageSlot,
+    Parts, Shootdown, SpaceId,
 };
 use pagetable::{FiveLevel, FourLevel, Mode as PagingMode, Pae, PhysicalWidth, Root, TableMeta};
 
@@ -81,6 +81,7 @@ impl<M: PagingMode> Engine<'_, M> {
             frames: &NoFrames,
             swap: &NoSwap,
             notify: &NobodyListens,
+            drivers: &NoDrivers,
             spaces,
             files,
             shootdown,

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use lab::{Arena, FrameKind, LabCpu};
 use machine::{Cpu, Frame, PhysAddr};
-use mm::{Membership, MemoryMap, NoFrames, NoSwap, NobodyListens, Page, Platform, Protocols, Sound};
+use mm::{Membership, MemoryMap, NoDrivers, NoFrames, NoSwap, NobodyListens, Page, Platform, Protocols, Sound};
 use pagetable::table::{Pdpt, Table};
 use pagetable::{Mode, NotATable, OutOfFrames, TableMemory, TableMeta, TableSource};
 
@@ -36,6 +36,7 @@ impl<'l, M: Mode> Platform for InLab<'l, M> {
     type Frames = NoFrames;
     type Swap = NoSwap;
     type Notify = NobodyListens;
+    type Drivers = NoDrivers;
 }
 
 /// The protocols that a variant chooses.
@@ -89,6 +90,10 @@ impl TableMemory for LabTables<'_> {
             Some(cells) => Ok(Pdpt::new(cells, table.meta())),
             None => Err(self.phantom(root)),
         }
+    }
+
+    fn holds_any(&self, first: Frame, frames: u64) -> bool {
+        self.frames_of_tables.any_in(first, frames)
     }
 }
 

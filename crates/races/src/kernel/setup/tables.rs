@@ -27,4 +27,10 @@ impl TableFrames {
             frame => frame.checked_sub(self.others).filter(|number| (1..MOST_TABLES).contains(number)),
         }
     }
+
+    /// Whether one of the `frames` frames from `first` on can hold a table.
+    pub(in crate::kernel) fn any_in(self, first: Frame, frames: u64) -> bool {
+        let range = first.number()..first.number().saturating_add(frames);
+        (0..MOST_TABLES).any(|number| range.contains(&self.frame(number).number()))
+    }
 }
