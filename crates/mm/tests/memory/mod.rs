@@ -11,7 +11,8 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, FolioFlags, FolioMapping, Mapping,
-    Membership, MemoryMap, Mm, NobodyListens, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    Membership, MemoryMap, Mm, NoDrivers, NobodyListens, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound,
+    SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -28,6 +29,7 @@ impl Platform for WithMemory {
     type Frames = DataFrames;
     type Swap = MemorySwap<'static>;
     type Notify = NobodyListens;
+    type Drivers = NoDrivers;
     type Read = ReadOnce<Wide>;
     type Write = Whole;
     type Recheck = Atomic;
@@ -113,6 +115,7 @@ impl Kernel {
             frames: data,
             swap,
             notify: &NobodyListens,
+            drivers: &NoDrivers,
             spaces,
             files,
             shootdown: leak(Shootdown::new()),
