@@ -267,12 +267,40 @@ pub enum AreaError {
         /// The level of the file's leaves.
         level: Level,
     },
+    /// What the area would become lies partly outside the user half of the mode, or its offset is too large.
+    BadArea(Area),
+    /// An area is where another was to go.
+    Overlaps(Area),
+    /// No frame for a page table.
+    OutOfFrames,
+    /// A page table holds what it must not.
+    BadTable(MapTableError),
     /// The areas have changed, but not all entries: a page table holds what it must not.
     Zap(ZapError),
     /// The address space has too few free area slots.
     SpaceFull,
     /// A file has too few free mapping slots.
     FileFull,
+}
+
+/// Why a range was not populated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PopulateError {
+    /// The range cannot be meant.
+    Range(RangeError),
+    /// A page could not be had.
+    Fault {
+        /// How many pages before it are mapped now.
+        pages: u64,
+        /// Why.
+        error: FaultError,
+    },
+}
+
+impl From<RangeError> for PopulateError {
+    fn from(error: RangeError) -> Self {
+        Self::Range(error)
+    }
 }
 
 /// Why references could not be given back.
@@ -336,6 +364,25 @@ impl From<WalkError> for ZapError {
 impl From<RangeError> for AreaError {
     fn from(error: RangeError) -> Self {
         Self::Range(error)
+    }
+}
+
+impl From<SplitError> for AreaError {
+    fn from(error: SplitError) -> Self {
+        match error {
+            SplitError::OutOfFrames => Self::OutOfFrames,
+            SplitError::NotHuge { address } => Self::NoArea { address },
+            SplitError::Malformed(error) => Self::BadTable(error.into()),
+        }
+    }
+}
+
+impl From<MapTableError> for AreaError {
+    fn from(error: MapTableError) -> Self {
+        match error {
+            MapTableError::OutOfFrames { .. } => Self::OutOfFrames,
+            error => Self::BadTable(error),
+        }
     }
 }
 

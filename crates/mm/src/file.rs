@@ -223,6 +223,20 @@ impl<'a> File<'a> {
         Ok(())
     }
 
+    /// Enters a mapping into the rmap to which pages of another one are going to move, behind that one if there is room. The caller holds
+    /// [`Self::rmap_lock`] for writing.
+    pub(crate) fn link_new_place<C: Cpu>(&self, cpu: &C, old: &MappedAt, new: &MappedAt) -> Result<Found, NoRoom> {
+        let is_old = |slot: &Mapping| Self::read(cpu, slot) == Some(*old);
+        let behind = self.mappings.iter().skip_while(|slot| !is_old(slot));
+        match behind.into_iter().find(|slot| cpu.owned_load(&slot.space) == FREE) {
+            Some(slot) => {
+                Self::write(cpu, slot, new);
+                Ok(Found::AfterTheOld)
+            }
+            None => self.link(cpu, new).map(|()| Found::BeforeTheOld),
+        }
+    }
+
     /// Takes a mapping out of the rmap. The caller holds [`Self::rmap_lock`] for writing.
     pub(crate) fn unlink<C: Cpu>(&self, cpu: &C, at: &MappedAt) {
         self.relink(cpu, at, []);
@@ -280,6 +294,15 @@ impl<'a> File<'a> {
             offset: cpu.owned_load(&slot.offset),
         })
     }
+}
+
+/// When a walk by rmap comes to the new place of pages that move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Found {
+    /// After the old one: it finds a page at one of the two.
+    AfterTheOld,
+    /// Before the old one: a page that moves between the two looks is missed.
+    BeforeTheOld,
 }
 
 /// What [`Mapping::space`] holds of a slot without a mapping.

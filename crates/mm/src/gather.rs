@@ -153,7 +153,8 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
         });
     }
 
-    fn flush(&mut self, cpu: &P::Cpu) {
+    /// Flushes what has not been flushed. The caller may hold page-table locks.
+    pub(crate) fn flush(&mut self, cpu: &P::Cpu) {
         if let Some((start, end)) = self.stale.take() {
             let pages = (end.as_u64() - start.as_u64()) / PAGE_SIZE;
             self.invalidate(cpu, Invalidation::pages(start, pages));

@@ -9,6 +9,7 @@ use pagetable::{Entry, EntryWrite, LockedTable, Recheck, Rechecked, Slot};
 
 use crate::batched_flush::Unflushed;
 use crate::lifetime::TableLifetime;
+use crate::order::FlushMoment;
 use crate::shootdown::Shootdown;
 
 /// The steps. [`Sound`] keeps them all.
@@ -90,6 +91,15 @@ pub trait Guards {
     #[track_caller]
     fn walkers_left<C: Cpu, L: TableLifetime>(&self, cpu: &C, lifetime: &L, mailbox: &Shootdown, others: CpuSet) {
         lifetime.wait(cpu, mailbox, others);
+    }
+
+    /// mremap, after it moved entries from one table to another, with the locks of both held: when TLBs are flushed.
+    ///
+    /// With the locks dropped first, another CPU can take a page away from its new place, flush that alone, and free the page; the TLB entry for the old
+    /// place still leads there (Linux eb66ae030829, CVE-2018-18281).
+    #[inline(always)]
+    fn flush_moved(&self) -> FlushMoment {
+        FlushMoment::BeforeUnlock
     }
 
     /// When a zap takes a folio off its rmap.

@@ -4,7 +4,7 @@
 //! not the hardware may use it. A [`Held::Swap`] has one count of its place. Nothing else counts anything.
 
 use machine::addr::Frame;
-use pagetable::{Attributes, Entry, Flags, Level, Marker, Migration, Mode, NonPresent, Swap};
+use pagetable::{Attributes, Entry, Flags, Level, Marker, Migration, Mode, NonPresent, ProtNone, Swap};
 
 use crate::frames::FrameSource;
 use crate::mm::Mm;
@@ -61,6 +61,17 @@ impl Leaf {
     }
 }
 
+impl Leaf {
+    /// The entry that this leaf of `level` is; `None` if there is none, which cannot be if an entry of that level held it.
+    pub(crate) fn entry(&self, level: Level) -> Option<Entry> {
+        let Self { frame, attributes, presence } = *self;
+        match presence {
+            Presence::Present => Entry::leaf(level, frame, attributes).ok(),
+            Presence::ProtNone => Some(NonPresent::ProtNone(ProtNone { frame, attributes }).encode(level)),
+        }
+    }
+}
+
 impl<P: Platform> Mm<'_, P> {
     /// What an entry of this level holds. Decided on the value alone; only a special leaf's frame number is compared with that of the zero page.
     #[inline]
@@ -80,7 +91,7 @@ impl<P: Platform> Mm<'_, P> {
         }
         match entry.non_present(level) {
             Ok(Some(NonPresent::ProtNone(leaf))) => {
-                let pagetable::ProtNone { frame, attributes } = leaf;
+                let ProtNone { frame, attributes } = leaf;
                 self.held_leaf(Leaf { frame, attributes, presence: Presence::ProtNone })
             }
             Ok(Some(NonPresent::Swap(swap))) => Held::Swap(swap),

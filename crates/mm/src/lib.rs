@@ -16,7 +16,9 @@
 //! | `cut` | changing part of an area |
 //! | `fault` | from a page fault to an entry |
 //! | `leaf` | what an entry holds |
-//! | `protect` | taking rights from entries |
+//! | `mprotect`, `protect` | giving rights to entries and taking them |
+//! | `mremap` | moving areas |
+//! | `soft_dirty`, [`harvest`] | which pages were used, and how |
 //! | `huge` | huge pages: split, collapse, shared tables |
 //! | `mapping_dirty` | which pages of a file were written, by rmap |
 //! | `kernel_folio` | memory of drivers |
@@ -60,6 +62,7 @@ pub mod frames;
 mod gather;
 pub mod guard;
 pub mod gup;
+pub mod harvest;
 mod huge;
 mod kernel_folio;
 mod leaf;
@@ -67,13 +70,17 @@ pub mod lifetime;
 mod map;
 mod mapping_dirty;
 pub mod mm;
+mod mprotect;
+mod mremap;
 mod munmap;
 pub mod notify;
 pub mod order;
 pub mod platform;
+mod populate;
 mod protect;
 pub mod reclaim;
 pub mod shootdown;
+mod soft_dirty;
 pub mod space;
 pub mod special;
 pub mod swap;
@@ -81,13 +88,15 @@ mod zap;
 
 pub use area::{Area, AreaRights, AreaSlot, HugePages, Sharing};
 pub use error::{
-    AreaError, FaultError, GupError, MapError, RangeError, ReclaimError, ReleaseError, SplitError, ZapError,
+    AreaError, FaultError, GupError, MapError, PopulateError, RangeError, ReclaimError, ReleaseError, SplitError,
+    ZapError,
 };
 pub use file::{File, FileId, FileKind, Mapping, PageSlot};
 pub use folio::{FolioFlags, FolioMapping, Membership, MemoryMap, Page, Reference};
 pub use frames::{FrameSource, NoFrames};
 pub use guard::{Guards, Sound};
 pub use gup::{Foll, Run};
+pub use harvest::{Harvested, Usage};
 pub use map::DriverFrames;
 pub use mm::{Mm, Parts};
 pub use notify::{Invalidations, NobodyListens, Notify};

@@ -20,7 +20,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// Context: interrupts on, no lock.
     ///
     /// # Errors
-    /// Nothing has changed: the range is wrong, cuts an area where it must not, or there is no slot for what is cut off. Or tables were malformed: then
+    /// Nothing has changed: the range is wrong, cuts an area where it must not, or there is no slot for what is cut off, or no frame to split a huge leaf. Or tables were malformed: then
     /// the areas are gone, but entries behind the malformed one stay.
     pub fn munmap(&self, cpu: &P::Cpu, id: SpaceId, start: VirtAddr, pages: u64) -> Result<(), AreaError> {
         let space = self.space(id).ok_or(AreaError::NoSpace(id))?;
@@ -46,6 +46,10 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) -> Result<(), AreaError> {
         let gone = |_: &Area| None;
         let room = self.room_for_cut(cpu, space, (start, end), &gone)?;
+        if let Err(error) = self.split_edges(cpu, space, (start, end)) {
+            self.cancel_cut(cpu, &room);
+            return Err(error);
+        }
         let zapped = self.zap_areas(cpu, space, (start, end));
         self.cut(cpu, (id, space), (start, end), &gone, room);
         let mut gather = Gather::begin(cpu, self, space);

@@ -140,7 +140,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
     }
 
-    fn largest_leaf(&self, area: &Area) -> Level {
+    pub(crate) fn largest_leaf(&self, area: &Area) -> Level {
         let of_file = self.file(area.file).map_or(Level::Pte, |file| file.leaf());
         if area.huge == HugePages::Allowed { of_file.max(Level::Pmd) } else { of_file }
     }

@@ -155,6 +155,13 @@ impl SwapFlags {
         Self(self.0 | more.0)
     }
 
+    /// These flags without `less`.
+    #[inline]
+    #[must_use]
+    pub const fn without(self, less: Self) -> Self {
+        Self(self.0 & !less.0)
+    }
+
     /// Whether all of `flags` are set.
     #[inline]
     pub const fn has(self, flags: Self) -> bool {

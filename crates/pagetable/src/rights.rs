@@ -3,6 +3,8 @@
 use core::fmt;
 
 use crate::entry::bits;
+use crate::level::Level;
+use crate::software::SOFT_DIRTY;
 
 /// What a leaf allows. Reading is always allowed: x86 has no other kind of mapping.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -209,8 +211,16 @@ impl Flags {
     pub const DIRTY: Self = Self(bits::DIRTY as u32);
     /// G: the translation survives a load of CR3.
     pub const GLOBAL: Self = Self(bits::GLOBAL as u32);
+    /// No flag.
+    pub const NONE: Self = Self(0);
     /// Both bits that the hardware sets by itself.
     pub const ACCESSED_DIRTY: Self = Self::ACCESSED.and(Self::DIRTY);
+
+    /// Soft-dirty in a leaf of this level: the same bit in every mode. Nothing where the level's leaves have no such bit (1 GiB).
+    #[inline]
+    pub const fn soft_dirty(level: Level) -> Self {
+        if SOFT_DIRTY.levels.contain(level) { Self(1 << SOFT_DIRTY.bit) } else { Self::NONE }
+    }
 
     /// These flags and `more`.
     #[inline]

@@ -102,7 +102,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             Presence::Present => {
                 let writes = matches!(fault.want, Want::Write | Want::ForcedWrite);
                 let missing = match writes && attributes.has(Flags::WRITE) {
-                    true => Flags::WRITE.and(fault.flags()),
+                    true => fault.writable().and(fault.flags()),
                     false => fault.flags(),
                 };
                 if !leaf.attributes.has(missing) {
@@ -111,6 +111,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             }
             Presence::ProtNone => {
                 let kept = leaf.attributes.with_rights(attributes.rights()).with(fault.flags());
+                let kept = if attributes.has(Flags::WRITE) { kept.with(fault.writable()) } else { kept };
                 // The frame came out of an entry of this level.
                 if let Ok(entry) = Entry::leaf(fault.level, leaf.frame, kept) {
                     table.replace(&self.protocols().write, fault.address, entry);

@@ -160,7 +160,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                     Presence::Present => {
                         // Somebody else was faster, or the entry lacks rights. More rights need no flush: at worst a CPU faults once more
                         // (SDM vol. 3A, 4.10.4.3).
-                        let more = if entry.has(Flags::WRITE) { Flags::WRITE } else { Flags::ACCESSED };
+                        let more = if entry.has(Flags::WRITE) { fault.writable() } else { Flags::ACCESSED };
                         let missing = more.and(fault.flags());
                         if !found.has(missing) {
                             table.set_flags(write, fault.address, missing);
@@ -168,6 +168,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                     }
                     Presence::ProtNone => {
                         let kept = attributes.with_rights(entry.rights()).with(fault.flags());
+                        let kept = if entry.has(Flags::WRITE) { kept.with(fault.writable()) } else { kept };
                         let entry = Entry::leaf(fault.level, frame, kept).map_err(|_| fault.bad_frame(frame))?;
                         table.replace(write, fault.address, entry);
                     }

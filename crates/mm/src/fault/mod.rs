@@ -193,18 +193,22 @@ impl Fault {
     const fn flags(&self) -> Flags {
         match self.want {
             Want::Read | Want::Unshare => Flags::ACCESSED,
-            Want::Write | Want::ForcedWrite => Flags::ACCESSED_DIRTY,
+            Want::Write | Want::ForcedWrite => Flags::ACCESSED_DIRTY.and(Flags::soft_dirty(self.level)),
         }
+    }
+
+    /// What an entry needs so that it can be written: see `soft_dirty`.
+    const fn writable(&self) -> Flags {
+        Flags::WRITE.and(Flags::soft_dirty(self.level))
     }
 
     /// Of an entry that allows all that the area does.
     const fn attributes(&self) -> Attributes {
-        let rights = match self.area.rights {
+        match self.area.rights {
             // No access is allowed there, so no fault comes this far.
-            AreaRights::None | AreaRights::Read => Rights::USER,
-            AreaRights::ReadWrite => Rights::USER.and(Rights::WRITE),
-        };
-        Attributes::new(rights).with(self.flags())
+            AreaRights::None | AreaRights::Read => self.read_only(),
+            AreaRights::ReadWrite => self.read_only().with(self.writable()),
+        }
     }
 
     /// Of an entry that allows no writing.

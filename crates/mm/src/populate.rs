@@ -1,0 +1,42 @@
+//! Mapping the pages of a range before they are accessed.
+
+use machine::Access;
+use machine::addr::{PAGE_SIZE, VirtAddr};
+
+use crate::error::{FaultError, PopulateError};
+use crate::mm::Mm;
+use crate::platform::Platform;
+use crate::space::AddressSpace;
+
+impl<'m, P: Platform> Mm<'m, P> {
+    /// Maps `pages` pages from `start` on, as if each was accessed (Linux: MADV_POPULATE_READ, MADV_POPULATE_WRITE). What is mapped already costs a walk.
+    ///
+    /// Whoever takes pages away meanwhile may take these, too.
+    ///
+    /// Context: interrupts on, no lock.
+    ///
+    /// # Errors
+    /// What a fault met, and where. The pages before are mapped.
+    pub fn populate(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        start: VirtAddr,
+        pages: u64,
+        access: Access,
+    ) -> Result<(), PopulateError> {
+        let end = self.page_range(start, pages)?;
+        let mmap = space.mmap_lock().read(cpu);
+        let mut at = start;
+        let mut result = Ok(());
+        while at < end && result.is_ok() {
+            result = self.fault_in(cpu, space, at, access.into());
+            at = at.wrapping_add(PAGE_SIZE);
+        }
+        mmap.unlock();
+        result.map_err(|error: FaultError| PopulateError::Fault {
+            pages: (at.as_u64() - start.as_u64()) / PAGE_SIZE - 1,
+            error,
+        })
+    }
+}
