@@ -131,8 +131,49 @@ pub enum ZapError {
         /// The 4 KiB page of the file.
         page: u64,
     },
+    /// No frame for a table: a huge page of which only part was to go stays whole.
+    OutOfFrames,
     /// A page table holds what it must not.
     Malformed(WalkError),
+}
+
+/// Why a large folio was not split.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FolioSplitError {
+    /// It is small.
+    Small {
+        /// The frame.
+        frame: Frame,
+    },
+    /// It cannot leave its entries.
+    Stays(ReclaimError),
+}
+
+/// Why small pages were not made a huge one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CollapseError {
+    /// No private area of anonymous memory that allows huge pages has all of the 2 MiB.
+    Area {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// No table of pages is there: nothing is mapped, or a huge page already.
+    NoTable {
+        /// The first of the 2 MiB.
+        address: VirtAddr,
+    },
+    /// More pages are missing than the caller allows.
+    TooFew {
+        /// How many there are.
+        pages: u32,
+    },
+    /// The page is not the address space's alone (pinned, shared, on its way elsewhere), or not there but remembered (swap, a marker).
+    Busy {
+        /// Its address.
+        address: VirtAddr,
+    },
+    /// No frames for the huge page.
+    OutOfFrames,
 }
 
 /// Why a huge leaf was not split.
@@ -312,6 +353,21 @@ pub enum ReleaseError {
     Underflow(CountUnderflow),
 }
 
+impl From<ReclaimError> for FolioSplitError {
+    fn from(error: ReclaimError) -> Self {
+        Self::Stays(error)
+    }
+}
+
+impl From<SplitError> for ZapError {
+    fn from(error: SplitError) -> Self {
+        match error {
+            SplitError::OutOfFrames | SplitError::NotHuge { .. } => Self::OutOfFrames,
+            SplitError::Malformed(error) => Self::Malformed(error),
+        }
+    }
+}
+
 impl From<FaultError> for GupError {
     fn from(error: FaultError) -> Self {
         Self::Fault(error)
@@ -338,7 +394,7 @@ impl From<ZapError> for FaultError {
         match error {
             ZapError::Malformed(error) => error.into(),
             // The engine's own ranges can be meant, and pages that it looks up are there.
-            ZapError::Range(_) | ZapError::NoPage { .. } => Self::OutOfFrames,
+            ZapError::Range(_) | ZapError::NoPage { .. } | ZapError::OutOfFrames => Self::OutOfFrames,
         }
     }
 }

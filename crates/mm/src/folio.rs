@@ -167,7 +167,7 @@ impl FolioFlags {
 impl Membership {
     const ORDER_BITS: u32 = 8;
 
-    const fn pack(self) -> u64 {
+    pub(crate) const fn pack(self) -> u64 {
         self.head.number() << Self::ORDER_BITS | self.order as u64
     }
 

@@ -40,6 +40,22 @@ pub trait Guards {
         table.replace(writer, address, invalid)
     }
 
+    /// Who has taken a table out of the tree and flushed, before it looks for references to what the table maps, and uses the table for something else.
+    ///
+    /// A flush that needs no IPI says nothing about lockless walkers: without the wait they read a table that is freed or used elsewhere (Linux
+    /// 2ba99c5e0881).
+    #[inline(always)]
+    #[track_caller]
+    fn wait_before_table_reuse<C: Cpu, L: TableLifetime>(
+        &self,
+        cpu: &C,
+        lifetime: &L,
+        mailbox: &Shootdown,
+        others: CpuSet,
+    ) {
+        lifetime.wait(cpu, mailbox, others);
+    }
+
     /// Who takes an exclusive page out of its entry: between clearing the entry and looking for pins.
     ///
     /// Without a full barrier the look may come first, and miss the pin of a walker that still saw the entry (Linux 088b8aa537c2). On x86 entries are

@@ -88,8 +88,8 @@ mod zap;
 
 pub use area::{Area, AreaRights, AreaSlot, HugePages, Sharing};
 pub use error::{
-    AreaError, FaultError, GupError, MapError, PopulateError, RangeError, ReclaimError, ReleaseError, SplitError,
-    ZapError,
+    AreaError, CollapseError, FaultError, FolioSplitError, GupError, MapError, PopulateError, RangeError, ReclaimError,
+    ReleaseError, SplitError, ZapError,
 };
 pub use file::{File, FileId, FileKind, Mapping, PageSlot};
 pub use folio::{FolioFlags, FolioMapping, Membership, MemoryMap, Page, Reference};

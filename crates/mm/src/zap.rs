@@ -1,10 +1,11 @@
 //! Zap: taking entries away, by address or by rmap.
 
+use machine::Cpu;
 use machine::addr::{Frame, VirtAddr};
 use pagetable::recheck::Atomic;
-use pagetable::{LockedTable, Marker};
+use pagetable::{Level, LockedTable, Marker};
 
-use crate::error::ZapError;
+use crate::error::{SplitError, ZapError};
 use crate::file::File;
 use crate::folio::{Folio, FolioFlags};
 use crate::gather::Gather;
@@ -82,7 +83,11 @@ impl<'m, P: Platform> Mm<'m, P> {
         result
     }
 
-    /// Clears the entries of a range and gathers what they mapped. A huge leaf that reaches beyond the range goes whole: its pages come back by faults.
+    /// Clears the entries of a range and gathers what they mapped. A huge leaf that reaches beyond the range goes whole if its pages come back by faults;
+    /// one of anonymous memory, whose contents are nowhere else, is split first.
+    ///
+    /// # Errors
+    /// No frame to split a leaf: it stays. Or a table is malformed: nothing behind it was zapped.
     ///
     /// Context: tables of the range are not detached meanwhile (mmap lock, or rmap lock of a file mapped there).
     pub(crate) fn zap_range(
@@ -94,19 +99,58 @@ impl<'m, P: Platform> Mm<'m, P> {
         end: VirtAddr,
         what: ZapOf,
     ) -> Result<(), ZapError> {
-        self.for_each_table(cpu, space, start, end, |mut table, from, until| {
-            let level = table.level();
-            let mut at = from;
-            while at < until && table.children() > 0 {
-                let held = self.held(level, table.entry(&self.protocols().mode, at));
-                if self.is_zapped(cpu, held, what) {
-                    let cleared = table.get_and_clear(&self.protocols().write, at);
-                    gather.entry(cpu, level, at, cleared);
+        let mut start = start;
+        loop {
+            let mut partial = None;
+            self.for_each_table(cpu, space, start, end, |mut table, from, until| {
+                let level = table.level();
+                let mut at = from;
+                while at < until && table.children() > 0 {
+                    let held = self.held(level, table.entry(&self.protocols().mode, at));
+                    if self.is_zapped(cpu, held, what) {
+                        if self.goes_in_part(cpu, level, held, (at, start, end)) {
+                            partial = partial.or(Some((at, table.slot(at), table.entry(&self.protocols().mode, at))));
+                        } else {
+                            let cleared = table.get_and_clear(&self.protocols().write, at);
+                            gather.entry(cpu, level, at, cleared);
+                        }
+                    }
+                    at = level.next(at);
                 }
-                at = level.next(at);
+                gather.unlock(cpu, table);
+            })?;
+            let Some((at, slot, entry)) = partial else { return Ok(()) };
+            if entry.holds_page() {
+                match self.split_leaf_under_lock(cpu, space, at) {
+                    // Gone meanwhile, and what may have come since is looked at again.
+                    Ok(_) | Err(SplitError::NotHuge { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            } else {
+                // Its page is on its way elsewhere: whoever moves it needs no lock that is held here.
+                cpu.await_value(slot.cell(), |found| found != entry.bits());
             }
-            gather.unlock(cpu, table);
-        })
+            start = at;
+        }
+    }
+
+    /// Whether a huge page of anonymous memory reaches beyond the range: it is all that has its contents. `at` is the first address of the range that the
+    /// entry translates.
+    fn goes_in_part(
+        &self,
+        cpu: &P::Cpu,
+        level: Level,
+        held: Held,
+        (at, start, end): (VirtAddr, VirtAddr, VirtAddr),
+    ) -> bool {
+        let first = at.align_down(level.size());
+        let reaches_beyond = first < start || end.as_u64() - first.as_u64() < level.size();
+        reaches_beyond
+            && match held {
+                Held::Page(leaf) => self.is_anonymous(cpu, leaf.frame),
+                Held::Migration(away) => self.is_anonymous(cpu, away.from),
+                _ => false,
+            }
     }
 
     /// Whether an entry goes. Asked under its page-table lock.
@@ -133,13 +177,13 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// one leaf at a time).
     ///
     /// Context: tables of the range are not detached meanwhile (mmap lock, or rmap lock of a file mapped there).
-    pub(crate) fn for_each_table(
-        &self,
-        cpu: &P::Cpu,
+    pub(crate) fn for_each_table<'t>(
+        &'t self,
+        cpu: &'t P::Cpu,
         space: &AddressSpace<'m>,
         start: VirtAddr,
         end: VirtAddr,
-        mut visit: impl FnMut(LockedTable<'_, P::Cpu>, VirtAddr, VirtAddr),
+        mut visit: impl FnMut(LockedTable<'t, P::Cpu>, VirtAddr, VirtAddr),
     ) -> Result<(), ZapError> {
         let range = (start, end.as_u64() - start.as_u64());
         self.page_tables(space).for_each_locked(cpu, &Atomic, range, |table, run| {

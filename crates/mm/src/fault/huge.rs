@@ -14,13 +14,11 @@ use crate::fault::{Fault, Outcome, Want};
 use crate::folio::{Folio, FolioFlags, FolioMapping};
 use crate::frames::{FrameSource, allocate_folio};
 use crate::guard::Guards;
+use crate::huge::HUGE_ORDER;
 use crate::leaf::{Held, Leaf};
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
-
-/// The order of a folio that one leaf of the level maps.
-const HUGE_ORDER: u8 = Level::Pmd.frames().trailing_zeros() as u8;
 
 /// Whose a huge page is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

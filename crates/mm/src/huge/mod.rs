@@ -3,7 +3,14 @@
 //! | module | what |
 //! |---|---|
 //! | `split_leaf` | a huge leaf becomes a table of smaller ones; the folio stays as it is |
+//! | `collapse` | small pages become a huge one |
 //! | `counts` | what that does to the folio's counts |
 
+mod collapse;
 mod counts;
 mod split_leaf;
+
+use pagetable::Level;
+
+/// The order of a folio that a leaf of 2 MiB maps.
+pub(crate) const HUGE_ORDER: u8 = Level::Pmd.frames().trailing_zeros() as u8;

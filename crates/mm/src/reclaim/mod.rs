@@ -7,6 +7,7 @@
 //! | `frozen` | a folio that nobody can take a reference to |
 //! | `migrate` | a folio moves to other frames |
 //! | `swap_out` | anonymous pages go to swap |
+//! | `split_folio` | a large folio becomes small ones |
 //!
 //! # Protocol for a folio that leaves its frames
 //!
@@ -33,6 +34,7 @@
 mod frozen;
 mod migrate;
 mod rmap;
+mod split_folio;
 mod swap_out;
 mod unmap;
 
