@@ -198,6 +198,11 @@ pub enum ReclaimError {
         /// The frame.
         frame: Frame,
     },
+    /// The file has no page there.
+    NoPage {
+        /// The 4 KiB page of the file.
+        page: u64,
+    },
     /// The folio is of a kind that stays where it is, or belongs nowhere (a driver's, the zero page).
     Unmovable {
         /// Its first frame.
@@ -488,6 +493,7 @@ impl fmt::Display for ReclaimError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoFolio { frame } => write!(f, "frame {frame} is no folio's"),
+            Self::NoPage { page } => write!(f, "the file has no page {page}"),
             Self::Unmovable { frame } => write!(f, "the folio at frame {frame} stays where it is"),
             Self::Large { order } => write!(f, "the folio has {} frames: split it first", 1_u64 << order),
             Self::Locked => f.write_str("somebody else is taking the folio apart"),

@@ -146,7 +146,7 @@ impl FolioFlags {
 
     /// Whether references for this long and this access may be had at all (Linux: `gup_fast_folio_allowed`, `folio_is_longterm_pinnable`).
     pub const fn allow(self, term: Term, access: Access) -> bool {
-        if self.contains(Self::SECRET) || self.contains(Self::TRUNCATED) {
+        if self.intersects(Self::SECRET.and(Self::TRUNCATED).and(Self::POISONED)) {
             return false;
         }
         match (term, access) {

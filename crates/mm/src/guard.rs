@@ -118,6 +118,14 @@ pub trait Guards {
         FlushMoment::BeforeUnlock
     }
 
+    /// When the entries of a range that migrates are flushed.
+    ///
+    /// After the lock is dropped, a zap finds migration entries and nothing to flush, and returns while a TLB still leads to the pages (Linux 60bae7370896).
+    #[inline(always)]
+    fn collected_flush(&self) -> FlushMoment {
+        FlushMoment::BeforeUnlock
+    }
+
     /// When a zap takes a folio off its rmap.
     #[inline(always)]
     fn rmap_removal(&self) -> RmapRemoval {

@@ -5,7 +5,8 @@ mod memory;
 use hosted::ThreadCpu;
 use machine::{Access, Frame, VirtAddr};
 use memory::{CACHED, Kernel, anonymous};
-use mm::{Area, AreaRights, FolioFlags, Foll, MemoryMap, ReclaimError, Run, SpaceId};
+use mm::reclaim::{Contents, Failure};
+use mm::{Area, AreaRights, FaultError, FolioFlags, Foll, MemoryMap, ReclaimError, Run, SpaceId};
 
 const AT: VirtAddr = VirtAddr::new(0x40_0000_0000);
 const TABLES: u64 = 24;
@@ -176,5 +177,141 @@ fn whatever_fails_nothing_leaks() {
         }
     }
     kernel.mm.munmap(&cpu, ONE, AT, 4).expect("it is mapped");
+    kernel.assert_all_is_back(TABLES);
+}
+
+#[test]
+fn a_range_moves_but_for_what_is_pinned() {
+    let (kernel, cpu) = build();
+    const PAGES: u64 = 40;
+    kernel.mm.mmap(&cpu, ONE, anonymous(AT, PAGES, 0)).expect("a good area");
+    for number in 0..PAGES {
+        kernel.store(&cpu, 0, page(number), number).expect("memory");
+    }
+    let before: Vec<_> = (0..PAGES).map(|number| kernel.frame_at(&cpu, 0, page(number))).collect();
+    let run = pin(&kernel, &cpu, page(20));
+    assert_eq!(kernel.mm.migrate_range(&cpu, kernel.space(0), AT, PAGES), Ok(PAGES - 1));
+    for number in 0..PAGES {
+        let now = kernel.frame_at(&cpu, 0, page(number)).expect("mapped without a fault");
+        assert_eq!(Some(now) == before[number as usize], number == 20, "page {number}");
+        assert_eq!(kernel.load(&cpu, 0, page(number)), Ok(number));
+        let pinned = if number == 20 { 1024 } else { 0 };
+        assert_eq!(kernel.counts(&cpu, now), (1 + pinned, 0, 1), "page {number}");
+        assert_eq!(kernel.flags(&cpu, now) & EXCLUSIVE, EXCLUSIVE);
+    }
+    kernel.mm.release(&cpu, run, Access::Read).expect("held");
+    // Without frames for them, pages stay.
+    kernel.failures.fail_at(1);
+    assert_eq!(kernel.mm.migrate_range(&cpu, kernel.space(0), AT, 2), Ok(1));
+    assert_eq!((kernel.load(&cpu, 0, page(0)), kernel.load(&cpu, 0, page(1))), (Ok(0), Ok(1)));
+    assert!(kernel.mm.migrate_range(&cpu, kernel.space(0), AT.wrapping_add(8), 1).is_err(), "no page begins there");
+    kernel.mm.munmap(&cpu, ONE, AT, PAGES).expect("it is mapped");
+    kernel.assert_all_is_back(TABLES);
+}
+
+#[test]
+fn clean_pages_of_a_file_are_dropped_and_dirty_ones_written_first() {
+    let (kernel, cpu) = build();
+    kernel.fill_file(&cpu);
+    let file = kernel.mm.file(CACHED).expect("it is there");
+    kernel.mm.mmap(&cpu, ONE, Area::shared(AT, 8, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
+    assert_eq!(kernel.load(&cpu, 0, page(2)), Ok(2));
+    kernel.store(&cpu, 0, page(3), 33).expect("a shared area");
+
+    // A page that somebody has a reference to, one that was written, and one that is clean.
+    let run = pin(&kernel, &cpu, page(4));
+    let held = ReclaimError::Referenced { expected: 2, references: 2 + 1024 };
+    let dropped = kernel.mm.drop_page(&cpu, file, 4);
+    assert!(dropped == Err(held) || dropped == Err(ReclaimError::Dirty), "{dropped:?}");
+    kernel.mm.release(&cpu, run, Access::Read).expect("held");
+    let frame = kernel.file_frame(3).expect("a page");
+    assert_eq!(kernel.mm.drop_page(&cpu, file, 3), Err(ReclaimError::Dirty));
+    assert_eq!((kernel.frame_at(&cpu, 0, page(3)), kernel.counts(&cpu, frame)), (Some(frame), (2, 0, 1)));
+    assert_eq!(kernel.mm.drop_page(&cpu, file, 2), Ok(()));
+    assert_eq!(kernel.file_frame(2), None);
+    assert!(kernel.load(&cpu, 0, page(2)).is_err(), "a hole, until the file's owner fills it");
+    assert_eq!(kernel.mm.drop_page(&cpu, file, 2), Err(ReclaimError::NoPage { page: 2 }));
+
+    let written = kernel.mm.write_back(&cpu, file, 3, |frame| kernel.data.read(frame, 0));
+    assert_eq!(written, Ok(Some(33)));
+    assert_eq!(kernel.mm.write_back(&cpu, file, 3, |_| ()), Ok(None), "it is clean");
+    kernel.store(&cpu, 0, page(3), 34).expect("the fault gives the right back");
+    assert_eq!(kernel.mm.write_back(&cpu, file, 3, |frame| kernel.data.read(frame, 0)), Ok(Some(34)));
+    kernel.mm.redirty(&cpu, frame);
+    assert_eq!(kernel.mm.write_back(&cpu, file, 3, |_| ()), Ok(Some(())), "it could not be written the first time");
+    assert_eq!(kernel.mm.drop_page(&cpu, file, 3), Ok(()));
+    kernel.mm.munmap(&cpu, ONE, AT, 8).expect("it is mapped");
+    kernel.empty_file(&cpu);
+    kernel.assert_all_is_back(TABLES);
+}
+
+#[test]
+fn failed_memory_is_taken_out_of_use() {
+    let (kernel, cpu) = build();
+    kernel.fill_file(&cpu);
+    let file = VirtAddr::new(0x50_0000_0000);
+    kernel.mm.mmap(&cpu, ONE, anonymous(AT, 4, 0)).expect("a good area");
+    kernel.mm.mmap(&cpu, ONE, Area::shared(file, 8, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
+    kernel.store(&cpu, 0, AT, 1).expect("memory");
+    assert_eq!(kernel.load(&cpu, 0, file), Ok(0));
+    kernel.store(&cpu, 0, file.wrapping_add(4096), 9).expect("a shared area");
+
+    let mut failed = Vec::new();
+    let mut fail = |at, contents| {
+        let frame = kernel.frame_at(&cpu, 0, at).expect("mapped");
+        let failure = kernel.mm.memory_failure(&cpu, frame);
+        assert_eq!(failure, Ok(Failure { contents, still_used: 0 }));
+        assert_eq!(kernel.counts(&cpu, frame), (1, 0, 0), "one reference keeps it out of use");
+        failed.push(frame);
+    };
+    fail(AT, Contents::Lost);
+    assert_eq!(kernel.load(&cpu, 0, AT), Err(FaultError::Poisoned { address: AT }));
+    assert!(kernel.store(&cpu, 0, AT, 2).is_err(), "it stays lost");
+    fail(file, Contents::Elsewhere);
+    assert!(matches!(kernel.load(&cpu, 0, file), Err(FaultError::NoPage { page: 0, .. })), "to be read again");
+    let second = file.wrapping_add(4096);
+    fail(second, Contents::Lost);
+    assert!(kernel.load(&cpu, 0, second).is_err(), "lost, whatever the file has there");
+
+    // Who has it pinned keeps it, and is told of; nobody pins it again.
+    kernel.store(&cpu, 0, page(1), 7).expect("memory");
+    let run = pin(&kernel, &cpu, page(1));
+    let frame = run.frame();
+    let failure = kernel.mm.memory_failure(&cpu, frame).expect("it can be taken out of use");
+    assert_eq!(failure, Failure { contents: Contents::Lost, still_used: 1024 });
+    let again = kernel.mm.gup(&cpu, kernel.space(0), page(1), 1, Foll::PIN, |_| ());
+    assert!(again.is_err(), "{again:?}");
+    kernel.mm.release(&cpu, run, Access::Read).expect("held");
+    failed.push(frame);
+
+    // Where it was, new memory can be.
+    kernel.mm.munmap(&cpu, ONE, AT, 4).expect("it is mapped");
+    kernel.mm.mmap(&cpu, ONE, anonymous(AT, 4, 0)).expect("a good area");
+    assert_eq!(kernel.load(&cpu, 0, AT), Ok(0));
+    kernel.mm.munmap(&cpu, ONE, AT, 4).expect("it is mapped");
+    kernel.mm.munmap(&cpu, ONE, file, 8).expect("it is mapped");
+    kernel.empty_file(&cpu);
+    assert_eq!(kernel.data.in_use(), failed.len() as u64, "failed frames are never handed out again");
+    for frame in failed {
+        kernel.mm.free_folio(&cpu, frame).expect("the failure's reference");
+    }
+    kernel.assert_all_is_back(TABLES);
+}
+
+#[test]
+fn age_says_what_was_used_since() {
+    let (kernel, cpu) = build();
+    kernel.mm.mmap(&cpu, ONE, anonymous(AT, 1, 0)).expect("a good area");
+    kernel.store(&cpu, 0, AT, 1).expect("memory");
+    let frame = kernel.frame_at(&cpu, 0, AT).expect("mapped");
+    assert_eq!(kernel.mm.age(&cpu, frame), Ok(1), "the entry");
+    assert_eq!(kernel.mm.age(&cpu, frame), Ok(0));
+    assert_eq!(kernel.load(&cpu, 0, AT), Ok(1));
+    let run = pin(&kernel, &cpu, AT);
+    assert_eq!(kernel.mm.age(&cpu, frame), Ok(2), "the entry, and GUP");
+    assert_eq!(kernel.mm.age(&cpu, frame), Ok(0));
+    kernel.mm.release(&cpu, run, Access::Read).expect("held");
+    kernel.mm.munmap(&cpu, ONE, AT, 1).expect("it is mapped");
+    assert!(matches!(kernel.mm.age(&cpu, frame), Err(ReclaimError::NoFolio { .. })));
     kernel.assert_all_is_back(TABLES);
 }

@@ -6,8 +6,13 @@
 //! | `unmap` | entries become migration entries, and leaves again |
 //! | `frozen` | a folio that nobody can take a reference to |
 //! | `migrate` | a folio moves to other frames |
+//! | `migrate_range` | the pages of a range move: collected by address |
 //! | `swap_out` | anonymous pages go to swap |
 //! | `split_folio` | a large folio becomes small ones |
+//! | `drop_page` | clean pages of a file go |
+//! | `write_back` | a page of a file is cleaned |
+//! | `poison` | memory fails |
+//! | `age` | was it used? |
 //!
 //! # Protocol for a folio that leaves its frames
 //!
@@ -31,12 +36,18 @@
 //!
 //! mmap lock, folio lock, rmap lock, page-table lock; the rmap lock for reading. Folio locks of many are only tried for.
 
+mod age;
+mod drop_page;
 mod frozen;
 mod migrate;
+mod migrate_range;
+mod poison;
 mod rmap;
 mod split_folio;
 mod swap_out;
 mod unmap;
+mod write_back;
 
 pub use migrate::Migrated;
+pub use poison::{Contents, Failure};
 pub(crate) use unmap::SOFT_DIRTY;

@@ -110,8 +110,9 @@ impl<'m, P: Platform> Mm<'m, P> {
                     stopped = Some(Stopped::Huge(at.space, at.address));
                     return Step::Break(());
                 }
-                match self.leaf_to_migration(cpu, folio, &mut at, &leaf, &mut owed) {
+                match self.leaf_to_migration(cpu, folio, &mut at, &leaf) {
                     Ok(()) => {
+                        owed.add(cpu, at.space);
                         entries += 1;
                         Step::Continue(())
                     }

@@ -41,9 +41,10 @@ impl<'m, P: Platform> Mm<'m, P> {
         let mut entries = 0;
         let mut pinned = Ok(());
         let walked = self.for_each_mapping(cpu, mapping, folio.membership(), Intent::Take, |mut at, leaf| {
-            pinned = self.leaf_to_migration(cpu, folio, &mut at, &leaf, owed);
+            pinned = self.leaf_to_migration(cpu, folio, &mut at, &leaf);
             match pinned {
                 Ok(()) => {
+                    owed.add(cpu, at.space);
                     entries += 1;
                     Step::Continue(())
                 }
@@ -64,7 +65,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
     }
 
-    /// One leaf becomes a migration entry. Under the page-table lock.
+    /// One leaf becomes a migration entry. Under the page-table lock; the flush is the caller's.
     ///
     /// # Errors
     /// The page is exclusive and may be pinned; the leaf is as it was.
@@ -74,7 +75,6 @@ impl<'m, P: Platform> Mm<'m, P> {
         folio: &Folio<'m>,
         at: &mut At<'_, 'm, '_, P>,
         leaf: &Leaf,
-        owed: &mut FlushBatch,
     ) -> Result<(), MaybePinned> {
         let write = &self.protocols().write;
         let cleared = at.table.get_and_clear(write, at.address);
@@ -98,7 +98,6 @@ impl<'m, P: Platform> Mm<'m, P> {
         if attributes.has(Flags::DIRTY) {
             folio.mark(cpu, FolioFlags::DIRTY);
         }
-        owed.add(cpu, at.space);
         // Who cleans the folio holds its lock, so it need not stay on the rmap until the flush (as in `crate::gather`).
         folio.remove_rmap(cpu);
         // The caller has a reference besides, so that this is not the last.
