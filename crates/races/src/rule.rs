@@ -17,8 +17,11 @@ pub const LOST_ACCESSED_DIRTY: &str = "lost-accessed-dirty-update";
 /// A reference, pin or map count is wrong when all is quiet.
 pub const LOST_COUNT: &str = "lost-count";
 
+/// When all is quiet, an entry of a shared area maps a page that is no longer in its file.
+pub const STALE_ENTRY: &str = "stale-entry";
+
 /// Every rule that is held.
-pub const ALL: [&str; 11] = [
+pub const ALL: [&str; 12] = [
     PHANTOM_FRAME,
     WRONG_PAGE,
     SPECIAL_PINNED,
@@ -28,6 +31,7 @@ pub const ALL: [&str; 11] = [
     LOST_DIRTY,
     LOST_ACCESSED_DIRTY,
     LOST_COUNT,
+    STALE_ENTRY,
     DEADLOCK,
     USER,
 ];

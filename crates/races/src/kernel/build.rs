@@ -3,20 +3,20 @@
 use lab::{Arena, End, FrameKind, Lab, LabCpu, Machine, Paging, Pool};
 use machine::addr::PAGE_SIZE;
 use machine::user::FaultCause;
-use machine::{Cpu, CpuId, PageFault, PhysAddr, VirtAddr, Word};
+use machine::{Cpu, CpuId, Frame, PageFault, PhysAddr, VirtAddr, Word, Word64};
 use mm::{
-    AddressSpace, AreaSlot, File, Mapping, Membership, Mm, NoDrivers, NoFrames, NoSwap, NobodyListens, Page, PageSlot,
-    Parts, Shootdown, SpaceId,
+    AddressSpace, AreaSlot, File, FolioFlags, Mapping, Membership, Mm, NoDrivers, NoSwap, NobodyListens, Page,
+    PageSlot, Parts, Sharing, Shootdown, SpaceId,
 };
-use pagetable::{FiveLevel, FourLevel, Mode as PagingMode, Pae, PhysicalWidth, Root, TableMeta};
+use pagetable::{FiveLevel, FourLevel, Level, Mode as PagingMode, Pae, PhysicalWidth, Root, TableMeta};
 
 use super::choices::{self, Choices};
 use super::names::{FrameNames, name_tables};
-use super::operations::{Action, Column};
-use super::platform::{InLab, LabMap, LabTables, Records, TABLES, protocols};
+use super::operations::Column;
+use super::platform::{InLab, LabFrames, LabMap, LabTables, Records, SpareFrames, TABLES, protocols};
 use super::run::Runner;
-use super::setup::{FrameSetup, Owner, Setup, TableFrames};
-use super::watch::{Watch, WatchedFolio};
+use super::setup::{Contents, FrameSetup, Owner, Setup, TableFrames};
+use super::watch::{Watch, WatchedFolio, WatchedPage};
 use crate::report::MemoryOrder;
 use crate::rule;
 use crate::scenario::{Explorer, Scenario};
@@ -29,8 +29,8 @@ pub(super) struct Kernel {
     pub(super) choices: Choices,
     pub(super) setup: Setup,
     pub(super) columns: Vec<Column>,
-    /// The registers that are asked for.
-    pub(super) observed: Vec<(CpuId, usize)>,
+    /// What is asked for.
+    pub(super) observed: Vec<Observed>,
 }
 
 impl Scenario for Kernel {
@@ -51,12 +51,22 @@ impl Scenario for Kernel {
     }
 }
 
+/// Something that has a value at the end.
+#[derive(Clone, Copy)]
+pub(super) enum Observed {
+    Register(CpuId, usize),
+    /// What the frame with this index holds.
+    Contents(usize),
+}
+
 /// Everything that the CPUs share, in the arena.
 struct Shared<'l> {
     arena: &'l Arena,
     metas: &'l [TableMeta],
     frames_of_tables: TableFrames,
     records: &'l [Records<'l>],
+    spare: &'l [SpareFrames],
+    zero_page: Option<Frame>,
     files: &'l [File<'l>],
     spaces: &'l [AddressSpace<'l>],
     shootdown: &'l Shootdown,
@@ -71,14 +81,16 @@ struct Engine<'l, M> {
 
 impl<M: PagingMode> Engine<'_, M> {
     /// Runs `work` on a CPU, with the memory manager as that CPU sees it.
-    fn on(&self, cpu: &LabCpu, work: impl for<'m> FnOnce(&Mm<'m, InLab<'m, M>>, &'m AddressSpace<'m>)) {
-        let Shared { arena, metas, frames_of_tables, records, files, spaces, shootdown } = self.shared;
+    fn on(&self, cpu: &LabCpu, work: impl for<'m> FnOnce(&Mm<'m, InLab<'m, M>>)) {
+        let Shared { arena, metas, frames_of_tables, records, spare, zero_page, files, spaces, shootdown } =
+            self.shared;
         let tables = LabTables { cpu, arena, metas, frames_of_tables };
         let map = LabMap { cpu, records };
+        let frames = LabFrames { records, spare, zero_page };
         let parts = Parts {
             tables: &tables,
             map: &map,
-            frames: &NoFrames,
+            frames: &frames,
             swap: &NoSwap,
             notify: &NobodyListens,
             drivers: &NoDrivers,
@@ -87,7 +99,7 @@ impl<M: PagingMode> Engine<'_, M> {
             shootdown,
         };
         let mm = Mm::new(protocols(self.mode, &self.choices), parts);
-        work(&mm, &spaces[0]);
+        work(&mm);
     }
 }
 
@@ -95,36 +107,42 @@ impl Kernel {
     fn build_in<M: PagingMode>(&self, mode: M, paging: Paging, explorer: &mut dyn Explorer) {
         let setup = &self.setup;
         let arena = Arena::with_capacity(self.object_bytes(), self.pools());
-        // The lowest frame of its pool: the first that is handed out.
-        let root_address = setup.frames_of_tables.frame(0).start();
-        let Ok(root) = Root::new(&mode, root_address) else { return };
-        let engine = Engine { shared: self.place(&arena, root), mode, choices: self.choices };
+        // The lowest frames of their pool: the first that are handed out.
+        let addresses = (0..setup.spaces.len()).map(|space| setup.frames_of_tables.frame(space as u64).start());
+        let addresses: Vec<PhysAddr> = addresses.collect();
+        let roots: Result<Vec<Root>, _> = addresses.iter().map(|address| Root::new(&mode, *address)).collect();
+        let Ok(roots) = roots else { return };
+        let engine = Engine { shared: self.place(&arena, &roots), mode, choices: self.choices };
         let shared = &engine.shared;
         let pages = self.watched();
-        let mut lab =
-            Lab::new(&arena, Machine::with_paging(self.memory.into(), paging, pages.iter().map(|(page, _)| *page)));
+        let mut watched: Vec<VirtAddr> = pages.iter().map(|page| page.address).collect();
+        watched.dedup();
+        let mut lab = Lab::new(&arena, Machine::with_paging(self.memory.into(), paging, watched));
 
-        for column in &self.columns {
+        for (number, column) in self.columns.iter().enumerate() {
             let (engine, pages) = (&engine, &pages);
             // A column is headed by what the CPU does first.
             let name = column.steps.first().map_or("idle", |step| step.word.as_str());
+            let name = if setup.spaces.len() == 1 {
+                name.to_owned()
+            } else {
+                format!("{name} in {}", setup.spaces[setup.space_of(number)].name)
+            };
             lab.cpu(name, move |cpu| {
-                engine.on(cpu, |mm, space| {
-                    Runner { cpu, mm, space, setup, pages }.run(&column.steps, self.choices.rounds);
-                });
+                engine.on(cpu, |mm| Runner { cpu, mm, setup, pages }.run(&column.steps, self.choices.rounds));
             });
         }
-        lab.interrupt_handler(|cpu, vector| engine.on(cpu, |mm, _| mm.handle_ipi(cpu, vector)));
-        for number in 0..self.columns.len() as u32 {
-            lab.boot(CpuId::new(number), |cpu| {
+        lab.interrupt_handler(|cpu, vector| engine.on(cpu, |mm| mm.handle_ipi(cpu, vector)));
+        for number in 0..self.columns.len() {
+            lab.boot(CpuId::new(number as u32), |cpu| {
                 if number == 0 {
                     self.allocate(cpu, &arena);
+                    engine.on(cpu, |mm| self.populate(cpu, mm));
                 }
-                engine.on(cpu, |mm, space| {
-                    if number == 0 {
-                        self.populate(cpu, mm, space);
+                engine.on(cpu, |mm| {
+                    if let Some(space) = mm.space(SpaceId::new(setup.space_of(number) as u16)) {
+                        mm.enter(cpu, space);
                     }
-                    mm.enter(cpu, space);
                 });
             });
         }
@@ -132,37 +150,53 @@ impl Kernel {
         let frames = FrameNames::new(setup);
         name_tables(&mut lab, &arena, shared.metas, setup.frames_of_tables);
         shared.name_objects(&mut lab, setup, &frames);
-        let watch = self.watch(&arena, paging, root_address, shared, &pages);
+        for records in shared.records {
+            lab.contents(records.first, records.contents);
+        }
+        let watch = self.watch(&arena, paging, addresses, shared, &pages);
         watch.name_entries(&mut lab, &frames);
         lab.monitor(watch.ghost_words(), watch);
         let observed = &self.observed;
-        let read = |end: &End<'_>| observed.iter().map(|(cpu, slot)| end.reported(*cpu, *slot)).collect();
+        let read = |end: &End<'_>| {
+            let value = |place: &Observed| match *place {
+                Observed::Register(cpu, slot) => end.reported(cpu, slot),
+                Observed::Contents(frame) => shared.records[frame].contents.first().map_or(0, |word| end.read(word)),
+            };
+            observed.iter().map(value).collect()
+        };
         explorer.explore(lab, Box::new(read));
     }
 
-    /// The frames that are in use at the start: the root table, and those that the file names.
+    /// The frames that are in use at the start: the root tables, and those that the file names.
     fn allocate(&self, cpu: &LabCpu, arena: &Arena) {
-        if let Some(words) = cpu.alloc_frame(TABLES).and_then(|root| arena.table(root)) {
-            cpu.zero(words);
+        for _ in &self.setup.spaces {
+            if let Some(words) = cpu.alloc_frame(TABLES).and_then(|root| arena.table(root)) {
+                cpu.zero(words);
+            }
         }
-        for number in 0..self.setup.frames.len() {
-            cpu.alloc_frame(data_pool(number));
+        for (number, frame) in self.setup.frames.iter().enumerate() {
+            if frame.owner != Owner::Spare {
+                cpu.alloc_frame(data_pool(number));
+            }
         }
     }
 
     /// The areas, and what is mapped at the start.
-    fn populate<'m, M: PagingMode>(&self, cpu: &LabCpu, mm: &Mm<'m, InLab<'m, M>>, space: &AddressSpace<'m>) {
-        if let Err(error) = mm.prepare(cpu, space) {
-            cpu.violate(rule::USER, format_args!("the tables of the address space: {error}"));
+    fn populate<'m, M: PagingMode>(&self, cpu: &LabCpu, mm: &Mm<'m, InLab<'m, M>>) {
+        let spaces: Vec<_> = (0..self.setup.spaces.len() as u16).filter_map(|id| mm.space(SpaceId::new(id))).collect();
+        for space in &spaces {
+            if let Err(error) = mm.prepare(cpu, space) {
+                cpu.violate(rule::USER, format_args!("the tables of the address space: {error}"));
+            }
         }
         for area in &self.setup.areas {
-            if let Err(error) = mm.mmap(cpu, SpaceId::new(0), area.area) {
+            if let Err(error) = mm.mmap(cpu, SpaceId::new(area.space as u16), area.area) {
                 cpu.violate(rule::USER, format_args!("area {}: {error:?}", area.name));
             }
         }
-        for &(address, access) in &self.setup.mapped {
+        for &(space, address, access) in &self.setup.mapped {
             let fault = PageFault { address, access, cause: FaultCause::NotPresent };
-            if let Err(error) = mm.handle_fault(cpu, space, fault) {
+            if let Err(error) = mm.handle_fault(cpu, spaces[space], fault) {
                 cpu.violate(rule::USER, format_args!("mapped: {error}"));
             }
         }
@@ -173,52 +207,90 @@ impl Kernel {
             TABLES,
             (0..self.setup.tables).map(|number| self.setup.frames_of_tables.frame(number).number()),
         );
-        let data = self
-            .setup
-            .frames
-            .iter()
-            .enumerate()
-            .map(|(number, frame)| Pool::data(data_pool(number), u32::from(frame.order), [frame.first.number()]));
-        std::iter::once(tables).chain(data).collect()
+        let owned = self.setup.frames.iter().enumerate().filter(|(_, frame)| frame.owner != Owner::Spare);
+        let data =
+            owned.map(|(number, frame)| Pool::data(data_pool(number), u32::from(frame.order), [frame.first.number()]));
+        let spare = self.spare_orders().into_iter().map(|order| {
+            let frames = self.setup.frames.iter().filter(|frame| frame.owner == Owner::Spare && frame.order == order);
+            Pool::data(spare_pool(order), u32::from(order), frames.map(|frame| frame.first.number()))
+        });
+        std::iter::once(tables).chain(data).chain(spare).collect()
+    }
+
+    /// The sizes of folios that the engine may allocate.
+    fn spare_orders(&self) -> Vec<u8> {
+        let spare = self.setup.frames.iter().filter(|frame| frame.owner == Owner::Spare);
+        let mut orders: Vec<u8> = spare.map(|frame| frame.order).collect();
+        orders.sort_unstable();
+        orders.dedup();
+        orders
     }
 
     fn object_bytes(&self) -> usize {
         let records: usize = self.setup.frames.iter().map(records_of).sum();
+        let contents: usize = self.setup.frames.iter().map(|frame| self.contents_of(frame)).sum();
         let slots: usize = self.setup.files.iter().map(|file| file.pages.len()).sum();
+        let (areas, mappings) = (self.areas_of_space(), self.areas_of_space() * self.setup.spaces.len());
         SPARE_BYTES
             + records * size_of::<Page>()
+            + contents * size_of::<Word64>()
             + slots * size_of::<PageSlot>()
             + self.setup.tables as usize * size_of::<TableMeta>()
-            + self.setup.areas.len() * (size_of::<AreaSlot>() + size_of::<Mapping>()) * 2
+            + self.setup.spaces.len() * (areas * size_of::<AreaSlot>() + size_of::<AddressSpace<'_>>())
+            + self.setup.files.len() * (mappings * size_of::<Mapping>() + size_of::<File<'_>>())
+    }
+
+    /// Room for areas in each address space: those that the file names may be split, and a child has them, too.
+    fn areas_of_space(&self) -> usize {
+        2 * self.setup.areas.len() + 2
+    }
+
+    /// How many words of contents a folio has.
+    fn contents_of(&self, frame: &FrameSetup) -> usize {
+        match self.setup.contents {
+            Contents::Ignored => 0,
+            Contents::Words => 1 << frame.order.min(9),
+        }
     }
 
     /// Puts everything that CPUs share into the arena.
-    fn place<'l>(&self, arena: &'l Arena, root: Root) -> Shared<'l> {
+    fn place<'l>(&self, arena: &'l Arena, roots: &[Root]) -> Shared<'l> {
         let setup = &self.setup;
         let metas = arena.alloc_slice(setup.tables as usize, |_| TableMeta::new());
         let records = arena.alloc_slice(setup.frames.len(), |number| {
             let frame = &setup.frames[number];
             let membership = Membership { head: frame.first, order: frame.order };
             // One reference is the file's, the driver's, or that of whoever is going to put the frame into a file.
+            let references = |index| u32::from(index == 0 && frame.owner != Owner::Spare);
             let pages =
-                arena.alloc_slice(records_of(frame), |index| Page::new(membership, u32::from(index == 0), frame.flags));
-            Records { first: frame.first, pages, owner: frame.owner }
+                arena.alloc_slice(records_of(frame), |index| Page::new(membership, references(index), frame.flags));
+            let contents = arena.alloc_slice(self.contents_of(frame), |_| Word64::new(frame.holds));
+            Records { first: frame.first, pages, contents, owner: frame.owner }
         });
+        let orders = self.spare_orders();
+        let spare = arena
+            .alloc_slice(orders.len(), |index| SpareFrames { order: orders[index], pool: spare_pool(orders[index]) });
+        let zero_page =
+            setup.frames.iter().find(|frame| frame.flags.contains(FolioFlags::ZERO)).map(|frame| frame.first);
         let files = arena.alloc_slice(setup.files.len(), |number| {
             let file = &setup.files[number];
             let pages = arena.alloc_slice(file.pages.len(), |page| {
                 PageSlot::new(file.pages[page].map(|index| setup.frames[index].first))
             });
-            let mappings = arena.alloc_slice(setup.areas.len(), |_| Mapping::new());
+            let mappings = arena.alloc_slice(self.areas_of_space() * setup.spaces.len(), |_| Mapping::new());
             File::new(file.kind, file.leaf, pages, mappings)
         });
-        let slots = arena.alloc_slice(setup.areas.len(), |_| AreaSlot::new());
-        let spaces = arena.alloc_slice(1, |_| AddressSpace::new(root, slots));
+        let spaces = arena.alloc_slice(roots.len(), |space| {
+            let slots = arena.alloc_slice(self.areas_of_space(), |_| AreaSlot::new());
+            AddressSpace::new(roots[space], slots)
+        });
         Shared {
             arena,
             metas,
             frames_of_tables: setup.frames_of_tables,
             records,
+            spare,
+            zero_page,
             files,
             spaces,
             shootdown: arena.alloc(Shootdown::new()),
@@ -226,29 +298,46 @@ impl Kernel {
     }
 
     /// The pages that the file speaks of: those that leaves start at, and those that operations name.
-    fn watched(&self) -> Vec<(VirtAddr, String)> {
+    fn watched(&self) -> Vec<WatchedPage> {
         let leaves = self.setup.areas.iter().flat_map(|area| {
             let leaf = self.setup.files[area.file].leaf;
-            (0..area.area.pages / leaf.frames()).map(move |piece| area.area.start.wrapping_add(piece * leaf.size()))
+            let leaves = 0..area.area.pages / leaf.frames();
+            leaves.map(move |piece| (area.area.start.wrapping_add(piece * leaf.size()), area.space))
         });
-        let named = self.columns.iter().flat_map(|column| &column.steps).filter_map(|step| match step.action {
-            Action::Gup { start, .. } => Some(start),
-            Action::Touch { address, .. } => Some(address),
-            _ => None,
+        let named = self.columns.iter().enumerate().flat_map(|(number, column)| {
+            let own = self.setup.space_of(number);
+            column.steps.iter().filter_map(move |step| step.action.page(own))
         });
-        let mut pages: Vec<VirtAddr> = leaves.chain(named).map(|address| address.align_down(PAGE_SIZE)).collect();
+        let mut pages: Vec<(VirtAddr, usize)> =
+            leaves.chain(named).map(|(address, space)| (address.align_down(PAGE_SIZE), space)).collect();
         pages.sort_unstable();
         pages.dedup();
-        pages.into_iter().map(|page| (page, self.setup.page_name(page))).collect()
+        let watched = |(address, space)| WatchedPage {
+            space,
+            address,
+            name: self.setup.page_name(space, address),
+            slot: self.slot_of(space, address),
+        };
+        pages.into_iter().map(watched).collect()
+    }
+
+    /// If a shared area of a file is at this address: the number of the file's slot for it among those of all files, and the level of its leaves.
+    fn slot_of(&self, space: usize, address: VirtAddr) -> Option<(usize, Level)> {
+        let mut areas = self.setup.areas.iter();
+        let area = areas.find(|area| area.space == space && area.area.contains(address))?;
+        let file = &self.setup.files[area.file];
+        let before: usize = self.setup.files[..area.file].iter().map(|file| file.pages.len()).sum();
+        let piece = (area.area.file_page(address) / file.leaf.frames()) as usize;
+        (area.area.sharing == Sharing::Shared && piece < file.pages.len()).then_some((before + piece, file.leaf))
     }
 
     fn watch<'w>(
         &'w self,
         arena: &'w Arena,
         paging: Paging,
-        root: PhysAddr,
+        roots: Vec<PhysAddr>,
         shared: &Shared<'w>,
-        pages: &[(VirtAddr, String)],
+        pages: &[WatchedPage],
     ) -> Watch<'w> {
         let folios =
             self.setup.frames.iter().zip(shared.records).map(|(setup, records)| WatchedFolio {
@@ -258,16 +347,16 @@ impl Kernel {
                     file.pages.iter().flatten().any(|index| self.setup.frames[*index].first == setup.first)
                 }),
             });
-        let slots = shared.files.iter().filter(|file| file.kind() == mm::FileKind::Cached);
+        let slots = shared.files.iter().flat_map(|file| file.slots().iter().map(|slot| (slot.word(), file.kind())));
         let first = arena.table(self.setup.frames_of_tables.frame(0)).map_or(0, |words| words[0].address());
         Watch {
             arena,
             tables: first..first + self.setup.tables as usize * PAGE_SIZE as usize,
             paging,
-            root,
+            roots,
             pages: pages.to_vec(),
             folios: folios.collect(),
-            slots: slots.flat_map(|file| file.slots().iter().map(PageSlot::word)).collect(),
+            slots: slots.collect(),
             cpus: self.columns.len(),
             tolerated: self.setup.tolerated.clone(),
         }
@@ -282,6 +371,11 @@ fn data_pool(number: usize) -> FrameKind {
     FrameKind(number as u8 + 1)
 }
 
+/// The pool of the folios of this order that the engine may allocate.
+fn spare_pool(order: u8) -> FrameKind {
+    FrameKind(u8::MAX - order)
+}
+
 /// How many records a folio has. One of a gigabyte has those of its first 2 MiB only: they are all that tests reach.
 fn records_of(frame: &FrameSetup) -> usize {
     match frame.owner {
@@ -293,6 +387,10 @@ fn records_of(frame: &FrameSetup) -> usize {
 impl<'l> Shared<'l> {
     fn name_objects(&self, lab: &mut Lab<'l>, setup: &Setup, frames: &FrameNames) {
         for (frame, records) in setup.frames.iter().zip(self.records) {
+            for (index, word) in records.contents.iter().enumerate() {
+                let name = if index == 0 { frame.name.clone() } else { format!("{}+{index:#x}", frame.name) };
+                lab.name(word, format!("contents of {name}"));
+            }
             if frame.owner == Owner::Device {
                 continue;
             }
@@ -317,10 +415,12 @@ impl<'l> Shared<'l> {
                 lab.name_range(slot.word().address(), 8, format!("{name}[{index}]"), Some(Box::new(show)));
             }
         }
-        let space = &self.spaces[0];
-        lab.name(space.mmap_lock().word(), "mmap lock");
-        lab.name(space.active_word(), "active CPUs");
-        lab.name(space.gathers_word(), "gathers");
+        for (words, space) in self.spaces.iter().zip(&setup.spaces) {
+            let of = if setup.spaces.len() == 1 { String::new() } else { format!(" of {}", space.name) };
+            lab.name(words.mmap_lock().word(), format!("mmap lock{of}"));
+            lab.name(words.active_word(), format!("active CPUs{of}"));
+            lab.name(words.gathers_word(), format!("gathers{of}"));
+        }
         lab.name(self.shootdown.lock_word(), "shootdown lock");
         lab.name(self.shootdown.request_word(), "shootdown request");
         lab.name(self.shootdown.pending_word(), "shootdown pending");

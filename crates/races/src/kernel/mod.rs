@@ -35,11 +35,15 @@ use crate::report::MemoryOrder;
 use crate::scenario::Prepared;
 use crate::source::Spanned;
 use crate::syntax::{Place, Script, Value, Variant};
-use build::Kernel;
+use build::{Kernel, Observed};
 use choose::choose;
 use names::FrameNames;
 use operations::Column;
-use setup::Setup;
+use run::FAULT;
+use setup::{Contents, Setup};
+
+/// What a register holds whose load or store ended in a signal, as conditions call it.
+const FAULT_NAME: &str = "fault";
 
 /// Gives meaning to a script under one of its variants.
 ///
@@ -54,12 +58,15 @@ pub(crate) fn prepare(
     let mut setup = Setup::new(race, script)?;
     let choices = choose(race, variant.map_or(&[][..], |variant| &variant.choices), &mut setup)?;
     let mut columns = Vec::new();
-    for operations in &script.columns {
-        columns.push(Column::new(race, &setup, operations)?);
+    for (cpu, operations) in script.columns.iter().enumerate() {
+        columns.push(Column::new(race, &setup, cpu, operations)?);
     }
     let mut names = KernelNames { race, setup: &setup, columns: &columns, observed: Vec::new() };
     let question = Question::new(&race.litmus, &mut names)?;
     let observed = names.observed;
+    if columns.iter().any(Column::moves_words) || observed.iter().any(|place| matches!(place, Observed::Contents(_))) {
+        setup.contents = Contents::Words;
+    }
     let mode = race.litmus.mode.node;
     let scenario = Kernel { mode, memory, choices, setup, columns, observed };
     Ok(Prepared { scenario: Box::new(scenario), question })
@@ -70,31 +77,42 @@ struct KernelNames<'n> {
     race: &'n Race,
     setup: &'n Setup,
     columns: &'n [Column],
-    observed: Vec<(CpuId, usize)>,
+    observed: Vec<Observed>,
 }
 
 impl Names for KernelNames<'_> {
     fn place(&mut self, place: &Spanned<Place>) -> Result<Show, Error> {
-        let Place::Register { cpu, name } = &place.node else {
-            let problem = Problem::Unexpected { expected: "a register, such as 0:r0".into(), found: place.to_string() };
-            return Err(Error::new(&self.race.source, place.span, problem));
+        let (cpu, name) = match &place.node {
+            Place::Register { cpu, name } => (*cpu, name),
+            Place::Location(name) => {
+                let name = Spanned { node: Value::Name(name.clone()), span: place.span };
+                let frame = self.setup.frame_named(self.race, &name)?;
+                self.observed.push(Observed::Contents(frame));
+                return Ok(Arc::new(|word| word.to_string()));
+            }
+            Place::Element(..) => {
+                let expected = "a register, such as 0:r0, or a frame".into();
+                let problem = Problem::Unexpected { expected, found: place.to_string() };
+                return Err(Error::new(&self.race.source, place.span, problem));
+            }
         };
-        let known = self.columns.get(*cpu as usize).map(|column| &column.registers[..]).unwrap_or_default();
+        let known = self.columns.get(cpu as usize).map(|column| &column.registers[..]).unwrap_or_default();
         let Some(slot) = known.iter().position(|known| known == name) else {
             let problem = Problem::Unknown { what: "register", found: place.to_string(), known: known.to_vec() };
             return Err(Error::new(&self.race.source, place.span, problem));
         };
-        self.observed.push((CpuId::new(*cpu), slot));
+        self.observed.push(Observed::Register(CpuId::new(cpu), slot));
         let frames = FrameNames::new(self.setup);
         Ok(Arc::new(move |bits| match bits {
-            0 => "0".to_owned(),
-            number => frames.show(machine::Frame::new(number)),
+            FAULT => FAULT_NAME.to_owned(),
+            number => frames.show_result(number),
         }))
     }
 
     fn value(&self, _: &Spanned<Place>, value: &Spanned<Value>) -> Result<u64, Error> {
         match &value.node {
             Value::Number(_) => arguments::number(self.race, value, u64::MAX),
+            Value::Name(name) if name == FAULT_NAME => Ok(FAULT),
             _ => self.setup.frame_named(self.race, value).map(|index| self.setup.frames[index].first.number()),
         }
     }

@@ -6,6 +6,9 @@ use pagetable::TableMeta;
 
 use super::setup::{Setup, TableFrames};
 
+/// Results from here on are printed as addresses and frames are.
+const LEAST_FRAME: u64 = 0x100;
+
 /// The frames that a file names, for printing.
 #[derive(Clone)]
 pub(super) struct FrameNames {
@@ -28,6 +31,20 @@ impl FrameNames {
             Some((name, first, _)) => format!("{name}+{:#x}", frame.number() - first.number()),
             None if self.tables.number(frame).is_some() => format!("table {:#x}", frame.number()),
             None => format!("frame {:#x}", frame.number()),
+        }
+    }
+}
+
+impl FrameNames {
+    /// What a register holds: a frame that the file names, or a number.
+    pub(super) fn show_result(&self, number: u64) -> String {
+        let named = self.named.iter().any(|(_, first, order)| number.wrapping_sub(first.number()) < 1 << order);
+        if named {
+            self.show(Frame::new(number))
+        } else if number < LEAST_FRAME {
+            number.to_string()
+        } else {
+            format!("{number:#x}")
         }
     }
 }

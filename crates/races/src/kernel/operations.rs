@@ -10,16 +10,16 @@ use crate::race::Race;
 use crate::source::Spanned;
 use crate::syntax::{Operation, Value};
 
-/// What an operation does.
+/// What an operation does. `space` is that of the CPU, unless the operation names another.
 pub(super) enum Action {
     /// `r = gup(x, pin, write)`, `r = gup_fast(...)` (never falls back): the register gets the number of the first frame, 0 if there is none.
-    Gup { start: VirtAddr, pages: u64, flags: Foll, into: usize },
+    Gup { space: SpaceId, start: VirtAddr, pages: u64, flags: Foll, into: usize },
     /// `release(r)`: gives back what a `gup` into this register took.
     Release { from: usize, done: Access },
-    /// `touch(x, write)`: user code accesses the address until it succeeds.
-    Touch { address: VirtAddr, access: Access },
+    /// `r = touch(x, write=1)`: user code accesses the address until it succeeds.
+    Touch { address: VirtAddr, user: User },
     /// `zap(x)`: MADV_DONTNEED.
-    Zap { start: VirtAddr, pages: u64 },
+    Zap { space: SpaceId, start: VirtAddr, pages: u64 },
     /// `unmap_mapping(f, 0, 1)`: zap by rmap.
     UnmapMapping { file: FileId, first: u64, pages: u64 },
     /// `replace(f, 0, B)`: another folio in the place of a page of a cached file.
@@ -27,14 +27,38 @@ pub(super) enum Action {
     /// `revoke(f, 0, B)`: a driver takes a frame back, and has another in its place or none. The old one is freed.
     Revoke { file: FileId, page: u64, frame: Option<usize> },
     /// `write_protect(x)`.
-    WriteProtect { start: VirtAddr, pages: u64 },
+    WriteProtect { space: SpaceId, start: VirtAddr, pages: u64 },
     /// `munmap(x)`.
     Munmap { space: SpaceId, start: VirtAddr, pages: u64 },
+}
+
+/// What user code does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum User {
+    /// Accesses the page; what it moves does not matter.
+    Access(Access),
+    /// Loads its word.
+    Load,
+    /// Stores this.
+    Store(u64),
+}
+
+impl Action {
+    /// The page that it speaks of, and whose it is, for one that user code or GUP accesses. `own` is the space of the CPU.
+    pub(super) fn page(&self, own: usize) -> Option<(VirtAddr, usize)> {
+        match *self {
+            Self::Gup { space, start, .. } => Some((start, usize::from(space.number()))),
+            Self::Touch { address, .. } => Some((address, own)),
+            _ => None,
+        }
+    }
 }
 
 /// One operation of one CPU.
 pub(super) struct Step {
     pub(super) action: Action,
+    /// The register that gets its result.
+    pub(super) into: Option<usize>,
     /// As the file writes it.
     pub(super) text: String,
     /// Its name.
@@ -51,6 +75,8 @@ pub(super) enum Repeat {
     Rounds,
 }
 
+/// The greatest word that user code can store: above are results that are no words.
+const MOST_WORD: u64 = u64::MAX - 1;
 /// The most registers that one CPU's results can be in: what the lab can report.
 const MOST_REGISTERS: usize = 16;
 
@@ -62,21 +88,38 @@ pub(super) struct Column {
 }
 
 impl Column {
-    pub(super) fn new(race: &Race, setup: &Setup, operations: &[Operation]) -> Result<Self, Error> {
+    /// Gives meaning to what the CPU with this number does.
+    pub(super) fn new(race: &Race, setup: &Setup, cpu: usize, operations: &[Operation]) -> Result<Self, Error> {
         let mut column = Self::default();
         for operation in operations {
-            let step = column.step(race, setup, operation)?;
+            let step = column.step(race, setup, setup.space_of(cpu), operation)?;
             column.steps.push(step);
         }
         Ok(column)
     }
 
-    fn step(&mut self, race: &Race, setup: &Setup, operation: &Operation) -> Result<Step, Error> {
+    /// Whether an operation depends on what is in frames.
+    pub(super) fn moves_words(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.action, Action::Touch { user: User::Load | User::Store(_), .. }))
+    }
+
+    fn step(&mut self, race: &Race, setup: &Setup, own: usize, operation: &Operation) -> Result<Step, Error> {
         let mut arguments = Arguments::new(race, &operation.word, &operation.arguments);
         let repeat = arguments.one_of(&[("rounds", Repeat::Rounds)], Repeat::Once);
+        let space = |arguments: &mut Arguments<'_>| match arguments.key("space") {
+            Some([space]) => setup.space_named(race, space).map(|index| SpaceId::new(index as u16)),
+            _ => Ok(SpaceId::new(own as u16)),
+        };
+        let into = match &operation.result {
+            Some(register) => Some(self.register(race, &register.node, operation)?),
+            None => None,
+        };
         let action = match operation.word.node.as_str() {
-            "gup" => self.gup(race, setup, operation, &mut arguments, Foll::NONE)?,
-            "gup_fast" => self.gup(race, setup, operation, &mut arguments, Foll::FAST_ONLY)?,
+            "gup" | "gup_fast" => {
+                let space = space(&mut arguments)?;
+                let given = if operation.word.node == "gup" { Foll::NONE } else { Foll::FAST_ONLY };
+                self.gup(race, setup, operation, &mut arguments, (space, into), given)?
+            }
             "release" => {
                 let done = access(&mut arguments);
                 let register = arguments.positional("register", "release(r0)")?;
@@ -88,23 +131,27 @@ impl Column {
                 Action::Release { from, done }
             }
             "touch" => {
-                let access = access(&mut arguments);
+                let user = match (arguments.key("write"), access(&mut arguments), into) {
+                    (Some([value]), _, _) => User::Store(arguments.in_range(value, MOST_WORD)?),
+                    (_, Access::Read, Some(_)) => User::Load,
+                    (_, access, _) => User::Access(access),
+                };
                 let (_, address) = setup.address(race, arguments.positional("address", "touch(x, write)")?)?;
-                Action::Touch { address, access }
+                Action::Touch { address, user }
             }
             "zap" => {
                 let (start, pages) = range(race, setup, &mut arguments)?;
-                Action::Zap { start, pages }
+                Action::Zap { space: space(&mut arguments)?, start, pages }
             }
             "write_protect" => {
                 let (start, pages) = range(race, setup, &mut arguments)?;
-                Action::WriteProtect { start, pages }
+                Action::WriteProtect { space: space(&mut arguments)?, start, pages }
             }
             "munmap" => {
                 let name = arguments.positional("area", "munmap(x)")?;
                 let (area, _) = setup.address(race, name)?;
                 let area = &setup.areas[area].area;
-                Action::Munmap { space: SpaceId::new(0), start: area.start, pages: area.pages }
+                Action::Munmap { space: space(&mut arguments)?, start: area.start, pages: area.pages }
             }
             "unmap_mapping" => {
                 let (file, first) = file_page(race, setup, &mut arguments, None)?;
@@ -140,12 +187,12 @@ impl Column {
             }
         };
         arguments.finish()?;
-        if let (Some(register), false) = (&operation.result, matches!(action, Action::Gup { .. })) {
+        if let (Some(register), Action::Release { .. }) = (&operation.result, &action) {
             let why = format!("`{}` has no result", operation.word.node);
-            let problem = Problem::Impossible { why, right: "only `gup` and `gup_fast` do".to_owned() };
+            let problem = Problem::Impossible { why, right: "all other operations have".to_owned() };
             return Err(Error::new(&race.source, register.span, problem));
         }
-        Ok(Step { action, text: operation.to_string(), word: operation.word.node.clone(), repeat })
+        Ok(Step { action, into, text: operation.to_string(), word: operation.word.node.clone(), repeat })
     }
 
     fn gup(
@@ -154,6 +201,7 @@ impl Column {
         setup: &Setup,
         operation: &Operation,
         arguments: &mut Arguments<'_>,
+        (space, into): (SpaceId, Option<usize>),
         given: Foll,
     ) -> Result<Action, Error> {
         let words = [("get", Foll::GET), ("pin", Foll::PIN), ("write", Foll::WRITE), ("longterm", Foll::LONGTERM)];
@@ -168,20 +216,25 @@ impl Column {
             let problem = Problem::Impossible { why: error.to_string(), right: "gup_fast(x, pin, write)".to_owned() };
             return Err(Error::new(&race.source, operation.span, problem));
         }
-        let register = operation.result.as_ref().map_or("_", |register| register.node.as_str());
-        let into = match self.registers.iter().position(|known| known == register) {
+        let into = match into {
             Some(into) => into,
-            None => {
-                self.registers.push(register.to_owned());
-                self.registers.len() - 1
-            }
+            None => self.register(race, "_", operation)?,
         };
-        if into >= MOST_REGISTERS {
+        Ok(Action::Gup { space, start, pages, flags, into })
+    }
+
+    /// The number of the register of this name.
+    fn register(&mut self, race: &Race, name: &str, operation: &Operation) -> Result<usize, Error> {
+        if let Some(known) = self.registers.iter().position(|known| known == name) {
+            return Ok(known);
+        }
+        if self.registers.len() == MOST_REGISTERS {
             let why = format!("a CPU has at most {MOST_REGISTERS} registers");
             let problem = Problem::Impossible { why, right: "use one again".to_owned() };
             return Err(Error::new(&race.source, operation.span, problem));
         }
-        Ok(Action::Gup { start, pages, flags, into })
+        self.registers.push(name.to_owned());
+        Ok(self.registers.len() - 1)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::marker::PhantomData;
 
 use lab::{Arena, FrameKind, LabCpu};
-use machine::{Cpu, Frame, PhysAddr};
-use mm::{Membership, MemoryMap, NoDrivers, NoFrames, NoSwap, NobodyListens, Page, Platform, Protocols, Sound};
+use machine::{Cpu, Frame, PhysAddr, Word64};
+use mm::{FrameSource, Membership, MemoryMap, NoDrivers, NoSwap, NobodyListens, Page, Platform, Protocols, Sound};
 use pagetable::table::{Pdpt, Table};
 use pagetable::{Mode, NotATable, OutOfFrames, TableMemory, TableMeta, TableSource};
 
@@ -33,7 +33,7 @@ impl<'l, M: Mode> Platform for InLab<'l, M> {
     type Lifetime = Lifetime;
     type Special = SpecialBy;
     type Guards = Sound;
-    type Frames = NoFrames;
+    type Frames = LabFrames<'l>;
     type Swap = NoSwap;
     type Notify = NobodyListens;
     type Drivers = NoDrivers;
@@ -111,6 +111,8 @@ impl TableSource for LabTables<'_> {
 pub(super) struct Records<'l> {
     pub(super) first: Frame,
     pub(super) pages: &'l [Page],
+    /// What is in them; empty where contents do not matter.
+    pub(super) contents: &'l [Word64],
     pub(super) owner: Owner,
 }
 
@@ -138,5 +140,52 @@ impl MemoryMap<LabCpu> for LabMap<'_> {
     fn release(&self, cpu: &LabCpu, folio: Membership) {
         Told::Released { frame: folio.head }.tell(cpu);
         cpu.free_frame(folio.head);
+    }
+}
+
+/// Folios of one order that the engine may allocate.
+pub(super) struct SpareFrames {
+    pub(super) order: u8,
+    pub(super) pool: FrameKind,
+}
+
+/// Where the engine allocates, and what is in the frames.
+pub(super) struct LabFrames<'l> {
+    pub(super) records: &'l [Records<'l>],
+    pub(super) spare: &'l [SpareFrames],
+    pub(super) zero_page: Option<Frame>,
+}
+
+impl<'l> LabFrames<'l> {
+    /// The words of `pages` frames from `first` on; none where contents do not matter.
+    fn contents(&self, first: Frame, pages: u64) -> &'l [Word64] {
+        let from = |records: &Records<'l>| {
+            let index = first.number().checked_sub(records.first.number())?;
+            records.contents.get(index as usize..).filter(|words| !words.is_empty())
+        };
+        let words = self.records.iter().find_map(from).unwrap_or_default();
+        &words[..words.len().min(pages as usize)]
+    }
+}
+
+impl FrameSource<LabCpu> for LabFrames<'_> {
+    fn allocate(&self, cpu: &LabCpu, order: u8) -> Result<Frame, OutOfFrames> {
+        let spare = self.spare.iter().find(|spare| spare.order == order).ok_or(OutOfFrames)?;
+        cpu.alloc_frame(spare.pool).ok_or(OutOfFrames)
+    }
+
+    fn zero(&self, cpu: &LabCpu, folio: Membership) {
+        cpu.zero(self.contents(folio.head, 1 << folio.order));
+    }
+
+    fn copy(&self, cpu: &LabCpu, from: Frame, to: Frame, pages: u64) {
+        for (from, to) in self.contents(from, pages).iter().zip(self.contents(to, pages)) {
+            let word = cpu.load(from);
+            cpu.owned_store(to, word);
+        }
+    }
+
+    fn zero_page(&self) -> Option<Frame> {
+        self.zero_page
     }
 }

@@ -3,15 +3,17 @@
 use lab::LabCpu;
 use machine::addr::PAGE_SIZE;
 use machine::{Access, Cpu, UserAccess, VirtAddr};
-use mm::{AddressSpace, FaultError, Foll, GupError, Mm, Run};
+use mm::{AddressSpace, FaultError, File, FileId, Foll, GupError, Mm, Run, SpaceId};
 use pagetable::Mode;
 
-use super::operations::{Action, Repeat, Step};
+use super::operations::{Action, Repeat, Step, User};
 use super::platform::InLab;
 use super::setup::Setup;
-use super::watch::Told;
+use super::watch::{Told, WatchedPage};
 use crate::rule;
 
+/// The result of a `touch` that ended in a signal.
+pub(super) const FAULT: u64 = u64::MAX;
 /// The most runs that the registers of one CPU hold at a time.
 const MOST_RUNS: usize = 8;
 
@@ -19,15 +21,14 @@ const MOST_RUNS: usize = 8;
 pub(super) struct Runner<'r, 'm, M: Mode> {
     pub(super) cpu: &'r LabCpu,
     pub(super) mm: &'r Mm<'m, InLab<'m, M>>,
-    pub(super) space: &'r AddressSpace<'m>,
     pub(super) setup: &'r Setup,
     /// The watched pages.
-    pub(super) pages: &'r [(VirtAddr, String)],
+    pub(super) pages: &'r [WatchedPage],
 }
 
 /// Results of operations.
 struct Results {
-    /// The number of the first frame that a `gup` into this register got; 0 for none.
+    /// Of a `gup` the number of the first frame, 0 for none; of a `touch` the word that was moved, or [`FAULT`]; of others 1 or 0: done or not.
     registers: [u64; 16],
     /// What is held, and by which register.
     runs: [Option<(usize, Run)>; MOST_RUNS],
@@ -47,7 +48,7 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
             for round in 0..times {
                 for (index, step) in steps[next..next + together].iter().enumerate() {
                     self.cpu.mark(&step.text);
-                    self.step(&step.action, &mut results);
+                    self.step(step, &mut results);
                     let place = u64::from(round) << 32 | (next + index) as u64;
                     self.cpu.op_boundary(results.digest(place));
                 }
@@ -61,66 +62,94 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
         }
     }
 
-    fn step(&self, action: &Action, results: &mut Results) {
-        let Self { cpu, mm, space, .. } = *self;
-        match *action {
-            Action::Gup { start, pages, flags, into } => self.gup(start, pages, flags, into, results),
+    fn step(&self, step: &Step, results: &mut Results) {
+        let Self { cpu, mm, .. } = *self;
+        let into = step.into;
+        match step.action {
+            Action::Gup { space, start, pages, flags, into } => self.gup(space, start, pages, flags, into, results),
             Action::Release { from, done } => self.release(from, done, results),
-            Action::Touch { address, access } => self.touch(address, access),
-            // The files are well formed, so these errors mean a table was destroyed: that is worth stopping at.
-            Action::Zap { start, pages } => self.expect(mm.zap(cpu, space, start, pages)),
-            Action::WriteProtect { start, pages } => self.expect(mm.write_protect(cpu, space, start, pages)),
-            Action::Munmap { space, start, pages } => self.expect(mm.munmap(cpu, space, start, pages)),
-            Action::UnmapMapping { file, first, pages } => {
-                if let Some(file) = mm.file(file) {
-                    self.expect(mm.unmap_mapping(cpu, file, first, pages));
+            Action::Touch { address, user } => {
+                let value = self.touch(address, user).unwrap_or(FAULT);
+                if let Some(into) = into {
+                    results.registers[into] = value;
                 }
+            }
+            Action::Zap { space, start, pages } => {
+                self.done(into, results, mm.zap(cpu, self.space(space), start, pages));
+            }
+            Action::WriteProtect { space, start, pages } => {
+                self.done(into, results, mm.write_protect(cpu, self.space(space), start, pages));
+            }
+            Action::Munmap { space, start, pages } => {
+                self.done(into, results, mm.munmap(cpu, space, start, pages));
+            }
+            Action::UnmapMapping { file, first, pages } => {
+                self.done(into, results, mm.unmap_mapping(cpu, self.file(file), first, pages));
             }
             Action::Replace { file, page, frame } => {
                 let new = frame.map(|index| self.setup.frames[index].first);
                 if let Some(frame) = new {
                     Told::PutIntoFile { frame }.tell(cpu);
                 }
-                if let Some(file) = mm.file(file) {
-                    self.expect(mm.replace_page(cpu, file, page, new));
-                }
+                self.done(into, results, mm.replace_page(cpu, self.file(file), page, new));
             }
             Action::Revoke { file, page, frame } => {
                 let new = frame.map(|index| self.setup.frames[index].first);
-                let Some(file) = mm.file(file) else { return };
-                let old = mm.revoke(cpu, file, page, 1, |frames| frames.set(page, new));
-                match old {
-                    // Nobody can reach it any more: the driver uses it for something else.
-                    Ok(Some(old)) => cpu.free_frame(old),
-                    Ok(None) => {}
-                    Err(error) => self.expect(Err(error)),
-                }
+                let old = mm.revoke(cpu, self.file(file), page, 1, |frames| frames.set(page, new));
+                // Nobody can reach it any more: the driver uses it for something else.
+                let result = old.map(|old| {
+                    if let Some(old) = old {
+                        cpu.free_frame(old)
+                    }
+                });
+                self.done(into, results, result);
             }
         }
     }
 
-    fn expect<E: std::fmt::Debug>(&self, result: Result<(), E>) {
-        if let Err(error) = result {
-            self.cpu.violate(rule::USER, format_args!("{error:?}"));
+    fn space(&self, id: SpaceId) -> &'m AddressSpace<'m> {
+        match self.mm.space(id) {
+            Some(space) => space,
+            None => self.cpu.violate(rule::USER, "there is no such address space"),
         }
     }
 
-    fn gup(&self, start: VirtAddr, pages: u64, flags: Foll, into: usize, results: &mut Results) {
-        let Self { cpu, mm, space, .. } = *self;
-        let within = |page: VirtAddr| page >= start && page < start.wrapping_add(pages * PAGE_SIZE);
+    fn file(&self, id: FileId) -> &'m File<'m> {
+        match self.mm.file(id) {
+            Some(file) => file,
+            None => self.cpu.violate(rule::USER, "there is no such file"),
+        }
+    }
+
+    /// An operation is over: the register says whether it did what it is for. Without one it must have: files are well formed, so that an error
+    /// means that a table was destroyed.
+    fn done<E: std::fmt::Debug>(&self, into: Option<usize>, results: &mut Results, result: Result<(), E>) {
+        match (into, result) {
+            (Some(into), result) => results.registers[into] = result.is_ok().into(),
+            (None, Ok(())) => {}
+            (None, Err(error)) => self.cpu.violate(rule::USER, format_args!("{error:?}")),
+        }
+    }
+
+    fn gup(&self, id: SpaceId, start: VirtAddr, pages: u64, flags: Foll, into: usize, results: &mut Results) {
+        let Self { cpu, mm, .. } = *self;
+        let own = |page: &WatchedPage| page.space == usize::from(id.number());
+        let within = |page: &WatchedPage| {
+            own(page) && page.address >= start && page.address < start.wrapping_add(pages * PAGE_SIZE)
+        };
         let asked =
-            (0..self.pages.len()).filter(|&page| within(self.pages[page].0)).fold(0, |set, page| set | 1 << page);
+            (0..self.pages.len()).filter(|&page| within(&self.pages[page])).fold(0, |set, page| set | 1 << page);
         Told::GupBegins { pages: asked }.tell(cpu);
         let mut at = start;
         let mut first = 0;
         // What cannot be had is no error of the test: the register says 0.
-        let got = mm.gup(cpu, space, start, pages, flags, |run| {
+        let got = mm.gup(cpu, self.space(id), start, pages, flags, |run| {
             if first == 0 {
                 first = run.frame().number();
             }
             for page in 0..u64::from(run.pages()) {
                 let address = at.wrapping_add(page * PAGE_SIZE);
-                if let Some(number) = self.pages.iter().position(|(known, _)| *known == address) {
+                if let Some(number) = self.pages.iter().position(|page| own(page) && page.address == address) {
                     let frame = run.frame().wrapping_add(page);
                     Told::Got { page: number, frame, reference: run.reference() }.tell(cpu);
                 }
@@ -150,23 +179,34 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
             {
                 Told::GaveBack { frame: run.frame(), pages: u64::from(run.pages()), reference: run.reference() }
                     .tell(self.cpu);
-                self.expect(self.mm.release(self.cpu, run, done));
+                if let Err(error) = self.mm.release(self.cpu, run, done) {
+                    self.cpu.violate(rule::USER, format_args!("{error:?}"));
+                }
             }
         }
     }
 
-    /// User code: accesses, and faults, until the access succeeds or the fault cannot be resolved (a signal).
-    fn touch(&self, address: VirtAddr, access: Access) {
-        let Self { cpu, mm, space, .. } = *self;
+    /// User code: accesses, and faults, until the access succeeds or the fault cannot be resolved (a signal, which ends the program). Returns the word
+    /// that was moved.
+    fn touch(&self, address: VirtAddr, user: User) -> Option<u64> {
+        let Self { cpu, mm, .. } = *self;
         let head = cpu.loop_head();
         loop {
             cpu.round(&head, 0);
-            let Err(fault) = cpu.user_access(address, access) else { return };
-            match mm.handle_fault(cpu, space, fault) {
+            let moved = match user {
+                User::Access(access) => cpu.user_access(address, access).map(|()| 0),
+                User::Load => cpu.user_load(address),
+                User::Store(word) => cpu.user_store(address, word).map(|()| word),
+            };
+            let fault = match moved {
+                Ok(word) => return Some(word),
+                Err(fault) => fault,
+            };
+            let own = SpaceId::new(self.setup.space_of(cpu.id().index()) as u16);
+            match mm.handle_fault(cpu, self.space(own), fault) {
                 Ok(()) => {}
                 Err(FaultError::OutOfFrames) => self.out_of_frames(),
-                // A signal ends the program.
-                Err(_) => return,
+                Err(_) => return None,
             }
             // The handler returns by IRET, which is serialising (SDM vol. 3A, 9.3).
             cpu.fence();

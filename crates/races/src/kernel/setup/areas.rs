@@ -2,7 +2,7 @@
 
 use machine::addr::PAGE_SIZE;
 use machine::{Access, VirtAddr};
-use mm::AreaRights;
+use mm::{AreaRights, FileKind, HugePages, Sharing};
 
 use super::{AreaSetup, Setup, impossible, unique};
 use crate::error::{Error, Problem};
@@ -34,13 +34,21 @@ impl Setup {
         let offset = arguments.number("offset", 0, u64::from(u32::MAX))?;
         let pages = arguments.number("pages", leaf.frames(), 1 << 20)?;
         let at = arguments.number("at", 0x4000_0000, u64::MAX)?;
-        let rights = arguments.named(
-            "rights",
-            &[("r", AreaRights::Read), ("rw", AreaRights::ReadWrite)],
-            AreaRights::ReadWrite,
-        )?;
+        let rights = [("none", AreaRights::None), ("r", AreaRights::Read), ("rw", AreaRights::ReadWrite)];
+        let rights = arguments.named("rights", &rights, AreaRights::ReadWrite)?;
+        let kind = if self.files[file].kind == FileKind::Anonymous { Sharing::Private } else { Sharing::Shared };
+        let sharing = arguments.one_of(&[("shared", Sharing::Shared), ("private", Sharing::Private)], kind);
+        let huge = arguments.one_of(&[("huge", HugePages::Allowed)], HugePages::Never);
+        let space = match arguments.key("space") {
+            Some([space]) => self.space_named(race, space)?,
+            _ => 0,
+        };
         arguments.finish()?;
-        let area = mm::Area::shared(VirtAddr::new(at), pages, rights, mm::FileId::new(file as u16), offset);
+        let area = mm::Area {
+            sharing,
+            huge,
+            ..mm::Area::shared(VirtAddr::new(at), pages, rights, mm::FileId::new(file as u16), offset)
+        };
         let end = user_end(race.litmus.mode.node);
         if at.checked_add(pages * PAGE_SIZE).is_none_or(|last| last > end) {
             let why = format!(
@@ -55,8 +63,10 @@ impl Setup {
                 format!("an area of a file of {leaf} leaves must start, end and be offset at multiples of {size:#x}");
             return Err(impossible(race, name.span, why, format!("at={:#x} pages={}", at - at % size, leaf.frames())));
         }
-        if let Some(other) =
-            self.areas.iter().find(|other| other.area.start < area.end() && area.start < other.area.end())
+        if let Some(other) = self
+            .areas
+            .iter()
+            .find(|other| other.space == space && other.area.start < area.end() && area.start < other.area.end())
         {
             return Err(impossible(
                 race,
@@ -65,7 +75,7 @@ impl Setup {
                 "areas that do not overlap",
             ));
         }
-        self.areas.push(AreaSetup { name: name.node.clone(), file, area });
+        self.areas.push(AreaSetup { name: name.node.clone(), space, file, area });
         Ok(())
     }
 
@@ -78,9 +88,9 @@ impl Setup {
         let access = arguments.one_of(&[("read", Access::Read), ("write", Access::Write)], Access::Read);
         arguments.finish()?;
         let (_, area) = self.area_named(race, name)?;
-        let leaf = self.files[area.file].leaf;
+        let (space, leaf) = (area.space, self.files[area.file].leaf);
         let mm::Area { start, pages, .. } = area.area;
-        let leaves = (0..pages / leaf.frames()).map(|piece| (start.wrapping_add(piece * leaf.size()), access));
+        let leaves = (0..pages / leaf.frames()).map(|piece| (space, start.wrapping_add(piece * leaf.size()), access));
         self.mapped.extend(leaves);
         Ok(())
     }

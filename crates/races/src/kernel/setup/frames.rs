@@ -4,7 +4,7 @@ use machine::Frame;
 use mm::{FileKind, FolioFlags};
 use pagetable::Level;
 
-use super::tables::{FIRST_TABLE, MOST_TABLES};
+use super::tables::MOST_TABLES;
 use super::{FileSetup, FrameSetup, Owner, Setup, impossible, unique};
 use crate::error::{Error, Problem};
 use crate::kernel::arguments::{Arguments, number};
@@ -34,7 +34,8 @@ impl Setup {
         };
         let first = number(race, value, MOST_FRAME)?;
         let order = arguments.number("order", 0, 18)? as u8;
-        let owner = arguments.one_of(&[("driver", Owner::Driver), ("device", Owner::Device)], Owner::Cache);
+        let owner = arguments
+            .one_of(&[("driver", Owner::Driver), ("device", Owner::Device), ("spare", Owner::Spare)], Owner::Cache);
         let kinds = [
             ("file", FolioFlags::FILE),
             ("shmem", FolioFlags::SHMEM),
@@ -43,6 +44,7 @@ impl Setup {
             ("movable", FolioFlags::MOVABLE),
         ];
         let flags = arguments.one_of(&kinds, FolioFlags::SHMEM);
+        let holds = arguments.number("holds", 0, u64::MAX)?;
         arguments.finish()?;
         let frames = 1u64 << order;
         if first % frames != 0 {
@@ -50,15 +52,10 @@ impl Setup {
             return Err(impossible(race, value.span, why, format!("a multiple of {frames:#x}")));
         }
         let end = first + frames;
-        let tables = self.frames_of_tables.others..self.frames_of_tables.others + MOST_TABLES;
-        if first < tables.end && tables.start < end || (first..end).contains(&FIRST_TABLE) {
-            let why = "page tables lie there".to_owned();
-            return Err(impossible(
-                race,
-                value.span,
-                why,
-                format!("frames outside {:#x} to {:#x}", tables.start, tables.end - 1),
-            ));
+        if self.frames_of_tables.meets(first, end) {
+            let (why, others) = ("page tables lie there".to_owned(), self.frames_of_tables.others);
+            let right = format!("frames outside {others:#x} to {:#x}", others + MOST_TABLES - 1);
+            return Err(impossible(race, value.span, why, right));
         }
         if let Some(other) = self.frames.iter().find(|other| {
             let start = other.first.number();
@@ -71,7 +68,7 @@ impl Setup {
                 "frames that do not overlap",
             ));
         }
-        self.frames.push(FrameSetup { name: name.node.clone(), first: Frame::new(first), order, owner, flags });
+        self.frames.push(FrameSetup { name: name.node.clone(), first: Frame::new(first), order, owner, flags, holds });
         Ok(())
     }
 
@@ -90,7 +87,8 @@ impl Setup {
                 _ => Some(self.frame_named(race, value)?),
             });
         }
-        let kind = arguments.one_of(&[("driver", FileKind::Driver)], FileKind::Cached);
+        let kinds = [("driver", FileKind::Driver), ("anonymous", FileKind::Anonymous)];
+        let kind = arguments.one_of(&kinds, FileKind::Cached);
         let levels = [("pte", Level::Pte), ("pmd", Level::Pmd), ("pud", Level::Pud)];
         let leaf = arguments.named("leaf", &levels, Level::Pte)?;
         arguments.finish()?;
@@ -100,7 +98,11 @@ impl Setup {
         }
         for (index, value) in pages.iter().zip(values) {
             let Some(frame) = index.map(|index| &self.frames[index]) else { continue };
-            let right_owner = (kind == FileKind::Cached) == (frame.owner == Owner::Cache);
+            let right_owner = match frame.owner {
+                Owner::Cache => kind == FileKind::Cached,
+                Owner::Driver | Owner::Device => kind == FileKind::Driver,
+                Owner::Spare => false,
+            };
             if !right_owner {
                 let why = format!("frame {} is not of the kind of file {name}", frame.name);
                 let right = "frames of drivers and devices in files that are `driver`, others in others";

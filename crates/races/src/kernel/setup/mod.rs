@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`frames`] | frames and files |
 //! | [`areas`] | areas, and what is mapped at the start |
+//! | [`spaces`] | address spaces |
 //! | [`tables`] | where page tables lie |
 
 mod areas;
 mod frames;
+mod spaces;
 mod tables;
 
 use machine::addr::PAGE_SIZE;
@@ -35,6 +37,8 @@ pub(super) struct FrameSetup {
     pub(super) order: u8,
     pub(super) owner: Owner,
     pub(super) flags: FolioFlags,
+    /// What is in it at the start, where contents matter.
+    pub(super) holds: u64,
 }
 
 /// Whose a frame is.
@@ -46,6 +50,24 @@ pub(super) enum Owner {
     Driver,
     /// A driver's, in a device: it has no record.
     Device,
+    /// Nobody's at the start: the engine may allocate it.
+    Spare,
+}
+
+/// An address space.
+pub(super) struct SpaceSetup {
+    pub(super) name: String,
+    /// The CPUs that run in it.
+    cpus: Vec<u64>,
+}
+
+/// Whether the contents of data frames matter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Contents {
+    /// Only which frame is reached.
+    Ignored,
+    /// Each frame has a word.
+    Words,
 }
 
 /// A file.
@@ -60,6 +82,8 @@ pub(super) struct FileSetup {
 /// An area.
 pub(super) struct AreaSetup {
     pub(super) name: String,
+    /// The address space that it is in at the start.
+    pub(super) space: usize,
     pub(super) file: usize,
     pub(super) area: mm::Area,
 }
@@ -69,13 +93,16 @@ pub(super) struct Setup {
     pub(super) tables: u64,
     /// Where they lie.
     pub(super) frames_of_tables: TableFrames,
+    /// At least one.
+    pub(super) spaces: Vec<SpaceSetup>,
     pub(super) frames: Vec<FrameSetup>,
     pub(super) files: Vec<FileSetup>,
     pub(super) areas: Vec<AreaSetup>,
     /// Rules that are not held: a file that asks what happens *after* they are broken says so.
     pub(super) tolerated: Vec<&'static str>,
     /// What is faulted in before the start.
-    pub(super) mapped: Vec<(VirtAddr, Access)>,
+    pub(super) mapped: Vec<(usize, VirtAddr, Access)>,
+    pub(super) contents: Contents,
 }
 
 impl Setup {
@@ -83,16 +110,19 @@ impl Setup {
     pub(super) fn new(race: &Race, script: &Script) -> Result<Self, Error> {
         let mut setup = Self {
             tables: DEFAULT_TABLES,
-            frames_of_tables: TableFrames { others: FIRST_TABLE },
+            frames_of_tables: TableFrames { roots: spaces::declared(script), others: FIRST_TABLE },
+            spaces: Vec::new(),
             frames: Vec::new(),
             files: Vec::new(),
             areas: Vec::new(),
             tolerated: Vec::new(),
             mapped: Vec::new(),
+            contents: Contents::Ignored,
         };
         for statement in &script.init {
             setup.add(race, script, statement)?;
         }
+        setup.finish_spaces();
         let needed = setup.tables_needed(race.litmus.mode.node);
         if setup.tables < needed {
             let why = format!("{} frames for page tables are too few: {needed} are in use at the start", setup.tables);
@@ -108,20 +138,20 @@ impl Setup {
             Mode::MmX86_64 => Level::P4d,
             _ => Level::Pud,
         };
-        let mut tables: Vec<(Level, u64)> = Vec::new();
+        let mut tables: Vec<(usize, Level, u64)> = Vec::new();
         if root == Level::Pud {
-            tables.extend((0..4).map(|pdpte| (Level::Pud, pdpte)));
+            tables.extend((0..self.spaces.len()).flat_map(|space| (0..4).map(move |pdpte| (space, Level::Pud, pdpte))));
         }
-        for &(page, _) in &self.mapped {
-            let area = self.areas.iter().find(|area| area.area.contains(page));
+        for &(space, page, _) in &self.mapped {
+            let area = self.areas.iter().find(|area| area.space == space && area.area.contains(page));
             let leaf = area.map_or(Level::Pte, |area| self.files[area.file].leaf);
             // The entry of each level above the leaf, up to the root's own, points to a table.
             let levels = Level::ALL.into_iter().filter(|level| (leaf < *level) && (*level <= root));
-            tables.extend(levels.map(|level| (level, page.as_u64() / level.size())));
+            tables.extend(levels.map(|level| (space, level, page.as_u64() / level.size())));
         }
         tables.sort_unstable();
         tables.dedup();
-        1 + tables.len() as u64
+        (self.spaces.len() + tables.len()) as u64
     }
 
     fn add(&mut self, race: &Race, script: &Script, statement: &Statement) -> Result<(), Error> {
@@ -145,8 +175,9 @@ impl Setup {
                     "file" => self.file(race, name, values, arguments),
                     "area" => self.area(race, name, arguments),
                     "mapped" => self.map(race, name, arguments),
+                    "space" => self.space(race, script, name, arguments),
                     other => {
-                        let known = ["frame", "file", "area", "mapped"].map(str::to_owned).to_vec();
+                        let known = ["frame", "file", "space", "area", "mapped"].map(str::to_owned).to_vec();
                         let problem = Problem::Unknown { what: "declaration", found: other.to_owned(), known };
                         Err(Error::new(&race.source, word.span, problem))
                     }
@@ -224,12 +255,18 @@ impl Setup {
         }
     }
 
-    /// The name of a virtual page, as the file would write it.
-    pub(super) fn page_name(&self, page: VirtAddr) -> String {
-        match self.areas.iter().find(|area| area.area.contains(page)) {
+    /// The name of a virtual page of an address space, as the file would write it.
+    pub(super) fn page_name(&self, space: usize, page: VirtAddr) -> String {
+        // A child's pages are called like its parent's.
+        let areas = self.areas.iter().filter(|area| area.area.contains(page));
+        let name = match areas.max_by_key(|area| area.space == space) {
             Some(area) if area.area.start == page => area.name.clone(),
             Some(area) => format!("{}+{:#x}", area.name, page.as_u64() - area.area.start.as_u64()),
             None => page.to_string(),
+        };
+        match &self.spaces[..] {
+            [_] => name,
+            spaces => format!("{name} in {}", spaces[space].name),
         }
     }
 }

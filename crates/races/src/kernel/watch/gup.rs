@@ -34,8 +34,8 @@ impl Watch<'_> {
 
     /// Tables have changed: notes what is mapped now.
     pub(super) fn note_mappings(&self, ghost: &mut Ghost<'_>) {
-        for (number, (page, _)) in self.pages.iter().enumerate() {
-            let Some(Walked { level, leaf: Some(frame), .. }) = self.walk(*page) else { continue };
+        for (number, page) in self.pages.iter().enumerate() {
+            let Some(Walked { level, leaf: Some(frame), .. }) = self.walk(page) else { continue };
             Self::remember(ghost, Self::ever(number), level, frame);
             for cpu in (0..self.cpus).map(|cpu| CpuId::new(cpu as u32)) {
                 if ghost.get(self.active(cpu)) >> number & 1 != 0 {
@@ -94,7 +94,7 @@ impl Watch<'_> {
             return Ok(());
         }
         let mut asked = (0..self.pages.len()).filter(|page| active >> page & 1 != 0);
-        let names: Vec<&str> = asked.clone().map(|page| self.pages[page].1.as_str()).collect();
+        let names: Vec<&str> = asked.clone().map(|page| self.pages[page].name.as_str()).collect();
         if !asked.any(|page| Self::remembers(ghost, Self::ever(page), frame)) {
             self.broken(
                 rule::PHANTOM_FRAME,
@@ -132,7 +132,7 @@ impl Watch<'_> {
                 format!(
                     "{cpu} gets a reference to {} for {}, which was not mapped there at any moment of the call",
                     self.name(frame),
-                    self.pages[page].1,
+                    self.pages[page].name,
                 ),
             )?;
         }

@@ -18,12 +18,24 @@ use std::ops::Range;
 
 use lab::{Arena, End, Event, Ghost, Monitor, Paging, Violation, Writer};
 use machine::{Access, CpuId, Frame, PhysAddr, VirtAddr, Word64};
-use mm::{Page, Reference};
+use mm::{FileKind, Page, Reference};
+use pagetable::Level;
 
 pub(super) use told::Told;
 
 use super::setup::FrameSetup;
 use crate::rule;
+
+/// A virtual page that the file speaks of.
+#[derive(Clone)]
+pub(super) struct WatchedPage {
+    /// Its address space.
+    pub(super) space: usize,
+    pub(super) address: VirtAddr,
+    pub(super) name: String,
+    /// If a shared area of a file is mapped there at the start: the slot of the file's page, and the level of its leaves.
+    pub(super) slot: Option<(usize, Level)>,
+}
 
 /// A folio that the file names, with its records.
 pub(super) struct WatchedFolio<'w> {
@@ -39,12 +51,13 @@ pub(super) struct Watch<'w> {
     /// The addresses of the words of all tables.
     pub(super) tables: Range<usize>,
     pub(super) paging: Paging,
-    pub(super) root: PhysAddr,
-    /// The virtual pages that the file speaks of, with their names.
-    pub(super) pages: Vec<(VirtAddr, String)>,
+    /// Of each address space.
+    pub(super) roots: Vec<PhysAddr>,
+    /// The virtual pages that the file speaks of.
+    pub(super) pages: Vec<WatchedPage>,
     pub(super) folios: Vec<WatchedFolio<'w>>,
-    /// The page slots of all cached files.
-    pub(super) slots: Vec<&'w Word64>,
+    /// The page slots of all files, with whether they hold references.
+    pub(super) slots: Vec<(&'w Word64, FileKind)>,
     pub(super) cpus: usize,
     /// Rules that are not held.
     pub(super) tolerated: Vec<&'static str>,
@@ -52,7 +65,7 @@ pub(super) struct Watch<'w> {
 
 impl Watch<'_> {
     /// The rules that this watch holds; others are the lab's own.
-    pub(super) const RULES: [&'static str; 7] = [
+    pub(super) const RULES: [&'static str; 8] = [
         rule::PHANTOM_FRAME,
         rule::WRONG_PAGE,
         rule::SPECIAL_PINNED,
@@ -60,6 +73,7 @@ impl Watch<'_> {
         rule::LOST_DIRTY,
         rule::LOST_ACCESSED_DIRTY,
         rule::LOST_COUNT,
+        rule::STALE_ENTRY,
     ];
 
     /// A rule is broken, unless that is tolerated.
@@ -133,11 +147,11 @@ impl Watch<'_> {
         if !whole_or_low || old & PRESENT == 0 || lost == 0 {
             return Ok(());
         }
-        let Some((_, name)) =
-            self.pages.iter().find(|(page, _)| self.walk(*page).is_some_and(|walked| walked.cell == address))
+        let Some(page) = self.pages.iter().find(|page| self.walk(page).is_some_and(|walked| walked.cell == address))
         else {
             return Ok(());
         };
+        let name = &page.name;
         let bit = if lost & 1 << 6 != 0 { "dirty" } else { "accessed" };
         self.broken(
             rule::LOST_ACCESSED_DIRTY,
@@ -181,6 +195,7 @@ impl Monitor for Watch<'_> {
     }
 
     fn at_rest(&self, ghost: &Ghost<'_>, end: &End<'_>) -> Result<(), Violation> {
+        self.entries(end)?;
         self.counts(ghost, end)
     }
 }

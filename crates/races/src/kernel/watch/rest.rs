@@ -1,22 +1,46 @@
 //! The machine when all is quiet: counts, and what must not have been forgotten.
 
-use lab::{End, Ghost, Violation};
-use machine::Frame;
-use mm::FolioFlags;
+use lab::{End, Ghost, Paging, Violation};
+use machine::addr::PAGE_SIZE;
+use machine::{Frame, Word64};
 use mm::folio::PIN_BIAS;
+use mm::{FileKind, FolioFlags};
 
 use super::Watch;
 use super::walk::Walked;
 use crate::kernel::setup::Owner;
 use crate::rule;
 
+/// A page slot that holds a frame.
+const PRESENT: u64 = 1 << 63;
+
 impl Watch<'_> {
+    /// What shared areas of files map is what their files have there.
+    pub(super) fn entries(&self, end: &End<'_>) -> Result<(), Violation> {
+        for page in &self.pages {
+            let Some((slot, level)) = page.slot else { continue };
+            let Some(Walked { level: found, leaf: Some(frame), .. }) = self.walk(page) else { continue };
+            let has = end.read(self.slots[slot].0);
+            // Which of its 4 KiB pages, where the leaf found is smaller than the file's.
+            let leaf_pages = |level: u8| Paging::span(level) / PAGE_SIZE;
+            let number = page.address.as_u64() / PAGE_SIZE;
+            let within = number % level.frames() / leaf_pages(found) * leaf_pages(found);
+            if has & PRESENT == 0 || (has & !PRESENT) + within != frame.number() {
+                let (name, frame) = (&page.name, self.name(frame));
+                let sentence =
+                    format!("when all is quiet {name} maps {frame}, which is no longer that page of its file");
+                self.broken(rule::STALE_ENTRY, sentence)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The leaves that map each folio now: one count a folio.
     fn mappings(&self) -> Vec<(u64, bool)> {
         let mut counts = vec![(0, false); self.folios.len()];
         let mut cells = Vec::new();
-        for (page, _) in &self.pages {
-            let Some(Walked { cell, level, entry, leaf: Some(frame) }) = self.walk(*page) else { continue };
+        for page in &self.pages {
+            let Some(Walked { cell, level, entry, leaf: Some(frame) }) = self.walk(page) else { continue };
             if cells.contains(&cell) {
                 continue;
             }
@@ -42,6 +66,7 @@ impl Watch<'_> {
             let pin_weight = if setup.order == 0 { u64::from(PIN_BIAS) } else { 1 };
             let expected = match setup.owner {
                 Owner::Cache => kept + self.in_files(setup.first, end) + mapped + gets + pins * pin_weight,
+                Owner::Spare => mapped + gets + pins * pin_weight,
                 // The driver's own reference, which is none of the engine's business.
                 Owner::Driver | Owner::Device => 1,
             };
@@ -49,13 +74,14 @@ impl Watch<'_> {
             if found != expected {
                 self.lost_count(&setup.name, "reference", found, expected)?;
             }
-            let expected_mappings = if setup.owner == Owner::Cache { mapped } else { 0 };
+            let counted = matches!(setup.owner, Owner::Cache | Owner::Spare);
+            let expected_mappings = if counted { mapped } else { 0 };
             let found = end.read(folio.head.mapcount_word());
             if found != expected_mappings {
                 self.lost_count(&setup.name, "map", found, expected_mappings)?;
             }
             let marked = end.read(folio.head.flags_word()) as u32 & FolioFlags::DIRTY.bits() != 0;
-            if setup.owner == Owner::Cache && allocated && ghost.get(self.written(number)) != 0 && !dirty && !marked {
+            if counted && allocated && ghost.get(self.written(number)) != 0 && !dirty && !marked {
                 self.broken(
                     rule::LOST_DIRTY,
                     format!("user code wrote to {}, and neither an entry nor the folio is dirty", setup.name),
@@ -72,7 +98,8 @@ impl Watch<'_> {
 
     /// How many files hold the folio.
     fn in_files(&self, frame: Frame, end: &End<'_>) -> u64 {
-        const PRESENT: u64 = 1 << 63;
-        self.slots.iter().filter(|slot| end.read(**slot) == PRESENT | frame.number()).count() as u64
+        let holds =
+            |slot: &&(&Word64, FileKind)| slot.1 == FileKind::Cached && end.read(slot.0) == PRESENT | frame.number();
+        self.slots.iter().filter(holds).count() as u64
     }
 }

@@ -2,9 +2,9 @@
 
 use lab::Lab;
 use machine::addr::PAGE_SIZE;
-use machine::{Frame, VirtAddr, Word, Word64};
+use machine::{Frame, Word, Word64};
 
-use super::Watch;
+use super::{Watch, WatchedPage};
 use crate::kernel::names::{FrameNames, entry_words, high_words, low_words};
 
 /// What hardware would find for a page if it walked now.
@@ -19,12 +19,12 @@ pub(super) struct Walked {
 
 impl Watch<'_> {
     /// Walks the tables as they are in memory.
-    pub(super) fn walk(&self, page: VirtAddr) -> Option<Walked> {
+    pub(super) fn walk(&self, page: &WatchedPage) -> Option<Walked> {
         let mut level = self.paging.levels();
-        let top = self.paging.table_of_root(self.root);
+        let top = self.paging.table_of_root(self.roots[page.space]);
         let mut table: &[Word64] = &self.arena.table(top.frame())?[(top.as_u64() % PAGE_SIZE / 8) as usize..];
         loop {
-            let word = table.get(self.paging.index(page, level))?;
+            let word = table.get(self.paging.index(page.address, level))?;
             let entry = word.atomic_load(std::sync::atomic::Ordering::Relaxed);
             let decoded = self.paging.decode(level, entry);
             let walked = |leaf| Some(Walked { cell: word.address(), level, entry, leaf });
@@ -45,9 +45,10 @@ impl Watch<'_> {
     /// Names the entries on the way to every watched page, as tables are now.
     pub(in crate::kernel) fn name_entries(&self, lab: &mut Lab<'_>, frames: &FrameNames) {
         const LEVELS: [&str; 6] = ["", "pte", "pmd", "pud", "p4d", "pgd"];
-        for (page, name) in &self.pages {
+        for page in &self.pages {
+            let name = &page.name;
             for level in 1..=self.paging.levels() {
-                let Some(cell) = self.cell(*page, level) else { continue };
+                let Some(cell) = self.cell(page, level) else { continue };
                 let (paging, frames) = (self.paging, frames.clone());
                 let entry = format!("{}({name})", LEVELS[usize::from(level)]);
                 lab.name_range(cell, 4, format!("{entry}.low"), Some(Box::new(low_words)));
@@ -59,12 +60,12 @@ impl Watch<'_> {
     }
 
     /// The address of the entry of this level on the way to a page.
-    fn cell(&self, page: VirtAddr, wanted: u8) -> Option<usize> {
+    fn cell(&self, page: &WatchedPage, wanted: u8) -> Option<usize> {
         let mut level = self.paging.levels();
-        let top = self.paging.table_of_root(self.root);
+        let top = self.paging.table_of_root(self.roots[page.space]);
         let mut table: &[Word64] = &self.arena.table(top.frame())?[(top.as_u64() % PAGE_SIZE / 8) as usize..];
         loop {
-            let word = table.get(self.paging.index(page, level))?;
+            let word = table.get(self.paging.index(page.address, level))?;
             if level == wanted {
                 return Some(word.address());
             }

@@ -1,0 +1,98 @@
+//! What files of operations can say of a machine: address spaces, contents, results.
+
+use races::{MemoryOrder, Options, Race, Source, VariantReport, Verdict};
+
+fn decide(text: &str) -> VariantReport {
+    let race = Race::new(Source::new("test.litmus", text)).unwrap_or_else(|error| panic!("{}\n{text}", error.one_line()));
+    let mut reports = Vec::new();
+    races::decide(&[race], &Options::default(), |report| reports.push(report));
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    reports.remove(0)
+}
+
+/// The final states of a file, each as its values in order.
+#[track_caller]
+fn finals(text: &str) -> Vec<Vec<String>> {
+    let report = decide(text);
+    assert_eq!(report.verdict, Verdict::Safe, "{:?} {:?}", report.rule, report.message);
+    report.finals.iter().map(|state| state.values.iter().map(|(_, value)| value.clone()).collect()).collect()
+}
+
+fn wrong(text: &str) -> String {
+    match Race::new(Source::new("test.litmus", text)) {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(error) => error.one_line(),
+    }
+}
+
+#[test]
+fn a_load_gets_what_was_stored_to_the_frame() {
+    let text = "MM_X86_64 t\n{ frame A = 0x1000 holds=5; file f = A; area x file=f; mapped x write; }\n\
+                P0 ;\n r0 = touch(x) ;\n touch(x+8, write=7) ;\n r1 = touch(x) ;\nlocations [0:r0; 0:r1; A;]\n";
+    assert_eq!(finals(text), [["5", "7", "7"]]);
+}
+
+#[test]
+fn two_spaces_share_a_page_of_a_file() {
+    let text = |memory: &str| {
+        format!(
+            "MM_PAE t\n{{ memory={memory}; tables=24; frame A = 0x1000; frame B = 0x1001; file f = A B;\n\
+             space p; space q cpus=1;\n\
+             area x file=f; area y file=f offset=1 at=0x40001000; mapped x write; mapped y write;\n\
+             area v file=f space=q at=0x80000000; area w file=f space=q offset=1 at=0x80001000; mapped v write; mapped w write; }}\n\
+             P0 | P1 ;\n touch(x, write=1) | touch(w, write=1) ;\n r = touch(y) | r = touch(v) ;\n\
+             exists (0:r=0 /\\ 1:r=0)\n"
+        )
+    };
+    assert_eq!(finals(&text("sc")).len(), 3);
+    assert_eq!(finals(&text("tso")).len(), 4, "user stores are buffered");
+}
+
+#[test]
+fn spaces_have_tables_of_their_own() {
+    // The same address means another page in the other space; unmapping one leaves the other alone.
+    let text = "MM_X86_64 t\n{ frame A = 0x1000 holds=1; frame B = 0x1001 holds=2; file f = A; file g = B; space p; space q cpus=1;\n\
+                area x file=f; area y file=g space=q; }\n\
+                P0 | P1 ;\n r0 = touch(x) | r0 = touch(x) ;\n munmap(y, space=q) | ;\n r1 = touch(y) | r1 = touch(y) ;\n\
+                locations [0:r0; 1:r0; 0:r1; 1:r1;]\n";
+    let mut seen = finals(text);
+    seen.sort();
+    assert_eq!(seen, [["1", "2", "1", "2"], ["1", "2", "1", "fault"], ["1", "fault", "1", "fault"]]);
+}
+
+#[test]
+fn a_register_says_whether_an_operation_was_done() {
+    let text = "MM_X86_64 t\n{ frame A = 0x1000; file f = A; area x file=f; }\n\
+                P0 | P1 ;\n r = munmap(x) | r = munmap(x) ;\nlocations [0:r; 1:r;]\n";
+    assert_eq!(finals(text), [["0", "1"], ["1", "0"]]);
+    let report = decide(&text.replace("r = ", "").replace("locations [0:r; 1:r;]", ""));
+    assert_eq!(report.rule.as_deref(), Some("user"));
+}
+
+#[test]
+fn contents_cost_nothing_where_they_do_not_matter() {
+    let with = |touch: &str| {
+        decide(&format!(
+            "MM_X86_64 t\n{{ frame A = 0x1000; file f = A; area x file=f; }}\nP0 | P1 ;\n {touch} | zap(x) ;\n"
+        ))
+    };
+    assert!(with("touch(x, write)").states < with("touch(x, write=1)").states);
+    assert_eq!(with("touch(x, write)").memory, MemoryOrder::Tso);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let with = |init: &str, cell: &str, tail: &str| {
+        wrong(&format!("MM_X86_64 t\n{{ frame A = 0x1000; file f = A; {init} area x file=f; }}\nP0 ;\n {cell} ;\n{tail}\n"))
+    };
+    assert!(with("", "zap(x, space=q)", "").contains("unknown space `q`"));
+    assert!(with("space p; space p;", "zap(x)", "").contains("`p` appears twice"));
+    assert!(with("space p cpus=0; space q cpus=0;", "zap(x)", "").contains("CPU0 runs in space p already"));
+    assert!(with("space p cpus=1;", "zap(x)", "").contains("out of range"));
+    assert!(with("frame B = 0x101; space p; space q;", "zap(x)", "").contains("page tables lie there"));
+    assert!(with("", "touch(x, space=p)", "").contains("unknown argument `space=`"));
+    assert!(with("", "r = release(r)", "").contains("unknown register"));
+    assert!(with("", "touch(x, write=1|2)", "").contains("one value"));
+    assert!(with("", "touch(x)", "exists (B=1)").contains("unknown frame `B`"));
+    assert!(with("frame S = 0x2000 spare; file g = S;", "touch(x)", "").contains("is not of the kind of file g"));
+}
