@@ -261,6 +261,10 @@ impl<'e, 'a> Explorer<'e, 'a> {
         self.rewind();
         let shorter = if found.path.is_empty() { None } else { shortest::search(self, self.limits.shortening) };
         self.rewind();
+        if self.core().quiet.is_wrong() {
+            // The second search looked further than the first, and learnt of an access that makes steps of what was quiet: paths of the first mean nothing now.
+            return Verdict::Safe;
+        }
         let shortest = shorter.is_some() || found.path.is_empty();
         let path = shorter.unwrap_or(found).path;
         let (stop, trace) = self.replay(&path, first_stop);
