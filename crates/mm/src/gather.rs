@@ -133,7 +133,7 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
     ///
     /// Context: interrupts on, no page-table lock held.
     pub(crate) fn finish(mut self, cpu: &P::Cpu) {
-        if self.space.gather_is_alone(cpu) {
+        if self.mm.protocols().guards.is_gather_alone(cpu, self.space) {
             self.flush(cpu);
         } else {
             self.flush_all(cpu);
@@ -198,7 +198,7 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
         let others = self.mm.others(cpu, self.space);
         self.mm.protocols().lifetime.wait(cpu, self.mm.shootdown(), others);
         for table in self.tables.iter_mut().filter_map(Option::take) {
-            table.after_flush(&Waited).free(cpu, self.mm.tables());
+            self.mm.protocols().guards.free_table(cpu, self.mm.tables(), table.after_flush(&Waited));
         }
         self.table_count = 0;
     }

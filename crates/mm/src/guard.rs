@@ -3,14 +3,16 @@
 //! Each method is one step of a protocol, and its default is the sound one, with the bug that taught it. The engine calls these methods and has no
 //! second way; the catalogue of races overrides one at a time and shows what happens then.
 
-use machine::addr::VirtAddr;
+use machine::addr::{Frame, VirtAddr};
 use machine::{Cpu, CpuSet};
-use pagetable::{Entry, EntryWrite, LockedTable, Recheck, Rechecked, Slot};
+use pagetable::{Entry, EntryWrite, FlushedTable, LockedTable, Recheck, Rechecked, Slot, TableSource};
 
 use crate::batched_flush::Unflushed;
+use crate::file::PageSlot;
 use crate::lifetime::TableLifetime;
 use crate::order::FlushMoment;
 use crate::shootdown::Shootdown;
+use crate::space::AddressSpace;
 
 /// The steps. [`Sound`] keeps them all.
 pub trait Guards {
@@ -126,6 +128,54 @@ pub trait Guards {
         FlushMoment::BeforeUnlock
     }
 
+    /// A fault on a file, with the lock of the table held: what the file has now where `found` was found before. If it is not the same, the fault looks again.
+    ///
+    /// Whoever takes a page out of its file changes the slot first and zaps under this lock second. A fault that does not look puts the page back after the zap,
+    /// and it stays mapped though the file lost it: truncated data that can be read and written for ever (Linux
+    /// d00806b18315, where the page's lock does what looking again does here).
+    #[inline(always)]
+    #[track_caller]
+    fn look_at_slot_again<C: Cpu>(&self, cpu: &C, slot: &PageSlot, found: Frame) -> Option<Frame> {
+        let _ = found;
+        slot.get(cpu)
+    }
+
+    /// When a file forgets an area that is unmapped.
+    #[inline(always)]
+    fn file_forgets(&self) -> FileForgets {
+        FileForgets::AfterFlush
+    }
+
+    /// A gather ends: whether it is the only one of its address space. If not, it flushes everything, because it may have come upon entries that another one has
+    /// cleared and not flushed yet (Linux 99baac21e458).
+    #[inline(always)]
+    #[track_caller]
+    fn is_gather_alone<C: Cpu>(&self, cpu: &C, space: &AddressSpace<'_>) -> bool {
+        space.gather_is_alone(cpu)
+    }
+
+    /// For how long a driver that revokes keeps its own faults out.
+    #[inline(always)]
+    fn driver_lock(&self) -> DriverLock {
+        DriverLock::WholeRevoke
+    }
+
+    /// An empty table is about to be taken out of the table above it.
+    ///
+    /// It must not be given back here: its parent's entry still leads to it.
+    #[inline(always)]
+    #[track_caller]
+    fn before_detach<C: Cpu>(&self, cpu: &C, source: &impl TableSource, table: Frame) {
+        let _ = (cpu, source, table);
+    }
+
+    /// Gives a table back that was taken out, flushed, and is walked by nobody.
+    #[inline(always)]
+    #[track_caller]
+    fn free_table<C: Cpu>(&self, cpu: &C, source: &impl TableSource, table: FlushedTable) {
+        table.free(cpu, source);
+    }
+
     /// When a zap takes a folio off its rmap.
     #[inline(always)]
     fn rmap_removal(&self) -> RmapRemoval {
@@ -151,6 +201,25 @@ pub enum RmapRemoval {
     AfterFlush,
     /// As soon as the entry is cleared. A store through a stale TLB entry then comes after the write-back of a folio that seemed unmapped.
     BeforeFlush,
+}
+
+/// When a file forgets an area that is unmapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileForgets {
+    /// When no CPU can reach the file's pages through it any more.
+    AfterFlush,
+    /// As soon as its entries are cleared. A zap by rmap then does not find it, and returns though TLBs still lead to the pages (Linux before
+    /// b67fbebd4cf9, CVE-2022-39188).
+    BeforeFlush,
+}
+
+/// For how long a driver that revokes keeps its own faults out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DriverLock {
+    /// From before the zap until its frames have changed.
+    WholeRevoke,
+    /// While its frames change. A fault between the zap and the change maps the old frame again.
+    ChangeOnly,
 }
 
 /// Every step as it is meant to be.

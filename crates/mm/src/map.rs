@@ -7,6 +7,7 @@ use crate::area::{Area, MAX_OFFSET};
 use crate::error::{FaultError, MapError, ZapError};
 use crate::file::{File, FileKind, MappedAt};
 use crate::folio::{Folio, Reference};
+use crate::guard::{DriverLock, Guards};
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::{AddressSpace, Placement, SpaceId};
@@ -99,9 +100,15 @@ impl<'m, P: Platform> Mm<'m, P> {
         pages: u64,
         change: impl FnOnce(&DriverFrames<'_, 'm, P>) -> R,
     ) -> Result<R, ZapError> {
-        let driver = file.driver_lock().lock(cpu);
-        let result = self.unmap_mapping(cpu, file, first, pages);
-        let result = result.map(|()| change(&DriverFrames { cpu, file }));
+        let zap = || self.unmap_mapping(cpu, file, first, pages);
+        let (driver, zapped) = match self.protocols().guards.driver_lock() {
+            DriverLock::WholeRevoke => (file.driver_lock().lock(cpu), zap()),
+            DriverLock::ChangeOnly => {
+                let zapped = zap();
+                (file.driver_lock().lock(cpu), zapped)
+            }
+        };
+        let result = zapped.map(|()| change(&DriverFrames { cpu, file }));
         driver.unlock();
         result
     }

@@ -6,6 +6,7 @@ use pagetable::{Level, Mode};
 use crate::area::Area;
 use crate::error::{AreaError, RangeError, ZapError};
 use crate::gather::Gather;
+use crate::guard::{FileForgets, Guards};
 use crate::mm::Mm;
 use crate::platform::{Platform, Protocols};
 use crate::space::{AddressSpace, SpaceId};
@@ -50,25 +51,34 @@ impl<'m, P: Platform> Mm<'m, P> {
             self.cancel_cut(cpu, &room);
             return Err(error);
         }
-        let zapped = self.zap_areas(cpu, space, (start, end));
-        self.cut(cpu, (id, space), (start, end), &gone, room);
+        let forget = || self.cut(cpu, (id, space), (start, end), &gone, room);
+        let zapped = match self.protocols().guards.file_forgets() {
+            FileForgets::AfterFlush => {
+                let zapped = self.zap_areas(cpu, space, (start, end), || ());
+                forget();
+                zapped
+            }
+            FileForgets::BeforeFlush => self.zap_areas(cpu, space, (start, end), forget),
+        };
         let mut gather = Gather::begin(cpu, self, space);
         self.free_tables(cpu, &mut gather, space, start, end);
         gather.finish(cpu);
         zapped.map_err(AreaError::Zap)
     }
 
-    /// Takes the entries of all areas in the range away.
+    /// Takes the entries of all areas in the range away. `before_flush` runs when they are cleared.
     fn zap_areas(
         &self,
         cpu: &P::Cpu,
         space: &AddressSpace<'m>,
         (start, end): (VirtAddr, VirtAddr),
+        before_flush: impl FnOnce(),
     ) -> Result<(), ZapError> {
         let reach = self.reach(cpu, space, (start, end));
         self.notify_of(cpu, space, reach, || {
             let mut gather = Gather::begin(cpu, self, space);
             let zapped = self.zap_range(cpu, &mut gather, space, start, end, ZapOf::Everything);
+            before_flush();
             gather.finish(cpu);
             zapped
         })
@@ -115,7 +125,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         at: VirtAddr,
         parent: Level,
     ) {
-        let Protocols { mode, write, .. } = self.protocols();
+        let Protocols { mode, write, guards, .. } = self.protocols();
         let tables = self.page_tables(space);
         let Some(child) = parent.lower() else { return };
         // The mmap lock is held for writing: nobody else adds or detaches tables for areas of this address space. What is not there, need not be freed.
@@ -124,6 +134,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         };
         let mut parent = parent.lock(cpu);
         let child = child.lock(cpu);
+        if child.children() == 0 {
+            guards.before_detach(cpu, self.tables(), parent.entry(mode, at).table_frame());
+        }
         let detached = parent.detach(mode, self.tables(), write, at, &child);
         child.unlock();
         parent.unlock();

@@ -3,7 +3,8 @@
 use races::{MemoryOrder, Options, Race, Source, VariantReport, Verdict};
 
 fn decide(text: &str) -> VariantReport {
-    let race = Race::new(Source::new("test.litmus", text)).unwrap_or_else(|error| panic!("{}\n{text}", error.one_line()));
+    let race =
+        Race::new(Source::new("test.litmus", text)).unwrap_or_else(|error| panic!("{}\n{text}", error.one_line()));
     let mut reports = Vec::new();
     races::decide(&[race], &Options::default(), |report| reports.push(report));
     assert_eq!(reports.len(), 1, "{reports:?}");
@@ -70,6 +71,18 @@ fn a_register_says_whether_an_operation_was_done() {
 }
 
 #[test]
+fn operations_take_part_in_variants() {
+    let text = "MM_X86_64 t\n{ frame A = 0x1000; file f = A; area x file=f; }\n\
+                P0 ;\n touch(x, write=1, in=one) ;\n touch(x, write=2, in=two|both) ;\n r = touch(x) ;\n\
+                variant one => safe\nvariant two => safe\nvariant both => safe\nlocations [0:r;]\n";
+    let race = Race::new(Source::new("test.litmus", text)).unwrap_or_else(|error| panic!("{}", error.one_line()));
+    let mut seen = Vec::new();
+    races::decide(&[race], &Options::default(), |report| seen.push(report.finals[0].values[0].1.clone()));
+    assert_eq!(seen, ["1", "2", "2"]);
+    assert!(wrong(&text.replace("in=one", "in=three")).contains("unknown variant `three` (known: one, two, both)"));
+}
+
+#[test]
 fn contents_cost_nothing_where_they_do_not_matter() {
     let with = |touch: &str| {
         decide(&format!(
@@ -83,7 +96,9 @@ fn contents_cost_nothing_where_they_do_not_matter() {
 #[test]
 fn what_makes_no_sense_is_refused() {
     let with = |init: &str, cell: &str, tail: &str| {
-        wrong(&format!("MM_X86_64 t\n{{ frame A = 0x1000; file f = A; {init} area x file=f; }}\nP0 ;\n {cell} ;\n{tail}\n"))
+        wrong(&format!(
+            "MM_X86_64 t\n{{ frame A = 0x1000; file f = A; {init} area x file=f; }}\nP0 ;\n {cell} ;\n{tail}\n"
+        ))
     };
     assert!(with("", "zap(x, space=q)", "").contains("unknown space `q`"));
     assert!(with("space p; space p;", "zap(x)", "").contains("`p` appears twice"));
@@ -91,8 +106,9 @@ fn what_makes_no_sense_is_refused() {
     assert!(with("space p cpus=1;", "zap(x)", "").contains("out of range"));
     assert!(with("frame B = 0x101; space p; space q;", "zap(x)", "").contains("page tables lie there"));
     assert!(with("", "touch(x, space=p)", "").contains("unknown argument `space=`"));
-    assert!(with("", "r = release(r)", "").contains("unknown register"));
+    assert!(with("", "r = release(r)", "").contains("`release` has no result"));
     assert!(with("", "touch(x, write=1|2)", "").contains("one value"));
     assert!(with("", "touch(x)", "exists (B=1)").contains("unknown frame `B`"));
-    assert!(with("frame S = 0x2000 spare; file g = S;", "touch(x)", "").contains("is not of the kind of file g"));
+    let spare = with("frame S = 0x2000 spare; file g = S;", "touch(x)", "");
+    assert!(spare.contains("frame S is not of the kind of file g"), "{spare}");
 }

@@ -9,6 +9,7 @@ use crate::fault::{Fault, Outcome};
 use crate::file::{File, PageSlot};
 use crate::folio::{Folio, MemoryMap, NotGrabbed, Reference};
 use crate::folio_lock::FolioLock;
+use crate::guard::Guards;
 use crate::leaf::{Held, Leaf, Presence};
 use crate::mm::Mm;
 use crate::order::SpecialCheck;
@@ -42,10 +43,6 @@ impl<'f> Piece<'f> {
         let slot = file.slot(fault.file_page()).ok_or(fault.no_page())?;
         let first = slot.get(cpu).ok_or(fault.no_page())?;
         Ok(Self { slot, first, frame: first.wrapping_add(fault.file_page() % file.leaf().frames()) })
-    }
-
-    fn is_current<C: machine::Cpu>(&self, cpu: &C) -> bool {
-        self.slot.get(cpu) == Some(self.first)
     }
 }
 
@@ -101,7 +98,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let table = self.lock_leaf_table(cpu, space, fault)?;
         // Whoever replaces the page changes the slot first and zaps under this lock second. So if the slot still holds the frame now, a
         // zap that is to take it away comes after the entry is there.
-        if !piece.is_current(cpu) {
+        if self.protocols().guards.look_at_slot_again(cpu, piece.slot, piece.first) != Some(piece.first) {
             return Ok(Installed::Changed);
         }
         self.install(table, fault, entry, |cpu| folio.add_rmap(cpu))

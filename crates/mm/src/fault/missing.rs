@@ -8,6 +8,7 @@ use crate::fault::{Fault, Outcome, Want};
 use crate::file::{File, FileKind, PageSlot};
 use crate::folio::{Folio, FolioFlags, FolioMapping, NotGrabbed, Reference};
 use crate::frames::{FrameSource, allocate_folio};
+use crate::guard::Guards;
 use crate::mm::Mm;
 use crate::order::SpecialCheck;
 use crate::platform::Platform;
@@ -42,6 +43,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             // Only pages with records are copied; drivers of the other kinds are asked before this.
             (FileKind::Cached | FileKind::Driver | FileKind::PfnMapped | FileKind::Mixed, want) => {
                 let page = Self::file_page(cpu, fault, file)?;
+                let guards = &self.protocols().guards;
                 let grabbed = Folio::try_grab(self.map(), cpu, page.piece, 1, Reference::Get);
                 let source = match grabbed {
                     Ok(source) => source,
@@ -57,13 +59,13 @@ impl<'m, P: Platform> Mm<'m, P> {
                 if want == Want::Read {
                     let attributes = fault.read_only();
                     return self.map_new_at(cpu, fault, position, &source, page.frame, attributes, || {
-                        page.slot.get(cpu) == Some(page.piece)
+                        guards.look_at_slot_again(cpu, page.slot, page.piece) == Some(page.piece)
                     });
                 }
                 let copied = self.allocate_anonymous(cpu, fault).and_then(|folio| {
                     self.frames().copy(cpu, page.frame, folio.membership().head, 1);
                     self.map_new(cpu, fault, position, &folio, fault.attributes(), || {
-                        page.slot.get(cpu) == Some(page.piece)
+                        guards.look_at_slot_again(cpu, page.slot, page.piece) == Some(page.piece)
                     })
                 });
                 self.give_back(cpu, &source);

@@ -62,6 +62,15 @@ impl<'r> Arguments<'r> {
         Some(&self.rest.remove(index).values)
     }
 
+    /// Takes the one value of a key, if it is there.
+    pub(super) fn one(&mut self, name: &'static str) -> Result<Option<&'r Spanned<Value>>, Error> {
+        match self.key(name) {
+            None => Ok(None),
+            Some([value]) => Ok(Some(value)),
+            Some(values) => Err(self.one_value(name, values)),
+        }
+    }
+
     /// Takes the number of a key, or the default.
     pub(super) fn number(&mut self, name: &'static str, default: u64, most: u64) -> Result<u64, Error> {
         match self.key(name) {

@@ -18,6 +18,7 @@ use pagetable::{
     Sequenced, TwoStep, Whole, Xchg64, ZeroThenLink,
 };
 
+use super::guards::Without;
 use super::historic::{AtOnce, HighLow, LinkThenZero, LowThenHigh, NotAtAll, Reread, TornHighLow, TornLowHigh};
 
 /// A choice that has a name for each of its values.
@@ -172,6 +173,8 @@ pub(super) struct Choices {
     pub(super) publish: Link,
     pub(super) special: SpecialMark,
     pub(super) special_check: SpecialLevels,
+    /// The steps that are left out.
+    pub(super) without: Without,
     /// How often each CPU repeats the operations that are marked `rounds`.
     pub(super) rounds: u32,
 }
@@ -188,6 +191,7 @@ impl Choices {
         publish: Link::ZeroThenLink,
         special: SpecialMark::Low,
         special_check: SpecialLevels::All,
+        without: Without::NOTHING,
         rounds: 1,
     };
 

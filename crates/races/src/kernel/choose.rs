@@ -2,6 +2,7 @@
 
 use super::arguments;
 use super::choices::{self, Choices, Named};
+use super::guards::Step;
 use super::setup::{self, Setup};
 use crate::error::{Error, Problem};
 use crate::race::Race;
@@ -10,6 +11,8 @@ use crate::syntax::{Argument, Mode, Value};
 
 /// Key of the rules that are not held.
 const TOLERATE: &str = "tolerate";
+/// Key of the steps that are left out.
+const WITHOUT: &str = "without";
 /// The most rounds that a variant can ask for.
 const MOST_ROUNDS: u64 = 8;
 
@@ -29,6 +32,12 @@ pub(super) fn choose(race: &Race, arguments: &[Argument], setup: &mut Setup) -> 
         if key.node == TOLERATE {
             for value in &argument.values {
                 setup.tolerated.push(setup::tolerated(race, value)?);
+            }
+            continue;
+        }
+        if key.node == WITHOUT {
+            for value in &argument.values {
+                choices.without.add(arguments::named(race, WITHOUT, value, &Step::NAMES)?);
             }
             continue;
         }
@@ -57,6 +66,7 @@ pub(super) fn choose(race: &Race, arguments: &[Argument], setup: &mut Setup) -> 
                     choices::Link::KEY,
                     choices::SpecialMark::KEY,
                     choices::SpecialLevels::KEY,
+                    WITHOUT,
                     "rounds",
                     TOLERATE,
                 ];

@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`setup`], [`operations`], [`arguments`] | what the file says |
-//! | [`choose`], [`choices`], [`historic`] | protocols by name; those that turned out wrong |
+//! | [`choose`], [`choices`], [`guards`], [`historic`] | protocols by name; those that turned out wrong |
 //! | [`build`] | the machine, before the start |
 //! | [`platform`] | where the engine finds tables and records |
 //! | [`run`] | operations are calls of the engine |
@@ -16,6 +16,7 @@ mod arguments;
 mod build;
 mod choices;
 mod choose;
+mod guards;
 mod historic;
 mod names;
 mod operations;
@@ -59,7 +60,7 @@ pub(crate) fn prepare(
     let choices = choose(race, variant.map_or(&[][..], |variant| &variant.choices), &mut setup)?;
     let mut columns = Vec::new();
     for (cpu, operations) in script.columns.iter().enumerate() {
-        columns.push(Column::new(race, &setup, cpu, operations)?);
+        columns.push(Column::new(race, &setup, cpu, operations, variant)?);
     }
     let mut names = KernelNames { race, setup: &setup, columns: &columns, observed: Vec::new() };
     let question = Question::new(&race.litmus, &mut names)?;

@@ -3,12 +3,12 @@
 use machine::{Access, VirtAddr};
 use mm::{FileId, FileKind, Foll, SpaceId};
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, named};
 use super::setup::Setup;
 use crate::error::{Error, Problem};
 use crate::race::Race;
 use crate::source::Spanned;
-use crate::syntax::{Operation, Value};
+use crate::syntax::{Operation, Value, Variant};
 
 /// What an operation does. `space` is that of the CPU, unless the operation names another.
 pub(super) enum Action {
@@ -89,11 +89,21 @@ pub(super) struct Column {
 
 impl Column {
     /// Gives meaning to what the CPU with this number does.
-    pub(super) fn new(race: &Race, setup: &Setup, cpu: usize, operations: &[Operation]) -> Result<Self, Error> {
+    pub(super) fn new(
+        race: &Race,
+        setup: &Setup,
+        cpu: usize,
+        operations: &[Operation],
+        variant: Option<&Variant>,
+    ) -> Result<Self, Error> {
         let mut column = Self::default();
         for operation in operations {
-            let step = column.step(race, setup, setup.space_of(cpu), operation)?;
-            column.steps.push(step);
+            let mut arguments = Arguments::new(race, &operation.word, &operation.arguments);
+            let takes_part = takes_part(race, &mut arguments, variant)?;
+            let step = column.step(race, setup, setup.space_of(cpu), operation, arguments)?;
+            if takes_part {
+                column.steps.push(step);
+            }
         }
         Ok(column)
     }
@@ -103,12 +113,18 @@ impl Column {
         self.steps.iter().any(|step| matches!(step.action, Action::Touch { user: User::Load | User::Store(_), .. }))
     }
 
-    fn step(&mut self, race: &Race, setup: &Setup, own: usize, operation: &Operation) -> Result<Step, Error> {
-        let mut arguments = Arguments::new(race, &operation.word, &operation.arguments);
+    fn step(
+        &mut self,
+        race: &Race,
+        setup: &Setup,
+        own: usize,
+        operation: &Operation,
+        mut arguments: Arguments<'_>,
+    ) -> Result<Step, Error> {
         let repeat = arguments.one_of(&[("rounds", Repeat::Rounds)], Repeat::Once);
-        let space = |arguments: &mut Arguments<'_>| match arguments.key("space") {
-            Some([space]) => setup.space_named(race, space).map(|index| SpaceId::new(index as u16)),
-            _ => Ok(SpaceId::new(own as u16)),
+        let space = |arguments: &mut Arguments<'_>| match arguments.one("space")? {
+            Some(space) => setup.space_named(race, space).map(|index| SpaceId::new(index as u16)),
+            None => Ok(SpaceId::new(own as u16)),
         };
         let into = match &operation.result {
             Some(register) => Some(self.register(race, &register.node, operation)?),
@@ -131,8 +147,8 @@ impl Column {
                 Action::Release { from, done }
             }
             "touch" => {
-                let user = match (arguments.key("write"), access(&mut arguments), into) {
-                    (Some([value]), _, _) => User::Store(arguments.in_range(value, MOST_WORD)?),
+                let user = match (arguments.one("write")?, access(&mut arguments), into) {
+                    (Some(value), _, _) => User::Store(arguments.in_range(value, MOST_WORD)?),
                     (_, Access::Read, Some(_)) => User::Load,
                     (_, access, _) => User::Access(access),
                 };
@@ -236,6 +252,19 @@ impl Column {
         self.registers.push(name.to_owned());
         Ok(self.registers.len() - 1)
     }
+}
+
+/// Whether an operation runs under a variant: `in=v|w`.
+fn takes_part(race: &Race, arguments: &mut Arguments<'_>, variant: Option<&Variant>) -> Result<bool, Error> {
+    let Some(names) = arguments.key("in") else { return Ok(true) };
+    let known: Vec<(&str, &str)> =
+        race.litmus.variants.iter().map(|variant| (variant.name.node.as_str(), variant.name.node.as_str())).collect();
+    let mut takes_part = false;
+    for name in names {
+        let name = named(race, "variant", name, &known)?;
+        takes_part |= variant.is_some_and(|variant| variant.name.node == name);
+    }
+    Ok(takes_part)
 }
 
 fn access(arguments: &mut Arguments<'_>) -> Access {

@@ -4,11 +4,12 @@ use std::marker::PhantomData;
 
 use lab::{Arena, FrameKind, LabCpu};
 use machine::{Cpu, Frame, PhysAddr, Word64};
-use mm::{FrameSource, Membership, MemoryMap, NoDrivers, NoSwap, NobodyListens, Page, Platform, Protocols, Sound};
+use mm::{FrameSource, Membership, MemoryMap, NoDrivers, NoSwap, NobodyListens, Page, Platform, Protocols};
 use pagetable::table::{Pdpt, Table};
 use pagetable::{Mode, NotATable, OutOfFrames, TableMemory, TableMeta, TableSource};
 
 use super::choices::{Bracket, Check, Choices, FlushTime, Lifetime, Link, Read, ReadBy, Remote, SpecialBy, WriteBy};
+use super::guards::Without;
 use super::setup::{Owner, TableFrames};
 use super::watch::Told;
 use crate::rule;
@@ -32,7 +33,7 @@ impl<'l, M: Mode> Platform for InLab<'l, M> {
     type RemoteFlush = Remote;
     type Lifetime = Lifetime;
     type Special = SpecialBy;
-    type Guards = Sound;
+    type Guards = Without;
     type Frames = LabFrames<'l>;
     type Swap = NoSwap;
     type Notify = NobodyListens;
@@ -53,7 +54,7 @@ pub(super) fn protocols<'l, M: Mode>(mode: M, choices: &Choices) -> Protocols<In
         remote_flush: choices.remote,
         lifetime: choices.lifetime,
         special: SpecialBy { mark: choices.special, levels: choices.special_check },
-        guards: Sound,
+        guards: choices.without,
     }
 }
 

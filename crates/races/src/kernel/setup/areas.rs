@@ -39,9 +39,9 @@ impl Setup {
         let kind = if self.files[file].kind == FileKind::Anonymous { Sharing::Private } else { Sharing::Shared };
         let sharing = arguments.one_of(&[("shared", Sharing::Shared), ("private", Sharing::Private)], kind);
         let huge = arguments.one_of(&[("huge", HugePages::Allowed)], HugePages::Never);
-        let space = match arguments.key("space") {
-            Some([space]) => self.space_named(race, space)?,
-            _ => 0,
+        let space = match arguments.one("space")? {
+            Some(space) => self.space_named(race, space)?,
+            None => 0,
         };
         arguments.finish()?;
         let area = mm::Area {

@@ -15,6 +15,10 @@ use crate::syntax::{Mode, Value};
 /// The greatest frame number of a machine with 52-bit physical addresses.
 pub(super) const MOST_FRAME: u64 = (1 << 40) - 1;
 
+/// Words of the language that may follow the values of a frame or a file, and so cannot be names of frames.
+pub(super) const WORDS: [&str; 9] =
+    ["driver", "device", "spare", "anonymous", "file", "shmem", "secret", "zero", "movable"];
+
 impl Setup {
     pub(super) fn frame(
         &mut self,

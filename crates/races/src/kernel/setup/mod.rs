@@ -22,7 +22,7 @@ use super::watch::Watch;
 use crate::error::{Error, Problem};
 use crate::race::Race;
 use crate::source::{Span, Spanned};
-use crate::syntax::{Mode, Script, Statement, Value};
+use crate::syntax::{Argument, Mode, Script, Statement, Value};
 use frames::MOST_FRAME;
 pub(super) use tables::TableFrames;
 use tables::{FIRST_TABLE, MOST_TABLES};
@@ -169,7 +169,8 @@ impl Setup {
                 self.set(race, script, key, &setting.values)
             }
             Statement::Declaration { word, name, values, arguments } => {
-                let arguments = Arguments::new(race, word, arguments);
+                let (values, arguments) = words_apart(values, arguments);
+                let (values, arguments) = (&values[..], Arguments::new(race, word, &arguments));
                 match word.node.as_str() {
                     "frame" => self.frame(race, name, values, arguments),
                     "file" => self.file(race, name, values, arguments),
@@ -269,6 +270,15 @@ impl Setup {
             spaces => format!("{name} in {}", spaces[space].name),
         }
     }
+}
+
+/// Behind `=` the grammar takes every name for a value: those that are words of the language are arguments.
+fn words_apart(values: &[Spanned<Value>], arguments: &[Argument]) -> (Vec<Spanned<Value>>, Vec<Argument>) {
+    let is_word =
+        |value: &&Spanned<Value>| matches!(&value.node, Value::Name(name) if frames::WORDS.contains(&name.as_str()));
+    let words = values.iter().filter(is_word).map(|word| Argument { key: None, values: vec![word.clone()] });
+    let rest = values.iter().filter(|value| !is_word(value)).cloned().collect();
+    (rest, words.chain(arguments.iter().cloned()).collect())
 }
 
 /// The rule that a `tolerate=` setting or choice names.

@@ -1,5 +1,7 @@
 //! Protocols that kernels followed and that turned out wrong, or that were proposed and would not have helped. They implement the engine's own traits.
 
+pub(super) mod steps;
+
 use machine::{Cpu, CpuSet, SeqCount, Word64};
 use mm::lifetime::TableLifetime;
 use mm::shootdown::Shootdown;

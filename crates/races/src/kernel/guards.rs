@@ -1,0 +1,153 @@
+//! Steps that a variant goes without: `without=`.
+
+use machine::{Cpu, CpuSet, Frame, VirtAddr};
+use mm::batched_flush::Unflushed;
+use mm::guard::{DriverLock, FileForgets, RmapRemoval, SwapPlaceHold};
+use mm::lifetime::TableLifetime;
+use mm::shootdown::Shootdown;
+use mm::{AddressSpace, Guards, PageSlot, Sound};
+use pagetable::{Entry, EntryWrite, FlushedTable, LockedTable, Recheck, Rechecked, Slot, TableSource};
+
+use super::historic::steps;
+
+/// A step that can be left out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub(super) enum Step {
+    TableRecheck,
+    PinCheckBarrier,
+    ReferenceCheck,
+    BatchedFlush,
+    SlotCheck,
+    FlushBeforeForgetting,
+    GatherCount,
+    RevokeLock,
+    ClearBeforeFree,
+    DelayedRmap,
+    InvalidateExchange,
+    SwapPlaceHold,
+    EntryUnderLock,
+    WalkersLeft,
+}
+
+impl Step {
+    /// Their names in files.
+    pub(super) const NAMES: [(&'static str, Self); 14] = [
+        ("table-recheck", Self::TableRecheck),
+        ("pin-check-barrier", Self::PinCheckBarrier),
+        ("reference-check", Self::ReferenceCheck),
+        ("batched-flush-check", Self::BatchedFlush),
+        ("slot-check", Self::SlotCheck),
+        ("flush-before-forgetting", Self::FlushBeforeForgetting),
+        ("gather-count", Self::GatherCount),
+        ("revoke-lock", Self::RevokeLock),
+        ("clear-before-free", Self::ClearBeforeFree),
+        ("delayed-rmap", Self::DelayedRmap),
+        ("invalidate-exchange", Self::InvalidateExchange),
+        ("swap-place-hold", Self::SwapPlaceHold),
+        ("read-under-lock", Self::EntryUnderLock),
+        ("wait-for-walkers", Self::WalkersLeft),
+    ];
+}
+
+/// Every step but some.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Without(u32);
+
+impl Without {
+    /// Nothing is left out.
+    pub(super) const NOTHING: Self = Self(0);
+
+    /// This step is left out as well.
+    pub(super) fn add(&mut self, step: Step) {
+        self.0 |= 1 << step as u32;
+    }
+
+    const fn lacks(self, step: Step) -> bool {
+        self.0 >> step as u32 & 1 != 0
+    }
+}
+
+/// Calls the method of the engine's own guards, or of those that lack the step.
+macro_rules! unless {
+    ($self:ident lacks $step:ident, $method:ident($($argument:expr),*)) => {
+        if $self.lacks(Step::$step) { steps::$step.$method($($argument),*) } else { Sound.$method($($argument),*) }
+    };
+}
+
+impl Guards for Without {
+    #[track_caller]
+    fn recheck_table<C: Cpu, K: Recheck>(&self, cpu: &C, recheck: &K, slot: Slot<'_>, seen: Entry) -> Rechecked {
+        unless!(self lacks TableRecheck, recheck_table(cpu, recheck, slot, seen))
+    }
+
+    #[track_caller]
+    fn invalidate_leaf<C: Cpu, W: EntryWrite>(
+        &self,
+        table: &mut LockedTable<'_, C>,
+        writer: &W,
+        address: VirtAddr,
+        invalid: Entry,
+    ) -> Entry {
+        unless!(self lacks InvalidateExchange, invalidate_leaf(table, writer, address, invalid))
+    }
+
+    fn hold_swap_place(&self) -> SwapPlaceHold {
+        unless!(self lacks SwapPlaceHold, hold_swap_place())
+    }
+
+    fn entry_under_lock(&self, seen: Entry, read_again: impl FnOnce() -> Entry) -> Entry {
+        unless!(self lacks EntryUnderLock, entry_under_lock(seen, read_again))
+    }
+
+    #[track_caller]
+    fn walkers_left<C: Cpu, L: TableLifetime>(&self, cpu: &C, lifetime: &L, mailbox: &Shootdown, others: CpuSet) {
+        unless!(self lacks WalkersLeft, walkers_left(cpu, lifetime, mailbox, others));
+    }
+
+    #[track_caller]
+    fn order_clear_before_pin_check<C: Cpu>(&self, cpu: &C) {
+        unless!(self lacks PinCheckBarrier, order_clear_before_pin_check(cpu));
+    }
+
+    fn is_only_user(&self, references: u32, mappings: u32) -> bool {
+        unless!(self lacks ReferenceCheck, is_only_user(references, mappings))
+    }
+
+    #[track_caller]
+    fn settle_batched_flush<C: Cpu>(&self, cpu: &C, unflushed: &Unflushed, flush: impl FnOnce()) {
+        unless!(self lacks BatchedFlush, settle_batched_flush(cpu, unflushed, flush));
+    }
+
+    #[track_caller]
+    fn look_at_slot_again<C: Cpu>(&self, cpu: &C, slot: &PageSlot, found: Frame) -> Option<Frame> {
+        unless!(self lacks SlotCheck, look_at_slot_again(cpu, slot, found))
+    }
+
+    fn file_forgets(&self) -> FileForgets {
+        unless!(self lacks FlushBeforeForgetting, file_forgets())
+    }
+
+    #[track_caller]
+    fn is_gather_alone<C: Cpu>(&self, cpu: &C, space: &AddressSpace<'_>) -> bool {
+        unless!(self lacks GatherCount, is_gather_alone(cpu, space))
+    }
+
+    fn driver_lock(&self) -> DriverLock {
+        unless!(self lacks RevokeLock, driver_lock())
+    }
+
+    #[track_caller]
+    fn before_detach<C: Cpu>(&self, cpu: &C, source: &impl TableSource, table: Frame) {
+        unless!(self lacks ClearBeforeFree, before_detach(cpu, source, table));
+    }
+
+    #[track_caller]
+    fn free_table<C: Cpu>(&self, cpu: &C, source: &impl TableSource, table: FlushedTable) {
+        unless!(self lacks ClearBeforeFree, free_table(cpu, source, table));
+    }
+
+    fn rmap_removal(&self) -> RmapRemoval {
+        unless!(self lacks DelayedRmap, rmap_removal())
+    }
+}

@@ -1,0 +1,142 @@
+//! Guards that lack one step each.
+
+use machine::{Cpu, CpuSet, Frame, VirtAddr};
+use mm::batched_flush::Unflushed;
+use mm::guard::{DriverLock, FileForgets, RmapRemoval};
+use mm::lifetime::TableLifetime;
+use mm::shootdown::Shootdown;
+use mm::{AddressSpace, Guards, PageSlot};
+use pagetable::{Entry, EntryWrite, FlushedTable, LockedTable, Recheck, Rechecked, Slot, TableSource};
+
+/// Fast GUP looks at the entry of the page again, and not at that of its table: before Linux 70cbc3cc78a9.
+pub(in crate::kernel) struct TableRecheck;
+
+impl Guards for TableRecheck {
+    fn recheck_table<C: Cpu, K: Recheck>(&self, _: &C, _: &K, _: Slot<'_>, _: Entry) -> Rechecked {
+        Rechecked::Unchanged
+    }
+}
+
+/// Nothing orders clearing an entry before looking for pins: before Linux 088b8aa537c2.
+pub(in crate::kernel) struct PinCheckBarrier;
+
+impl Guards for PinCheckBarrier {
+    fn order_clear_before_pin_check<C: Cpu>(&self, _: &C) {}
+}
+
+/// Mappings decide whether a written page must be copied, and references do not: Linux before 09854ba94c6a.
+pub(in crate::kernel) struct ReferenceCheck;
+
+impl Guards for ReferenceCheck {
+    fn is_only_user(&self, _: u32, mappings: u32) -> bool {
+        mappings == 1
+    }
+}
+
+/// Nobody asks whether reclaim has cleared entries and not flushed: Linux before 3ea277194daa.
+pub(in crate::kernel) struct BatchedFlush;
+
+impl Guards for BatchedFlush {
+    fn settle_batched_flush<C: Cpu>(&self, _: &C, _: &Unflushed, _: impl FnOnce()) {}
+}
+
+/// A fault does not look again whether the file still has the page: Linux before d00806b18315.
+pub(in crate::kernel) struct SlotCheck;
+
+impl Guards for SlotCheck {
+    fn look_at_slot_again<C: Cpu>(&self, _: &C, _: &PageSlot, found: Frame) -> Option<Frame> {
+        Some(found)
+    }
+}
+
+/// The file forgets an area before TLBs are flushed: Linux before b67fbebd4cf9.
+pub(in crate::kernel) struct FlushBeforeForgetting;
+
+impl Guards for FlushBeforeForgetting {
+    fn file_forgets(&self) -> FileForgets {
+        FileForgets::BeforeFlush
+    }
+}
+
+/// Gathers do not notice each other: Linux before 99baac21e458.
+pub(in crate::kernel) struct GatherCount;
+
+impl Guards for GatherCount {
+    fn is_gather_alone<C: Cpu>(&self, _: &C, _: &AddressSpace<'_>) -> bool {
+        true
+    }
+}
+
+/// A driver zaps first and locks its fault handler out second.
+pub(in crate::kernel) struct RevokeLock;
+
+impl Guards for RevokeLock {
+    fn driver_lock(&self) -> DriverLock {
+        DriverLock::ChangeOnly
+    }
+}
+
+/// A table goes back to the allocator first, and its parent's entry is cleared second: rmm, Redox' memory manager, in August 2026.
+pub(in crate::kernel) struct ClearBeforeFree;
+
+impl Guards for ClearBeforeFree {
+    #[track_caller]
+    fn before_detach<C: Cpu>(&self, cpu: &C, source: &impl TableSource, table: Frame) {
+        source.free_table(cpu, table);
+    }
+
+    fn free_table<C: Cpu>(&self, _: &C, _: &impl TableSource, _: FlushedTable) {}
+}
+
+/// A folio is taken off its rmap before the flush: Linux before 5df397dec7c4.
+pub(in crate::kernel) struct DelayedRmap;
+
+impl Guards for DelayedRmap {
+    fn rmap_removal(&self) -> RmapRemoval {
+        RmapRemoval::BeforeFlush
+    }
+}
+
+/// A huge leaf that is split is loaded first and overwritten second: Linux' `pmdp_invalidate` until 2017.
+pub(in crate::kernel) struct InvalidateExchange;
+
+impl Guards for InvalidateExchange {
+    #[track_caller]
+    fn invalidate_leaf<C: Cpu, W: EntryWrite>(
+        &self,
+        table: &mut LockedTable<'_, C>,
+        writer: &W,
+        address: VirtAddr,
+        invalid: Entry,
+    ) -> Entry {
+        let cell = table.slot(address).cell();
+        let held = Entry::from_bits(table.cpu().load(cell));
+        table.replace(writer, address, invalid);
+        held
+    }
+}
+
+/// A fault reads from a place on swap that may be used again meanwhile: Linux before 13ddaf26be32.
+pub(in crate::kernel) struct SwapPlaceHold;
+
+impl Guards for SwapPlaceHold {
+    fn hold_swap_place(&self) -> mm::guard::SwapPlaceHold {
+        mm::guard::SwapPlaceHold::Never
+    }
+}
+
+/// Who follows a driver's entry acts on what it read before it took the lock: Linux before ffef67b93aa3.
+pub(in crate::kernel) struct EntryUnderLock;
+
+impl Guards for EntryUnderLock {
+    fn entry_under_lock(&self, seen: Entry, _: impl FnOnce() -> Entry) -> Entry {
+        seen
+    }
+}
+
+/// Records of device memory go away under lockless walkers.
+pub(in crate::kernel) struct WalkersLeft;
+
+impl Guards for WalkersLeft {
+    fn walkers_left<C: Cpu, L: TableLifetime>(&self, _: &C, _: &L, _: &Shootdown, _: CpuSet) {}
+}
