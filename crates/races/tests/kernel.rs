@@ -63,8 +63,8 @@ fn spaces_have_tables_of_their_own() {
 
 #[test]
 fn a_register_says_whether_an_operation_was_done() {
-    let text = "MM_X86_64 t\n{ frame A = 0x1000; file f = A; area x file=f; }\n\
-                P0 | P1 ;\n r = munmap(x) | r = munmap(x) ;\nlocations [0:r; 1:r;]\n";
+    let text = "MM_X86_64 t\n{ frame A = 0x1000; file f = A; area x file=f later; }\n\
+                P0 | P1 ;\n r = mmap(x) | r = mmap(x) ;\nlocations [0:r; 1:r;]\n";
     assert_eq!(finals(text), [["0", "1"], ["1", "0"]]);
     let report = decide(&text.replace("r = ", "").replace("locations [0:r; 1:r;]", ""));
     assert_eq!(report.rule.as_deref(), Some("user"));
@@ -107,6 +107,9 @@ fn what_makes_no_sense_is_refused() {
     assert!(with("frame B = 0x101; space p; space q;", "zap(x)", "").contains("page tables lie there"));
     assert!(with("", "touch(x, space=p)", "").contains("unknown argument `space=`"));
     assert!(with("", "r = release(r)", "").contains("`release` has no result"));
+    assert!(
+        with("area y file=f later at=0x50000000; mapped y;", "zap(x)", "").contains("area y is not there at the start")
+    );
     assert!(with("", "touch(x, write=1|2)", "").contains("one value"));
     assert!(with("", "touch(x)", "exists (B=1)").contains("unknown frame `B`"));
     let spare = with("frame S = 0x2000 spare; file g = S;", "touch(x)", "");

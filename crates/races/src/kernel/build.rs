@@ -15,7 +15,7 @@ use super::names::{FrameNames, name_tables};
 use super::operations::Column;
 use super::platform::{InLab, LabFrames, LabMap, LabTables, Records, SpareFrames, TABLES, protocols};
 use super::run::Runner;
-use super::setup::{Contents, FrameSetup, Owner, Setup, TableFrames};
+use super::setup::{Contents, FrameSetup, Owner, Setup, Start, TableFrames};
 use super::watch::{Watch, WatchedFolio, WatchedPage};
 use crate::report::MemoryOrder;
 use crate::rule;
@@ -189,7 +189,7 @@ impl Kernel {
                 cpu.violate(rule::USER, format_args!("the tables of the address space: {error}"));
             }
         }
-        for area in &self.setup.areas {
+        for area in self.setup.areas.iter().filter(|area| area.start == Start::There) {
             if let Err(error) = mm.mmap(cpu, SpaceId::new(area.space as u16), area.area) {
                 cpu.violate(rule::USER, format_args!("area {}: {error:?}", area.name));
             }
@@ -323,8 +323,9 @@ impl Kernel {
 
     /// If a shared area of a file is at this address: the number of the file's slot for it among those of all files, and the level of its leaves.
     fn slot_of(&self, space: usize, address: VirtAddr) -> Option<(usize, Level)> {
-        let mut areas = self.setup.areas.iter();
-        let area = areas.find(|area| area.space == space && area.area.contains(address))?;
+        let mut areas = self.setup.areas.iter().filter(|area| area.space == space && area.area.contains(address));
+        // With two at the address it depends on what was done.
+        let area = areas.next().filter(|_| areas.next().is_none())?;
         let file = &self.setup.files[area.file];
         let before: usize = self.setup.files[..area.file].iter().map(|file| file.pages.len()).sum();
         let piece = (area.area.file_page(address) / file.leaf.frames()) as usize;

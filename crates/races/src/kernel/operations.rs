@@ -1,7 +1,7 @@
 //! The operations that cells may hold.
 
 use machine::{Access, VirtAddr};
-use mm::{FileId, FileKind, Foll, SpaceId};
+use mm::{Area, FileId, FileKind, Foll, SpaceId};
 
 use super::arguments::{Arguments, named};
 use super::setup::Setup;
@@ -28,7 +28,9 @@ pub(super) enum Action {
     Revoke { file: FileId, page: u64, frame: Option<usize> },
     /// `write_protect(x)`.
     WriteProtect { space: SpaceId, start: VirtAddr, pages: u64 },
-    /// `munmap(x)`.
+    /// `mmap(x)`: an area that is not there at the start.
+    Mmap { space: SpaceId, area: Area },
+    /// `munmap(x)`, `munmap(x+0x1000, pages=1)`.
     Munmap { space: SpaceId, start: VirtAddr, pages: u64 },
 }
 
@@ -163,11 +165,16 @@ impl Column {
                 let (start, pages) = range(race, setup, &mut arguments)?;
                 Action::WriteProtect { space: space(&mut arguments)?, start, pages }
             }
+            "mmap" => {
+                let (area, _) = setup.address(race, arguments.positional("area", "mmap(x)")?)?;
+                Action::Mmap { space: space(&mut arguments)?, area: setup.areas[area].area }
+            }
             "munmap" => {
-                let name = arguments.positional("area", "munmap(x)")?;
-                let (area, _) = setup.address(race, name)?;
+                let pages = arguments.number("pages", 0, 1 << 20)?;
+                let (area, address) = setup.address(race, arguments.positional("address", "munmap(x)")?)?;
                 let area = &setup.areas[area].area;
-                Action::Munmap { space: space(&mut arguments)?, start: area.start, pages: area.pages }
+                let (start, pages) = if pages == 0 { (area.start, area.pages) } else { (address, pages) };
+                Action::Munmap { space: space(&mut arguments)?, start, pages }
             }
             "unmap_mapping" => {
                 let (file, first) = file_page(race, setup, &mut arguments, None)?;
@@ -192,6 +199,7 @@ impl Column {
                     "touch",
                     "zap",
                     "write_protect",
+                    "mmap",
                     "munmap",
                     "unmap_mapping",
                     "replace",

@@ -80,6 +80,7 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
             Action::WriteProtect { space, start, pages } => {
                 self.done(into, results, mm.write_protect(cpu, self.space(space), start, pages));
             }
+            Action::Mmap { space, area } => self.done(into, results, mm.mmap(cpu, space, area)),
             Action::Munmap { space, start, pages } => {
                 self.done(into, results, mm.munmap(cpu, space, start, pages));
             }

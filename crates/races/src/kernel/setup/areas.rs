@@ -4,7 +4,7 @@ use machine::addr::PAGE_SIZE;
 use machine::{Access, VirtAddr};
 use mm::{AreaRights, FileKind, HugePages, Sharing};
 
-use super::{AreaSetup, Setup, impossible, unique};
+use super::{AreaSetup, Setup, Start, impossible, unique};
 use crate::error::{Error, Problem};
 use crate::kernel::arguments::Arguments;
 use crate::race::Race;
@@ -43,6 +43,7 @@ impl Setup {
             Some(space) => self.space_named(race, space)?,
             None => 0,
         };
+        let start = arguments.one_of(&[("later", Start::Later)], Start::There);
         arguments.finish()?;
         let area = mm::Area {
             sharing,
@@ -63,11 +64,13 @@ impl Setup {
                 format!("an area of a file of {leaf} leaves must start, end and be offset at multiples of {size:#x}");
             return Err(impossible(race, name.span, why, format!("at={:#x} pages={}", at - at % size, leaf.frames())));
         }
-        if let Some(other) = self
-            .areas
-            .iter()
-            .find(|other| other.space == space && other.area.start < area.end() && area.start < other.area.end())
-        {
+        if let Some(other) = self.areas.iter().find(|other| {
+            start == Start::There
+                && other.start == start
+                && other.space == space
+                && other.area.start < area.end()
+                && area.start < other.area.end()
+        }) {
             return Err(impossible(
                 race,
                 name.span,
@@ -75,7 +78,7 @@ impl Setup {
                 "areas that do not overlap",
             ));
         }
-        self.areas.push(AreaSetup { name: name.node.clone(), space, file, area });
+        self.areas.push(AreaSetup { name: name.node.clone(), space, file, area, start });
         Ok(())
     }
 
@@ -88,6 +91,10 @@ impl Setup {
         let access = arguments.one_of(&[("read", Access::Read), ("write", Access::Write)], Access::Read);
         arguments.finish()?;
         let (_, area) = self.area_named(race, name)?;
+        if area.start == Start::Later {
+            let why = format!("area {name} is not there at the start");
+            return Err(impossible(race, name.span, why, "an area that is not `later`"));
+        }
         let (space, leaf) = (area.space, self.files[area.file].leaf);
         let mm::Area { start, pages, .. } = area.area;
         let leaves = (0..pages / leaf.frames()).map(|piece| (space, start.wrapping_add(piece * leaf.size()), access));

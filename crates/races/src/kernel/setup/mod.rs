@@ -61,6 +61,14 @@ pub(super) struct SpaceSetup {
     cpus: Vec<u64>,
 }
 
+/// Whether an area is there at the start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Start {
+    There,
+    /// An operation maps it.
+    Later,
+}
+
 /// Whether the contents of data frames matter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Contents {
@@ -86,6 +94,7 @@ pub(super) struct AreaSetup {
     pub(super) space: usize,
     pub(super) file: usize,
     pub(super) area: mm::Area,
+    pub(super) start: Start,
 }
 
 /// All of an init block.
