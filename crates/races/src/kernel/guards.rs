@@ -4,6 +4,7 @@ use machine::{Cpu, CpuSet, Frame, VirtAddr};
 use mm::batched_flush::Unflushed;
 use mm::guard::{DriverLock, FileForgets, RmapRemoval, SwapPlaceHold};
 use mm::lifetime::TableLifetime;
+use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
 use mm::{AddressSpace, Guards, PageSlot, Sound};
 use pagetable::{Entry, EntryWrite, FlushedTable, LockedTable, Recheck, Rechecked, Slot, TableSource};
@@ -28,11 +29,13 @@ pub(super) enum Step {
     SwapPlaceHold,
     EntryUnderLock,
     WalkersLeft,
+    TableReuseWait,
+    MovedFlush,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 14] = [
+    pub(super) const NAMES: [(&'static str, Self); 16] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -47,6 +50,8 @@ impl Step {
         ("swap-place-hold", Self::SwapPlaceHold),
         ("read-under-lock", Self::EntryUnderLock),
         ("wait-for-walkers", Self::WalkersLeft),
+        ("table-reuse-wait", Self::TableReuseWait),
+        ("moved-flush", Self::MovedFlush),
     ];
 }
 
@@ -90,6 +95,21 @@ impl Guards for Without {
         invalid: Entry,
     ) -> Entry {
         unless!(self lacks InvalidateExchange, invalidate_leaf(table, writer, address, invalid))
+    }
+
+    #[track_caller]
+    fn wait_before_table_reuse<C: Cpu, L: TableLifetime>(
+        &self,
+        cpu: &C,
+        lifetime: &L,
+        mailbox: &Shootdown,
+        others: CpuSet,
+    ) {
+        unless!(self lacks TableReuseWait, wait_before_table_reuse(cpu, lifetime, mailbox, others));
+    }
+
+    fn flush_moved(&self) -> FlushMoment {
+        unless!(self lacks MovedFlush, flush_moved())
     }
 
     fn hold_swap_place(&self) -> SwapPlaceHold {

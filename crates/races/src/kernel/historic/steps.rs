@@ -4,6 +4,7 @@ use machine::{Cpu, CpuSet, Frame, VirtAddr};
 use mm::batched_flush::Unflushed;
 use mm::guard::{DriverLock, FileForgets, RmapRemoval};
 use mm::lifetime::TableLifetime;
+use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
 use mm::{AddressSpace, Guards, PageSlot};
 use pagetable::{Entry, EntryWrite, FlushedTable, LockedTable, Recheck, Rechecked, Slot, TableSource};
@@ -139,4 +140,20 @@ pub(in crate::kernel) struct WalkersLeft;
 
 impl Guards for WalkersLeft {
     fn walkers_left<C: Cpu, L: TableLifetime>(&self, _: &C, _: &L, _: &Shootdown, _: CpuSet) {}
+}
+
+/// A table that a collapse took out is used again while lockless walkers may be in it: Linux before 2ba99c5e0881.
+pub(in crate::kernel) struct TableReuseWait;
+
+impl Guards for TableReuseWait {
+    fn wait_before_table_reuse<C: Cpu, L: TableLifetime>(&self, _: &C, _: &L, _: &Shootdown, _: CpuSet) {}
+}
+
+/// mremap drops the locks first and flushes second: Linux before eb66ae030829.
+pub(in crate::kernel) struct MovedFlush;
+
+impl Guards for MovedFlush {
+    fn flush_moved(&self) -> FlushMoment {
+        FlushMoment::AfterUnlock
+    }
 }
