@@ -1,10 +1,12 @@
 //! From a folio to the entries that map it (Linux: `rmap_walk`, `page_vma_mapped_walk`).
 
+use machine::ReadGuard;
 use machine::addr::{Frame, VirtAddr};
 use pagetable::recheck::Atomic;
 use pagetable::{Level, LockedTable};
 
 use crate::error::ZapError;
+use crate::file::File;
 use crate::folio::{FolioMapping, Membership};
 use crate::leaf::{Held, Leaf};
 use crate::mm::Mm;
@@ -49,15 +51,30 @@ impl<'m, P: Platform> Mm<'m, P> {
         mapping: FolioMapping,
         order: u8,
         intent: Intent,
-        mut visit: impl FnMut(At<'_, 'm, '_, P>) -> Step,
+        visit: impl FnMut(At<'_, 'm, '_, P>) -> Step,
     ) -> Result<(), ZapError> {
         let Some(file) = self.file(mapping.file) else { return Ok(()) };
-        // Tables of mapped areas stay: whoever frees tables forgets the area first, under this lock.
         let rmap = file.rmap_lock().read(cpu);
+        let result = self.for_each_place_under(cpu, &rmap, file, (mapping.page, order), intent, visit);
+        rmap.unlock();
+        result
+    }
+
+    /// [`Self::for_each_place`] for a caller that holds the file's rmap lock: between two walks no area comes or goes, and no fork copies entries.
+    pub(super) fn for_each_place_under(
+        &self,
+        cpu: &P::Cpu,
+        _rmap: &ReadGuard<'_, P::Cpu>,
+        file: &File<'m>,
+        (page, order): (u64, u8),
+        intent: Intent,
+        mut visit: impl FnMut(At<'_, 'm, '_, P>) -> Step,
+    ) -> Result<(), ZapError> {
+        // Tables of mapped areas stay: whoever frees tables forgets the area first, under this lock.
         let mut result = Ok(());
         let mut step = Step::Continue(());
         for at in file.mappings(cpu) {
-            let Some((start, end)) = at.addresses(mapping.page, 1 << order) else { continue };
+            let Some((start, end)) = at.addresses(page, 1 << order) else { continue };
             let Some(space) = self.space(at.space) else { continue };
             if step.is_break() {
                 break;
@@ -85,7 +102,6 @@ impl<'m, P: Platform> Mm<'m, P> {
             }
             result = result.and(walked);
         }
-        rmap.unlock();
         result
     }
 

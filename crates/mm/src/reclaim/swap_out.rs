@@ -15,7 +15,7 @@ use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::reclaim::rmap::{Intent, Step};
 use crate::reclaim::unmap::Unmapped;
-use crate::swap::{SwapPlace, SwapStore};
+use crate::swap::{SwapError, SwapPlace, SwapStore};
 
 /// How many folios wait for one flush. They lie on the stack of whoever reclaims.
 const BATCH: usize = 16;
@@ -131,58 +131,64 @@ impl<'m, P: Platform> Mm<'m, P> {
             // Nobody wants it any more.
             return Ok(());
         }
-        let written = self.place_for(cpu, unmapped.entries).and_then(|place| {
-            self.swap().write(cpu, place, folio.membership().head).map(|()| place).map_err(|error| {
-                self.free_counts(cpu, place, unmapped.entries);
-                ReclaimError::Swap(error)
-            })
+        let written = self.swap().allocate(cpu).and_then(|place| {
+            let written = self.swap().write(cpu, place, folio.membership().head);
+            let written = written.and_then(|()| self.migration_to_swap(cpu, folio, unmapped, place));
+            // The entries have theirs.
+            self.swap().free(cpu, place);
+            written
         });
-        match written {
-            Ok(place) => {
-                let used = self.migration_to_swap(cpu, folio, unmapped, place);
-                self.free_counts(cpu, place, unmapped.entries - used);
-                Ok(())
-            }
-            Err(error) => {
-                folio.unfreeze(cpu, 1);
-                Err(error)
-            }
-        }
+        written.map_err(|error| {
+            folio.unfreeze(cpu, 1);
+            ReclaimError::Swap(error)
+        })
     }
 
-    /// A place with one count for each of `entries` entries, at least one.
-    fn place_for(&self, cpu: &P::Cpu, entries: u32) -> Result<SwapPlace, ReclaimError> {
-        let place = self.swap().allocate(cpu).map_err(ReclaimError::Swap)?;
-        for counts in 1..entries {
-            if let Err(error) = self.swap().duplicate(cpu, place) {
-                self.free_counts(cpu, place, counts);
-                return Err(ReclaimError::Swap(error));
+    /// Makes every migration entry of the folio a swap entry, each with a count of the place.
+    ///
+    /// How many there are is counted first: zap may have taken some since they were made, and fork added others. Neither fork nor a new area comes in between, because the rmap lock is held.
+    ///
+    /// # Errors
+    /// The place has no room for so many counts. No entry has changed.
+    fn migration_to_swap(
+        &self,
+        cpu: &P::Cpu,
+        folio: &Folio<'m>,
+        unmapped: &Unmapped,
+        place: SwapPlace,
+    ) -> Result<(), SwapError> {
+        let Some(file) = self.file(unmapped.mapping.file) else { return Ok(()) };
+        let frame = folio.membership().head;
+        let at_page = (unmapped.mapping.page, 0);
+        let is_its = |held: Held| matches!(held, Held::Migration(away) if away.from == frame);
+        let rmap = file.rmap_lock().read(cpu);
+        let mut counts = 0;
+        let mut result = Ok(());
+        // Errors of these walks: what lies behind a malformed table was not reached on the way there either.
+        let _ = self.for_each_place_under(cpu, &rmap, file, at_page, Intent::LookOrGive, |at| {
+            if is_its(at.held) {
+                result = self.swap().duplicate(cpu, place);
+                counts += u32::from(result.is_ok());
             }
+            if result.is_ok() { Step::Continue(()) } else { Step::Break(()) }
+        });
+        if result.is_ok() {
+            let _ = self.for_each_place_under(cpu, &rmap, file, at_page, Intent::LookOrGive, |at| {
+                if let Held::Migration(away) = at.held
+                    && is_its(at.held)
+                {
+                    at.table.replace(&self.protocols().write, at.address, on_swap(place, &away).encode(at.level));
+                    counts -= 1;
+                }
+                Step::Continue(())
+            });
         }
-        Ok(place)
-    }
-
-    fn free_counts(&self, cpu: &P::Cpu, place: SwapPlace, counts: u32) {
+        rmap.unlock();
+        // Of entries that were zapped in between.
         for _ in 0..counts {
             self.swap().free(cpu, place);
         }
-    }
-
-    /// Makes every migration entry of the folio a swap entry. Returns how many there were: zap may have taken some.
-    fn migration_to_swap(&self, cpu: &P::Cpu, folio: &Folio<'m>, unmapped: &Unmapped, place: SwapPlace) -> u32 {
-        let mut used = 0;
-        let frame = folio.membership().head;
-        // Errors: what lies behind a malformed table was not reached on the way there either.
-        let _ = self.for_each_place(cpu, unmapped.mapping, 0, Intent::LookOrGive, |at| {
-            if let Held::Migration(away) = at.held
-                && away.from == frame
-            {
-                at.table.replace(&self.protocols().write, at.address, on_swap(place, &away).encode(at.level));
-                used += 1;
-            }
-            Step::Continue(())
-        });
-        used
+        result
     }
 
     /// Gives back the reference that this CPU took.
