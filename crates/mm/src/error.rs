@@ -10,6 +10,7 @@ use crate::area::Area;
 use crate::file::FileId;
 use crate::folio::CountUnderflow;
 use crate::gup::InvalidFlags;
+pub use crate::huge::error::{CollapseError, FolioSplitError, ShareError, SplitError};
 use crate::space::SpaceId;
 use crate::special::InsertError;
 use crate::swap::SwapError;
@@ -132,59 +133,6 @@ pub enum ZapError {
         page: u64,
     },
     /// No frame for a table: a huge page of which only part was to go stays whole.
-    OutOfFrames,
-    /// A page table holds what it must not.
-    Malformed(WalkError),
-}
-
-/// Why a large folio was not split.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FolioSplitError {
-    /// It is small.
-    Small {
-        /// The frame.
-        frame: Frame,
-    },
-    /// It cannot leave its entries.
-    Stays(ReclaimError),
-}
-
-/// Why small pages were not made a huge one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CollapseError {
-    /// No private area of anonymous memory that allows huge pages has all of the 2 MiB.
-    Area {
-        /// The address.
-        address: VirtAddr,
-    },
-    /// No table of pages is there: nothing is mapped, or a huge page already.
-    NoTable {
-        /// The first of the 2 MiB.
-        address: VirtAddr,
-    },
-    /// More pages are missing than the caller allows.
-    TooFew {
-        /// How many there are.
-        pages: u32,
-    },
-    /// The page is not the address space's alone (pinned, shared, on its way elsewhere), or not there but remembered (swap, a marker).
-    Busy {
-        /// Its address.
-        address: VirtAddr,
-    },
-    /// No frames for the huge page.
-    OutOfFrames,
-}
-
-/// Why a huge leaf was not split.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SplitError {
-    /// No huge leaf maps the address.
-    NotHuge {
-        /// The address.
-        address: VirtAddr,
-    },
-    /// No frame for the table.
     OutOfFrames,
     /// A page table holds what it must not.
     Malformed(WalkError),
@@ -358,21 +306,6 @@ pub enum ReleaseError {
     Underflow(CountUnderflow),
 }
 
-impl From<ReclaimError> for FolioSplitError {
-    fn from(error: ReclaimError) -> Self {
-        Self::Stays(error)
-    }
-}
-
-impl From<SplitError> for ZapError {
-    fn from(error: SplitError) -> Self {
-        match error {
-            SplitError::OutOfFrames | SplitError::NotHuge { .. } => Self::OutOfFrames,
-            SplitError::Malformed(error) => Self::Malformed(error),
-        }
-    }
-}
-
 impl From<FaultError> for GupError {
     fn from(error: FaultError) -> Self {
         Self::Fault(error)
@@ -425,16 +358,6 @@ impl From<WalkError> for ZapError {
 impl From<RangeError> for AreaError {
     fn from(error: RangeError) -> Self {
         Self::Range(error)
-    }
-}
-
-impl From<SplitError> for AreaError {
-    fn from(error: SplitError) -> Self {
-        match error {
-            SplitError::OutOfFrames => Self::OutOfFrames,
-            SplitError::NotHuge { address } => Self::NoArea { address },
-            SplitError::Malformed(error) => Self::BadTable(error.into()),
-        }
     }
 }
 

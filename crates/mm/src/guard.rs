@@ -58,6 +58,31 @@ pub trait Guards {
         lifetime.wait(cpu, mailbox, others);
     }
 
+    /// An address space has left a table that others share: the flush, before the others may take pages out of it without asking.
+    ///
+    /// Without it a stale TLB entry leads to a page that the last owner has freed (CVE-2021-4002; Linux a4a118f2eead).
+    #[inline(always)]
+    #[track_caller]
+    fn flush_left_table<C: Cpu>(&self, cpu: &C, flush: impl FnOnce()) {
+        let _ = cpu;
+        flush();
+    }
+
+    /// The same, for lockless walkers that came by the entry that is gone.
+    ///
+    /// Without the wait they read what the last owner puts into the table, for itself alone (CVE-2025-38085; Linux 1013af4f585f).
+    #[inline(always)]
+    #[track_caller]
+    fn wait_for_walkers_of_left_table<C: Cpu, L: TableLifetime>(
+        &self,
+        cpu: &C,
+        lifetime: &L,
+        mailbox: &Shootdown,
+        others: CpuSet,
+    ) {
+        lifetime.wait(cpu, mailbox, others);
+    }
+
     /// Who takes an exclusive page out of its entry: between clearing the entry and looking for pins.
     ///
     /// Without a full barrier the look may come first, and miss the pin of a walker that still saw the entry (Linux 088b8aa537c2). On x86 entries are

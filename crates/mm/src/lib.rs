@@ -89,7 +89,7 @@ mod zap;
 pub use area::{Area, AreaRights, AreaSlot, HugePages, Sharing};
 pub use error::{
     AreaError, CollapseError, FaultError, FolioSplitError, GupError, MapError, PopulateError, RangeError, ReclaimError,
-    ReleaseError, SplitError, ZapError,
+    ReleaseError, ShareError, SplitError, ZapError,
 };
 pub use file::{File, FileId, FileKind, Mapping, PageSlot};
 pub use folio::{FolioFlags, FolioMapping, Membership, MemoryMap, Page, Reference};

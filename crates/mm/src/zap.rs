@@ -2,7 +2,6 @@
 
 use machine::Cpu;
 use machine::addr::{Frame, VirtAddr};
-use pagetable::recheck::Atomic;
 use pagetable::{Level, LockedTable, Marker};
 
 use crate::error::{SplitError, ZapError};
@@ -174,7 +173,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     /// Calls `visit` for every table with leaves for `start..end`, locked, with the part of the range that it translates (of a table of huge leaves:
-    /// one leaf at a time).
+    /// one leaf at a time). A table that others share is left first, and not visited.
     ///
     /// Context: tables of the range are not detached meanwhile (mmap lock, or rmap lock of a file mapped there).
     pub(crate) fn for_each_table<'t>(
@@ -185,11 +184,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         end: VirtAddr,
         mut visit: impl FnMut(LockedTable<'t, P::Cpu>, VirtAddr, VirtAddr),
     ) -> Result<(), ZapError> {
-        let range = (start, end.as_u64() - start.as_u64());
-        self.page_tables(space).for_each_locked(cpu, &Atomic, range, |table, run| {
+        self.for_each_own_table(cpu, space, (start, end), |table, run| {
             self.settle_batched_flush(cpu, space);
             visit(table, run.start, run.start.wrapping_add(run.bytes));
-            Ok(())
         })
     }
 }

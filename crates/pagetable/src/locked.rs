@@ -173,6 +173,12 @@ impl<'m, C: Cpu> LockedTable<'m, C> {
         self.cpu().owned_load(&self.meta.children)
     }
 
+    /// The table's metadata.
+    #[inline]
+    pub const fn meta(&self) -> &'m TableMeta {
+        self.meta
+    }
+
     /// The slot of `address`.
     #[inline(always)]
     pub fn slot(&self, address: VirtAddr) -> Slot<'m> {

@@ -35,6 +35,8 @@ pub struct TableMeta {
     /// How many entries of the table are not none. Changed under the lock, or by a single owner. It is what
     /// makes "is this table empty" one load instead of a scan of 512 entries.
     pub children: Word32,
+    /// How many entries lead to the table besides one; what that means, and how it changes, is the business of whoever shares tables.
+    pub sharers: Word32,
     /// Odd while a writer that brackets its changes is at work: see [`crate::write::Sequenced`].
     pub sequence: SeqCount,
 }
@@ -42,7 +44,7 @@ pub struct TableMeta {
 impl TableMeta {
     /// The metadata of an empty, unlocked table.
     pub const fn new() -> Self {
-        Self { lock: SpinLock::new(), children: Word32::new(0), sequence: SeqCount::new() }
+        Self { lock: SpinLock::new(), children: Word32::new(0), sharers: Word32::new(0), sequence: SeqCount::new() }
     }
 }
 

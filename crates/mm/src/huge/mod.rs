@@ -4,10 +4,13 @@
 //! |---|---|
 //! | `split_leaf` | a huge leaf becomes a table of smaller ones; the folio stays as it is |
 //! | `collapse` | small pages become a huge one |
+//! | `share` | two address spaces use one table |
 //! | `counts` | what that does to the folio's counts |
 
 mod collapse;
 mod counts;
+pub(crate) mod error;
+mod share;
 mod split_leaf;
 
 use pagetable::Level;

@@ -135,6 +135,11 @@ impl<'m, P: Platform> Mm<'m, P> {
             let position = self.find_huge_leaf(cpu, space, address)?;
             let Ok(mut parent) = position.lock_linked(cpu, &Atomic) else { continue };
             let level = parent.level();
+            if cpu.load(&parent.meta().sharers) != 0 {
+                parent.unlock();
+                self.leave_table(cpu, space, address, level);
+                continue;
+            }
             let found = parent.entry(mode, address);
             let (Some(lower), Some(kept)) = (level.lower(), self.huge_leaf(level, found)) else { continue };
             let mut leaf = found;

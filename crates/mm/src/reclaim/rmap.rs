@@ -2,7 +2,6 @@
 
 use machine::ReadGuard;
 use machine::addr::{Frame, VirtAddr};
-use pagetable::recheck::Atomic;
 use pagetable::{Level, LockedTable};
 
 use crate::error::ZapError;
@@ -82,21 +81,18 @@ impl<'m, P: Platform> Mm<'m, P> {
             if intent == Intent::Take {
                 self.notify().start(cpu, space, start, end);
             }
-            let range = (start, end.as_u64() - start.as_u64());
             // Not `for_each_table`, which settles flushes that are owed: here is where they come from.
-            let walked: Result<(), ZapError> =
-                self.page_tables(space).for_each_locked(cpu, &Atomic, range, |mut table, run| {
-                    let level = table.level();
-                    for address in run.addresses(level) {
-                        if step.is_break() {
-                            break;
-                        }
-                        let held = self.held(level, table.entry(&self.protocols().mode, address));
-                        step = visit(At { space, table: &mut table, level, address, held });
+            let walked: Result<(), ZapError> = self.for_each_own_table(cpu, space, (start, end), |mut table, run| {
+                let level = table.level();
+                for address in run.addresses(level) {
+                    if step.is_break() {
+                        break;
                     }
-                    table.unlock();
-                    Ok(())
-                });
+                    let held = self.held(level, table.entry(&self.protocols().mode, address));
+                    step = visit(At { space, table: &mut table, level, address, held });
+                }
+                table.unlock();
+            });
             if intent == Intent::Take {
                 self.notify().end(cpu, space, start, end);
             }
