@@ -17,7 +17,8 @@
 //!
 //! A walker that found a frame in an entry knows nothing about the folio but that its record exists. So it (1) reads which folio the frame belongs
 //! to, (2) adds to the count *unless it is zero* (a free folio cannot be revived) or out of range, and (3) reads again which folio the
-//! frame belongs to: a split in between would leave the reference on the wrong head (Linux c24d37322548).
+//! frame belongs to: a split in between would leave the reference on the wrong head (Linux c24d37322548). It asks the head, too: a frame that was
+//! freed with its folio still names it, and the head may be in use again, alone.
 
 use machine::addr::Frame;
 use machine::{Access, Cpu, Word32, Word64};
@@ -336,14 +337,20 @@ impl<'m> Folio<'m> {
             if kind == Reference::Pin && folio.flags(cpu).contains(FolioFlags::ZERO) {
                 return Ok(folio);
             }
-            folio.add_unless_zero(cpu, folio.weight(references, kind))?;
-            if cpu.load(&record.membership) == word {
+            let weight = folio.weight(references, kind);
+            folio.add_unless_zero(cpu, weight)?;
+            let is_member = cpu.load(&record.membership) == word;
+            // The record of a free frame still names the folio that it was part of last. Its head may be in use again, alone: the head knows.
+            if is_member && (membership.head == frame || cpu.load(&page.membership) == word) {
                 if kind == Reference::Pin && membership.order > 0 {
                     cpu.fetch_add(&page.pincount, references);
                 }
                 return Ok(folio);
             }
-            folio.drop_references(cpu, map, folio.weight(references, kind));
+            Self::drop_references(page, cpu, map, weight);
+            if is_member {
+                return Err(NotGrabbed::Free);
+            }
         }
     }
 
@@ -406,9 +413,12 @@ impl<'m> Folio<'m> {
         Ok(())
     }
 
-    fn drop_references<C: Cpu, M: MemoryMap<C>>(&self, cpu: &C, map: &M, weight: u32) {
-        if cpu.fetch_add(&self.page.refcount, weight.wrapping_neg()) == weight {
-            map.release(cpu, self.membership);
+    /// Takes `weight` off the count of the folio whose head has this record, which is not the folio that the caller took it for.
+    fn drop_references<C: Cpu, M: MemoryMap<C>>(page: &Page, cpu: &C, map: &M, weight: u32) {
+        // While this CPU has a reference, the folio is not split, and so stays what the head says now.
+        let membership = page.membership(cpu);
+        if cpu.fetch_add(&page.refcount, weight.wrapping_neg()) == weight {
+            map.release(cpu, membership);
         }
     }
 

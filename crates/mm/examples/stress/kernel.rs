@@ -3,14 +3,14 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use hosted::{DataFrames, FailingTables, Failures, FrameArena, ThreadCpu, Threads, UserMemory};
+use hosted::{DataFrames, FailingTables, Failures, FrameArena, MemorySwap, ThreadCpu, Threads, UserMemory};
 use machine::{Access, Cpu, Frame, VirtAddr, Word64};
 use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
-    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoSwap, NobodyListens,
-    PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoDrivers,
+    NobodyListens, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -27,7 +27,8 @@ impl Platform for OnThreads {
     type Tables = FailingTables;
     type Map = DataFrames;
     type Frames = DataFrames;
-    type Swap = NoSwap;
+    type Swap = MemorySwap<'static>;
+    type Drivers = NoDrivers;
     type Notify = NobodyListens;
     type Read = ReadOnce<Wide>;
     type Write = Whole;
@@ -65,7 +66,7 @@ pub(crate) const DRIVER: FileId = FileId::new(2);
 
 /// Private anonymous memory, in which huge pages may come.
 pub(crate) const PRIVATE: VirtAddr = VirtAddr::new(0x40_0000_0000);
-pub(crate) const PRIVATE_PAGES: u64 = 2 * 512;
+pub(crate) const PRIVATE_PAGES: u64 = 4 * 512;
 /// The file, shared.
 pub(crate) const FILE: VirtAddr = VirtAddr::new(0x50_0000_0000);
 pub(crate) const FILE_PAGES: u64 = 256;
@@ -74,7 +75,19 @@ pub(crate) const DEVICE: VirtAddr = VirtAddr::new(0x60_0000_0000);
 /// Device memory has no records.
 const DEVICE_FRAME: Frame = Frame::new(1 << 30);
 
+/// So few that swap is full now and then.
+const SWAP_PAGES: usize = 512;
 const FIRST_DATA: Frame = Frame::new(1 << 28);
+/// All addresses at which threads have pages for themselves, in pages.
+const OWN_ADDRESSES: u64 = 16 << 20;
+/// How many pages a thread has for itself.
+pub(crate) const OWN_PAGES: u64 = 64;
+
+/// Where a thread's own pages lie at first.
+pub(crate) const fn own(thread: u32) -> VirtAddr {
+    VirtAddr::new(0x70_0000_0000 + thread as u64 * 0x1_0000_0000)
+}
+
 const FIRST_TABLE: Frame = Frame::new(0x1000);
 
 /// The machine, the engine, and what all threads know about pages.
@@ -83,6 +96,7 @@ pub(crate) struct Kernel {
     pub(crate) mm: &'static Mm<'static, OnThreads>,
     pub(crate) data: &'static DataFrames,
     tables: &'static FailingTables,
+    swap: &'static MemorySwap<'static>,
     spaces: &'static [AddressSpace<'static>],
     slots: &'static [PageSlot],
     user: UserMemory<'static, FourLevel, FailingTables>,
@@ -111,6 +125,7 @@ impl Kernel {
         let failures = Failures::none();
         let frames = 2 * PRIVATE_PAGES * (u64::from(threads) + 2) + FILE_PAGES;
         let data = leak(DataFrames::new(FIRST_DATA, frames.next_multiple_of(512), Arc::clone(&failures))?);
+        let swap = leak(MemorySwap::new(data, SWAP_PAGES, Arc::clone(&failures)));
         let spaces = u64::from(threads) + 1;
         let arena = FrameArena::new(FIRST_TABLE, 64 * spaces)?;
         let tables: &FailingTables = leak(FailingTables { arena, failures });
@@ -133,7 +148,8 @@ impl Kernel {
             tables,
             map: data,
             frames: data,
-            swap: &NoSwap,
+            swap,
+            drivers: &NoDrivers,
             notify: &NobodyListens,
             spaces,
             files,
@@ -152,18 +168,27 @@ impl Kernel {
             mm: engine,
             data,
             tables,
+            swap,
             spaces,
             slots,
             user: UserMemory { mode: MODE, tables, data },
             zaps: (0..PRIVATE_PAGES).map(|_| Zaps::default()).collect(),
             machine: Arc::clone(&machine),
         };
+        for thread in 0..threads {
+            engine.mmap(&cpu, SHARED, Self::own_area(thread, own(thread))).expect("a good area");
+        }
         let private = Area::private(PRIVATE, PRIVATE_PAGES, AreaRights::ReadWrite, ANONYMOUS, 0).with_huge_pages();
         for area in [private, kernel.file_area(), Area::shared(DEVICE, 512, AreaRights::ReadWrite, DRIVER, 0)] {
             engine.mmap(&cpu, SHARED, area).expect("a good area");
         }
         drop(cpu);
         Ok(kernel)
+    }
+
+    /// The area that this thread alone accesses, at this place.
+    pub(crate) const fn own_area(thread: u32, at: VirtAddr) -> Area {
+        Area::private(at, OWN_PAGES, AreaRights::ReadWrite, ANONYMOUS, 0x1_0000 * (thread as u64 + 1))
     }
 
     pub(crate) fn file_area(&self) -> Area {
@@ -197,7 +222,7 @@ impl Kernel {
                 Ok(result) => return Some(result),
                 Err(fault) => match self.mm.handle_fault(cpu, space, fault) {
                     // Out of frames on purpose, or because children hold them: they will be back.
-                    Ok(()) | Err(FaultError::OutOfFrames) => {}
+                    Ok(()) | Err(FaultError::OutOfFrames | FaultError::Swap { .. }) => {}
                     Err(FaultError::NoArea { .. }) => return None,
                     Err(error) => panic!("{kind:?} at {address}: {error}"),
                 },
@@ -212,12 +237,20 @@ impl Kernel {
     pub(crate) fn close(&self) -> Result<(), String> {
         let cpu = self.machine.attach().map_err(|error| error.to_string())?;
         self.failures().fail_at(0);
-        for (start, pages) in [(PRIVATE, PRIVATE_PAGES), (FILE, FILE_PAGES), (DEVICE, 512)] {
+        for (start, pages) in [
+            (PRIVATE, PRIVATE_PAGES),
+            (FILE, FILE_PAGES),
+            (DEVICE, 512),
+            (VirtAddr::new(0x70_0000_0000), OWN_ADDRESSES),
+        ] {
             self.mm.munmap(&cpu, SHARED, start, pages).map_err(|error| format!("munmap: {error:?}"))?;
         }
         let file = self.mm.file(CACHED).ok_or("the file is gone")?;
         for page in 0..self.slots.len() as u64 {
             self.mm.replace_page(&cpu, file, page, None).map_err(|error| format!("truncate: {error:?}"))?;
+        }
+        if self.swap.counts() != 0 {
+            return Err(format!("{} places on swap are not back", self.swap.in_use()));
         }
         let leaks = self.data.leaks();
         if !leaks.is_empty() {

@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hosted::ThreadCpu;
 use machine::addr::PAGE_SIZE;
-use machine::{Access, CpuId, VirtAddr, Word};
-use mm::{Foll, Run};
+use machine::{Access, CpuId, Frame, VirtAddr, Word};
+use mm::{AreaRights, Foll, Run, Usage};
 
 use crate::contents::{Over, Word as Content, Zaps};
-use crate::kernel::{CACHED, DEVICE, DRIVER, FILE, FILE_PAGES, Kernel, PRIVATE, PRIVATE_PAGES, SHARED};
+use crate::kernel::{CACHED, DEVICE, DRIVER, FILE, FILE_PAGES, Kernel, OWN_PAGES, PRIVATE, PRIVATE_PAGES, SHARED, own};
 use crate::random::Random;
 use crate::tally::{Came, Tally};
 
@@ -16,6 +16,9 @@ use crate::tally::{Came, Tally};
 const BATCH: u64 = 1024;
 /// How many runs a thread holds before it gives some back.
 const MOST_HELD: usize = 24;
+
+/// Only these are pinned, so that others can be moved, split and collapsed.
+const PINNED_PAGES: u64 = PRIVATE_PAGES / 2;
 
 /// A page that this thread has pinned.
 struct Held {
@@ -35,6 +38,10 @@ struct Worker<'k> {
     next: u64,
     private: Vec<Content>,
     file: Vec<Content>,
+    /// Its own pages, which nobody else knows.
+    own: Vec<Content>,
+    /// Where they lie now.
+    own_at: VirtAddr,
     held: Vec<Held>,
     tally: Tally,
 }
@@ -50,6 +57,8 @@ pub(crate) fn run(kernel: &Kernel, number: u32, seed: u64, operations: u64, done
         next: (u64::from(number) + 1) << 56,
         private: vec![Content::default(); PRIVATE_PAGES as usize],
         file: vec![Content::default(); FILE_PAGES as usize],
+        own: vec![Content::default(); OWN_PAGES as usize],
+        own_at: own(number),
         held: Vec::new(),
         tally: Tally::default(),
     };
@@ -71,16 +80,24 @@ impl Worker<'_> {
             250..500 => self.load(page),
             500..560 => self.store_to_file(),
             560..620 => self.load_from_file(),
-            620..740 => self.pin(page, Access::Write),
-            740..820 => self.pin(page, Access::Read),
+            620..740 => self.pin(page % PINNED_PAGES, Access::Write),
+            740..820 => self.pin(page % PINNED_PAGES, Access::Read),
             820..900 => self.by_device(),
             900..940 => self.release(MOST_HELD / 2),
-            940..970 => self.zap(page),
-            970..980 => self.write_protect(page),
-            980..988 => self.split(page),
-            988..992 => self.unmap_mapping(),
-            992..996 => self.driver(),
-            996..998 => self.remap_file(),
+            940..969 => self.zap(page),
+            969..970 => self.zap_huge(page),
+            970..976 => self.write_protect(page),
+            976..980 => self.split(page),
+            980..981 => self.collapse(page),
+            981..983 => self.reclaim(),
+            983..986 => self.own_stores(),
+            986..990 => self.own_loads(),
+            990..992 => self.unmap_mapping(),
+            992..994 => self.driver(),
+            994..995 => self.remap_file(),
+            995..996 => self.own_moves(),
+            996..997 => self.own_rights(),
+            997..998 => self.harvest(page),
             _ => self.fail_an_allocation(),
         }
         if self.held.len() > MOST_HELD {
@@ -147,7 +164,7 @@ impl Worker<'_> {
 
     /// Pins some pages, and accesses the first of each run as a device would.
     fn pin(&mut self, page: u64, access: Access) {
-        let pages = 1 + self.random.below(8).min(PRIVATE_PAGES - page - 1);
+        let pages = 1 + self.random.below(8).min(PINNED_PAGES - page - 1);
         let over: Vec<Over> = (page..page + pages).map(|page| self.kernel.zaps[page as usize].over()).collect();
         let start = PRIVATE.wrapping_add(page * PAGE_SIZE);
         let flags = match access {
@@ -223,6 +240,15 @@ impl Worker<'_> {
 
     fn zap(&mut self, page: u64) {
         let pages = 1 + self.random.below(4).min(PRIVATE_PAGES - page - 1);
+        self.zap_pages(page, pages);
+    }
+
+    /// All pages that one huge leaf can map: the next fault there maps one.
+    fn zap_huge(&mut self, page: u64) {
+        self.zap_pages(page / 512 * 512, 512);
+    }
+
+    fn zap_pages(&mut self, page: u64, pages: u64) {
         let start = PRIVATE.wrapping_add(page * PAGE_SIZE);
         let zaps = &self.kernel.zaps[page as usize..(page + pages) as usize];
         let space = self.kernel.space(SHARED);
@@ -270,6 +296,97 @@ impl Worker<'_> {
         self.tally.count("munmap", Came::from(&unmapped));
         let mapped = self.kernel.mm.mmap(&self.cpu, SHARED, self.kernel.file_area());
         self.tally.count("mmap", Came::from(&mapped));
+    }
+
+    fn collapse(&mut self, page: u64) {
+        let at = PRIVATE.wrapping_add(page / 512 * 512 * PAGE_SIZE);
+        let collapsed = self.kernel.mm.collapse(&self.cpu, self.kernel.space(SHARED), at, 511);
+        self.tally.count("collapse", Came::from(&collapsed));
+    }
+
+    /// A folio somewhere, whoever has it, is swapped out, moved to other frames or split.
+    fn reclaim(&mut self) {
+        let frames = self.kernel.data.frames();
+        let frame = Frame::new(frames.start + self.random.below(frames.end - frames.start));
+        match self.random.below(3) {
+            0 => self.tally.count("swap out", Came::from(&self.kernel.mm.swap_out(&self.cpu, frame))),
+            1 => self.tally.count("migrate", Came::from(&self.kernel.mm.migrate(&self.cpu, frame))),
+            _ => self.tally.count("split a folio", Came::from(&self.kernel.mm.split_folio(&self.cpu, frame))),
+        }
+    }
+
+    fn own_stores(&mut self) {
+        for _ in 0..8 {
+            let page = self.random.below(OWN_PAGES);
+            let value = self.fresh();
+            let at = self.address(self.own_at, page);
+            let store = |word: &machine::Word64| word.atomic_store(value, Ordering::SeqCst);
+            let stored = self.kernel.access(&self.cpu, SHARED, at, Access::Write, store);
+            assert!(stored.is_some(), "the thread's own area is there");
+            self.own[page as usize].stored(value, Over::default());
+        }
+        self.tally.count("stores to its own", Came::Done);
+    }
+
+    fn own_loads(&mut self) {
+        for _ in 0..8 {
+            let page = self.random.below(OWN_PAGES);
+            let at = self.address(self.own_at, page);
+            let found =
+                self.kernel.access(&self.cpu, SHARED, at, Access::Read, |word| word.atomic_load(Ordering::SeqCst));
+            let found = found.expect("the thread's own area is there");
+            self.own[page as usize].loaded(found, &Zaps::default(), || format!("a load of its own page {page}"));
+        }
+        self.tally.count("loads from its own", Came::Done);
+    }
+
+    /// The thread's own pages move to other addresses, with what is in them.
+    fn own_moves(&mut self) {
+        let to = own(self.number).wrapping_add(self.random.below(1 << 8) * OWN_PAGES * PAGE_SIZE);
+        let moved = self.kernel.mm.mremap(&self.cpu, SHARED, (self.own_at, OWN_PAGES), (to, OWN_PAGES));
+        self.tally.count("mremap", Came::from(&moved));
+        if moved.is_ok() {
+            self.own_at = to;
+            return;
+        }
+        // A change of rights has cut the area in pieces, which do not move as one. It begins anew.
+        let unmapped = self.kernel.mm.munmap(&self.cpu, SHARED, self.own_at, OWN_PAGES);
+        self.tally.count("munmap", Came::from(&unmapped));
+        if unmapped.is_ok() {
+            let mapped = self.kernel.mm.mmap(&self.cpu, SHARED, Kernel::own_area(self.number, to));
+            mapped.expect("there are slots for as many areas as were unmapped, and nobody else is there");
+            self.own_at = to;
+            self.own.fill(Content::default());
+        }
+    }
+
+    /// Part of the thread's own pages loses its rights, and gets them back.
+    fn own_rights(&mut self) {
+        let first = self.random.below(OWN_PAGES);
+        let pages = 1 + self.random.below(OWN_PAGES - first);
+        let start = self.own_at.wrapping_add(first * PAGE_SIZE);
+        let rights = [AreaRights::None, AreaRights::Read][self.random.below(2) as usize];
+        let taken = self.kernel.mm.mprotect(&self.cpu, SHARED, start, pages, rights);
+        self.tally.count("mprotect", Came::from(&taken));
+        loop {
+            let given = self.kernel.mm.mprotect(&self.cpu, SHARED, start, pages, AreaRights::ReadWrite);
+            self.tally.count("mprotect", Came::from(&given));
+            if given.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// Which pages were accessed or written; half of the time the marks are cleared.
+    fn harvest(&mut self, page: u64) {
+        let pages = 1 + self.random.below(64).min(PRIVATE_PAGES - page - 1);
+        let clear = [Usage::NONE, Usage::ACCESSED][self.random.below(2) as usize];
+        let start = PRIVATE.wrapping_add(page * PAGE_SIZE);
+        let mut found = 0_u64;
+        let space = self.kernel.space(SHARED);
+        let done = self.kernel.mm.harvest(&self.cpu, space, (start, pages), clear, |_| found += 1);
+        assert!(found <= pages, "an entry is told of once");
+        self.tally.count("harvest", Came::from(&done));
     }
 
     /// One of the allocations to come fails, whoever makes it.
