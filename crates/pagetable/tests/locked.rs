@@ -140,6 +140,23 @@ fn a_table_is_detached_empty_and_linked_or_not_at_all() {
     let elsewhere = VirtAddr::new(address.as_u64() + Level::Pmd.size());
     let detached = upper.detach(&MODE, &arena, &Whole, elsewhere, &lower);
     assert_eq!(detached, Err(DetachError::NotLinked { entry: Entry::NONE }));
+    // Nor is it linked by what only looks like the entry that leads to it: a huge leaf of the same frame, an entry that is not present, another table.
+    let frame = pte.parent().unwrap().entry.table_frame();
+    let other = tables.populate(&Bare, &memory, &ZeroThenLink, VirtAddr::new(0x9000_0000), Level::Pte).unwrap();
+    let table_at = |frame: Frame| Entry::from_bits(frame.start().as_u64() | 0x67);
+    let present = table_at(frame);
+    for impostor in [
+        Entry::from_bits(present.bits() | 0x80),
+        Entry::from_bits(present.bits() & !1),
+        table_at(other.parent().unwrap().entry.table_frame()),
+    ] {
+        upper.set(&MODE, &Whole, elsewhere, impostor).unwrap();
+        let detached = upper.detach(&MODE, &arena, &Whole, elsewhere, &lower);
+        let error = DetachError::NotLinked { entry: impostor };
+        assert_eq!(detached, Err(error));
+        assert_eq!(error.to_string(), format!("the parent's entry {impostor} does not point to the table"));
+        upper.get_and_clear(&Whole, elsewhere);
+    }
     let detached = upper.detach(&MODE, &arena, &Whole, address, &lower).unwrap();
     assert_eq!(detached.level(), Level::Pte);
     drop((upper, lower));
@@ -187,6 +204,8 @@ fn a_range_takes_each_lock_once() {
     mapper.map_range(&memory, two, Frame::new(1), Level::Pte, user).unwrap();
     mapper.map(&memory, VirtAddr::new(0x4000_0000), Level::Pmd, Frame::new(0x400), user).unwrap();
     mapper.map(&memory, VirtAddr::new(0x4040_1000), Level::Pte, Frame::new(9), user).unwrap();
+    // And one that lies behind the range, in the next table.
+    mapper.map(&memory, VirtAddr::new(0x4060_0000), Level::Pte, Frame::new(10), user).unwrap();
     let mut seen = Vec::new();
     let range = (VirtAddr::new(start - 0x1000), 0x40_2000 + 0x3000);
     tables
