@@ -4,13 +4,14 @@
 //! made, and then waits in the store buffer with the frame it goes to (MODEL.md, F12); every flush that completes on its CPU finds it gone
 //! (MODEL.md, P17).
 
-use machine::{Frame, Word, Word64};
+use machine::{Access, Frame, Word, Word64};
 
 use crate::buffer::Waiting;
 use crate::core::Core;
+use crate::cpu::LabCpu;
 use crate::lab::Lab;
 use crate::monitor::Writer;
-use crate::op::Op;
+use crate::op::{Kind, Op};
 use crate::verdict::{MisuseKind, rule};
 
 /// The words of some frames that follow each other.
@@ -36,7 +37,39 @@ impl<'a> Lab<'a> {
     }
 }
 
+impl LabCpu {
+    /// Makes a device access a frame by its number, through no translation: one step. Returns the frame's word before; `word` is what a write leaves there. Where
+    /// the frame has no contents, nothing is moved. An access to a free frame breaks `stale-tlb`: the device still holds a translation.
+    ///
+    /// The stores of this CPU come first: it tells the device by an uncached store (MODEL.md, P5).
+    #[track_caller]
+    pub fn device_access(&self, frame: Frame, access: Access, word: u64) -> u64 {
+        let mut op = Op::new(Kind::DeviceAccess);
+        op.a = frame.number();
+        op.b = (access == Access::Write) as u64;
+        op.c = word;
+        self.perform(op)
+    }
+}
+
 impl Core<'_> {
+    /// A device accesses a frame, and is told what the frame held.
+    pub(crate) fn device_access(&mut self, cpu: usize, agent: usize, op: &Op) -> u64 {
+        let deed = if op.b == 0 { "loads from" } else { "stores to" };
+        if self.frame_is_free(op.a) {
+            let sentence = format!("a device, told by CPU{cpu}, {deed} frame {:#x}, which is free", op.a);
+            self.violation(rule::STALE_TLB, sentence);
+            return 0;
+        }
+        let Some(offset) = self.content_of(op.a) else { return 0 };
+        self.quiet.accessed(agent, offset, 8);
+        let held = self.get(offset, 8);
+        if op.b != 0 {
+            self.commit(cpu, offset, 8, op.c, Writer::Device);
+        }
+        held
+    }
+
     /// Where the word of a frame is, as an offset into the arena.
     pub(crate) fn content_of(&self, frame: u64) -> Option<usize> {
         let contents = self.contents.iter().find(|contents| frame.wrapping_sub(contents.first) < contents.frames)?;

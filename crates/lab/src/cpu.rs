@@ -228,7 +228,7 @@ impl LabCpu {
     }
 
     /// Does what needs no word: as a step, or at once while booting.
-    fn perform(&self, mut op: Op) -> u64 {
+    pub(crate) fn perform(&self, mut op: Op) -> u64 {
         self.perform_op(&mut op)
     }
 

@@ -242,6 +242,7 @@ impl Core<'_> {
             }
             Kind::SynchronizeRcu => self.synchronize_rcu(cpu, &op),
             Kind::UserAccess => self.user_access(cpu, agent, &op, argument),
+            Kind::DeviceAccess => After::Resume(self.device_access(cpu, agent, &op)),
             Kind::AllocFrame => After::Resume(self.alloc_frame(cpu, &op)),
             Kind::FreeFrame => {
                 self.free_frame(cpu, &op);

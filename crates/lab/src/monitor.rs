@@ -14,6 +14,8 @@ pub enum Writer {
     Update,
     /// An owned store.
     Owned,
+    /// A device.
+    Device,
     /// A hardware page walker that set an accessed or dirty flag.
     Walker,
 }

@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     SynchronizeRcu,
     /// At `a`; `b`: 1 = write; `bytes`: 0 if only which frame is reached matters; `c`: the word to store, or that was loaded.
     UserAccess,
+    /// Of frame `a`; `b`: 1 = write, of the word `c`.
+    DeviceAccess,
     AllocFrame,
     FreeFrame,
     /// The interrupt handler has returned: `iret`.
@@ -68,6 +70,7 @@ impl Kind {
             Self::RcuReadUnlock => "rcu_read_unlock",
             Self::SynchronizeRcu => "synchronize_rcu",
             Self::UserAccess => "user",
+            Self::DeviceAccess => "device",
             Self::AllocFrame => "alloc frame",
             Self::FreeFrame => "free frame",
             Self::InterruptReturn => "iret",
@@ -105,6 +108,7 @@ impl Kind {
                 | Self::TlbBroadcastSync
                 | Self::LoadRoot
                 | Self::SynchronizeRcu
+                | Self::DeviceAccess
                 | Self::AllocFrame
                 | Self::FreeFrame
                 | Self::InterruptReturn

@@ -165,6 +165,14 @@ impl Core<'_> {
                 step.target = Some(target);
             }
             Kind::LoadRoot | Kind::FreeFrame => step.target = Some(format!("{:#x}", op.a)),
+            Kind::DeviceAccess => {
+                step.what = if op.b == 0 { "device loads from" } else { "device stores to" }.to_owned();
+                step.target = Some(format!("frame {:#x}", op.a));
+                step.note = self.content_of(op.a).map(|offset| {
+                    let held = self.get(offset, 8);
+                    if op.b == 0 { format!("holds {held}") } else { format!("{held} -> {}", op.c) }
+                });
+            }
             Kind::AllocFrame => step.target = Some(format!("pool {}", op.a)),
             Kind::UserAccess => self.describe_access(cpu, op, argument, step),
             _ => (),

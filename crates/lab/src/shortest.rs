@@ -74,15 +74,16 @@ pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u64) -> Option<Found
                     breaks.push(Broken { node, by: Some(choice) });
                 }
                 explorer.core().undo();
+                if explorer.core().quiet.is_wrong() {
+                    // What was quiet is a step from now on: the paths to other nodes mean nothing any more.
+                    return None;
+                }
                 if applied.is_multiple_of(1 << 12)
                     && explorer.look_at_clock(Phase::Shortening, nodes.len() as u64).is_err()
                 {
                     return None;
                 }
             }
-        }
-        if explorer.core().quiet.is_wrong() {
-            return None;
         }
         // A rule that is broken at the end of a run of this length comes before one that takes another step.
         let broken = if ends.is_empty() { breaks } else { ends };

@@ -148,3 +148,27 @@ fn accesses_without_a_word_leave_contents_alone() {
     let report = run(MemoryOrder::Tso, &[&|cpu, _, _| cpu.user_access(X, Access::Write).expect("mapped")]);
     assert_eq!(report.expect_safe().observations, [vec![0, 10, 11]].into());
 }
+
+#[test]
+fn a_device_finds_the_frame_and_not_the_address() {
+    let report = run(
+        MemoryOrder::Tso,
+        &[&|cpu, entry, _| {
+            cpu.user_store(X, 5).expect("mapped");
+            cpu.swap(entry, 0);
+            // Behind the CPU's own stores, and whatever is mapped.
+            let held = cpu.device_access(Frame::new(FIRST), Access::Write, 6);
+            cpu.report(0, held);
+        }],
+    );
+    assert_eq!(report.expect_safe().observations, [vec![5, 6, 11]].into());
+    let report = run(
+        MemoryOrder::Tso,
+        &[&|cpu, _, _| {
+            cpu.free_frame(Frame::new(FIRST));
+            cpu.device_access(Frame::new(FIRST), Access::Read, 0);
+        }],
+    );
+    let sentence = &report.expect_violation(rule::STALE_TLB).violation.sentence;
+    assert!(sentence.contains("a device, told by CPU0, loads from frame 0x1000, which is free"), "{sentence}");
+}

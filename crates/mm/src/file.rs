@@ -133,6 +133,11 @@ impl PageSlot {
         Self::unpack(cpu.swap(&self.0, Self::pack(frame)))
     }
 
+    /// The frame that it holds at this moment.
+    pub fn frame<C: Cpu>(&self, cpu: &C) -> Option<Frame> {
+        self.get(cpu)
+    }
+
     /// The word, so that a trace can name it.
     pub const fn word(&self) -> &Word64 {
         &self.0

@@ -8,7 +8,7 @@ use super::setup::Setup;
 use crate::error::{Error, Problem};
 use crate::race::Race;
 use crate::source::Spanned;
-use crate::syntax::{Operation, Value, Variant};
+use crate::syntax::{Argument, Operation, Value, Variant};
 
 /// What an operation does. `space` is that of the CPU, unless the operation names another.
 pub(super) enum Action {
@@ -26,6 +26,12 @@ pub(super) enum Action {
     Replace { file: FileId, page: u64, frame: Option<usize> },
     /// `revoke(f, 0, B)`: a driver takes a frame back, and has another in its place or none. The old one is freed.
     Revoke { file: FileId, page: u64, frame: Option<usize> },
+    /// `move(f, 0, B)`: as `revoke`, and what the old frame held is copied to the new one.
+    Move { file: FileId, page: u64, frame: usize, copy: Copy },
+    /// `r = follow(x, write=1)`: finds out which frame a driver has mapped, and lets a device access it while that is certain.
+    Follow { space: SpaceId, start: VirtAddr, device: Option<Device> },
+    /// `r = io(r0, write=1)`: a device accesses the frame in a register.
+    Io { from: usize, device: Device },
     /// `write_protect(x)`.
     WriteProtect { space: SpaceId, start: VirtAddr, pages: u64 },
     /// `mmap(x)`: an area that is not there at the start.
@@ -45,12 +51,29 @@ pub(super) enum User {
     Store(u64),
 }
 
+/// What a device does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Device {
+    Load,
+    Store(u64),
+}
+
+/// When a driver copies what it moves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Copy {
+    /// When nobody can reach the old frame any more.
+    Revoked,
+    /// Before it takes the old frame away.
+    Early,
+}
+
 impl Action {
     /// The page that it speaks of, and whose it is, for one that user code or GUP accesses. `own` is the space of the CPU.
     pub(super) fn page(&self, own: usize) -> Option<(VirtAddr, usize)> {
         match *self {
             Self::Gup { space, start, .. } => Some((start, usize::from(space.number()))),
             Self::Touch { address, .. } => Some((address, own)),
+            Self::Follow { space, start, .. } => Some((start, usize::from(space.number()))),
             _ => None,
         }
     }
@@ -112,7 +135,14 @@ impl Column {
 
     /// Whether an operation depends on what is in frames.
     pub(super) fn moves_words(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.action, Action::Touch { user: User::Load | User::Store(_), .. }))
+        self.steps.iter().any(|step| {
+            matches!(
+                step.action,
+                Action::Touch { user: User::Load | User::Store(_), .. }
+                    | Action::Io { .. }
+                    | Action::Follow { device: Some(_), .. }
+            )
+        })
     }
 
     fn step(
@@ -140,13 +170,22 @@ impl Column {
             }
             "release" => {
                 let done = access(&mut arguments);
-                let register = arguments.positional("register", "release(r0)")?;
-                let name = register.node.to_string();
-                let Some(from) = self.registers.iter().position(|known| *known == name) else {
-                    let problem = Problem::Unknown { what: "register", found: name, known: self.registers.clone() };
-                    return Err(Error::new(&race.source, register.span, problem));
-                };
-                Action::Release { from, done }
+                Action::Release { from: self.known_register(race, &mut arguments, "release(r0)")?, done }
+            }
+            "io" => {
+                let device = device(&mut arguments)?.unwrap_or(Device::Load);
+                Action::Io { from: self.known_register(race, &mut arguments, "io(r0, write=1)")?, device }
+            }
+            "follow" => {
+                let device = device(&mut arguments)?;
+                let (_, start) = setup.address(race, arguments.positional("address", "follow(x)")?)?;
+                Action::Follow { space: space(&mut arguments)?, start, device }
+            }
+            "move" => {
+                let copy = arguments.one_of(&[("early", Copy::Early)], Copy::Revoked);
+                let (file, page) = file_page(race, setup, &mut arguments, Some(FileKind::Driver))?;
+                let value = arguments.positional("frame", "move(f, 0, B)")?;
+                Action::Move { file, page, frame: setup.frame_named(race, value)?, copy }
             }
             "touch" => {
                 let user = match (arguments.one("write")?, access(&mut arguments), into) {
@@ -204,6 +243,9 @@ impl Column {
                     "unmap_mapping",
                     "replace",
                     "revoke",
+                    "move",
+                    "follow",
+                    "io",
                 ];
                 let known = known.map(str::to_owned).to_vec();
                 let problem = Problem::Unknown { what: "operation", found: other.to_owned(), known };
@@ -216,7 +258,7 @@ impl Column {
             let problem = Problem::Impossible { why, right: "all other operations have".to_owned() };
             return Err(Error::new(&race.source, register.span, problem));
         }
-        Ok(Step { action, into, text: operation.to_string(), word: operation.word.node.clone(), repeat })
+        Ok(Step { action, into, text: text(operation), word: operation.word.node.clone(), repeat })
     }
 
     fn gup(
@@ -247,6 +289,16 @@ impl Column {
         Ok(Action::Gup { space, start, pages, flags, into })
     }
 
+    /// The register that the next argument names, which an earlier operation has as its result.
+    fn known_register(&self, race: &Race, arguments: &mut Arguments<'_>, right: &'static str) -> Result<usize, Error> {
+        let register = arguments.positional("register", right)?;
+        let name = register.node.to_string();
+        self.registers.iter().position(|known| *known == name).ok_or_else(|| {
+            let problem = Problem::Unknown { what: "register", found: name, known: self.registers.clone() };
+            Error::new(&race.source, register.span, problem)
+        })
+    }
+
     /// The number of the register of this name.
     fn register(&mut self, race: &Race, name: &str, operation: &Operation) -> Result<usize, Error> {
         if let Some(known) = self.registers.iter().position(|known| known == name) {
@@ -273,6 +325,21 @@ fn takes_part(race: &Race, arguments: &mut Arguments<'_>, variant: Option<&Varia
         takes_part |= variant.is_some_and(|variant| variant.name.node == name);
     }
     Ok(takes_part)
+}
+
+/// The operation as the file writes it, without what says in which variants it runs.
+fn text(operation: &Operation) -> String {
+    let is_in = |argument: &&Argument| argument.key.as_ref().is_some_and(|key| key.node == "in");
+    let arguments = operation.arguments.iter().filter(|argument| !is_in(argument)).cloned().collect();
+    Operation { arguments, ..operation.clone() }.to_string()
+}
+
+/// What a device is told to do with a frame: `write=1`, or `read`.
+fn device(arguments: &mut Arguments<'_>) -> Result<Option<Device>, Error> {
+    match arguments.one("write")? {
+        Some(word) => Ok(Some(Device::Store(arguments.in_range(word, MOST_WORD)?))),
+        None => Ok(arguments.flag("read").map(|_| Device::Load)),
+    }
 }
 
 fn access(arguments: &mut Arguments<'_>) -> Access {

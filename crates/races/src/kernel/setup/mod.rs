@@ -269,7 +269,7 @@ impl Setup {
     pub(super) fn page_name(&self, space: usize, page: VirtAddr) -> String {
         // A child's pages are called like its parent's.
         let areas = self.areas.iter().filter(|area| area.area.contains(page));
-        let name = match areas.max_by_key(|area| area.space == space) {
+        let name = match areas.min_by_key(|area| area.space != space) {
             Some(area) if area.area.start == page => area.name.clone(),
             Some(area) => format!("{}+{:#x}", area.name, page.as_u64() - area.area.start.as_u64()),
             None => page.to_string(),

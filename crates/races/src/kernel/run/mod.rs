@@ -1,8 +1,10 @@
 //! Running the operations of one CPU: each is a call of the engine.
 
+mod driver;
+
 use lab::LabCpu;
 use machine::addr::PAGE_SIZE;
-use machine::{Access, Cpu, UserAccess, VirtAddr};
+use machine::{Access, Cpu, Frame, UserAccess, VirtAddr};
 use mm::{AddressSpace, FaultError, File, FileId, Foll, GupError, Mm, Run, SpaceId};
 use pagetable::Mode;
 
@@ -96,14 +98,24 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
             }
             Action::Revoke { file, page, frame } => {
                 let new = frame.map(|index| self.setup.frames[index].first);
-                let old = mm.revoke(cpu, self.file(file), page, 1, |frames| frames.set(page, new));
-                // Nobody can reach it any more: the driver uses it for something else.
-                let result = old.map(|old| {
-                    if let Some(old) = old {
-                        cpu.free_frame(old)
-                    }
-                });
-                self.done(into, results, result);
+                self.done(into, results, self.revoke(file, page, new));
+            }
+            Action::Move { file, page, frame, copy } => {
+                let new = self.setup.frames[frame].first;
+                self.done(into, results, self.move_to(file, page, new, copy));
+            }
+            Action::Follow { space, start, device } => {
+                let frame = self.follow(self.space(space), start, device);
+                if let Some(into) = into {
+                    results.registers[into] = frame.map_or(0, Frame::number);
+                }
+            }
+            Action::Io { from, device } => {
+                let frame = Some(results.registers[from]).filter(|frame| *frame != 0).map(Frame::new);
+                let held = frame.map(|frame| self.device(frame, device));
+                if let Some(into) = into {
+                    results.registers[into] = held.unwrap_or(FAULT);
+                }
             }
         }
     }
