@@ -30,7 +30,7 @@ use crate::gup::Term;
 /// What one pin of a small folio adds to its reference count (Linux: `GUP_PIN_COUNTING_BIAS`).
 pub const PIN_BIAS: u32 = 1024;
 
-/// Counts at or above this are refused new references: an `i32` would turn negative soon (CVE-2019-11487).
+/// No reference makes a count greater than this: an `i32` would turn negative soon (CVE-2019-11487).
 pub const COUNT_LIMIT: u32 = i32::MAX as u32 - PIN_BIAS;
 
 /// What the memory map knows of one 4 KiB frame.
@@ -244,6 +244,13 @@ pub trait MemoryMap<C: Cpu> {
 
     /// Takes back a folio whose last reference is gone.
     fn release(&self, cpu: &C, folio: Membership);
+
+    /// Whether a reference count of `count` may grow by `more`. A count that wraps around comes to 0 while references are held: the folio would be freed under
+    /// them (CVE-2019-11487).
+    #[inline(always)]
+    fn may_count(&self, count: u32, more: u32) -> bool {
+        count < COUNT_LIMIT && more <= COUNT_LIMIT - count
+    }
 }
 
 /// Which kind of reference fast GUP takes.
@@ -337,8 +344,8 @@ impl<'m> Folio<'m> {
             if kind == Reference::Pin && folio.flags(cpu).contains(FolioFlags::ZERO) {
                 return Ok(folio);
             }
-            let weight = folio.weight(references, kind);
-            folio.add_unless_zero(cpu, weight)?;
+            let weight = folio.weight(references, kind).ok_or(NotGrabbed::CountLimit)?;
+            folio.add_unless_zero(cpu, map, weight)?;
             let is_member = cpu.load(&record.membership) == word;
             // The record of a free frame still names the folio that it was part of last. Its head may be in use again, alone: the head knows.
             if is_member && (membership.head == frame || cpu.load(&page.membership) == word) {
@@ -354,25 +361,25 @@ impl<'m> Folio<'m> {
         }
     }
 
-    /// What `references` references add to the reference count.
-    const fn weight(&self, references: u32, kind: Reference) -> u32 {
+    /// What `references` references add to the reference count; `None` if no count holds so many.
+    const fn weight(&self, references: u32, kind: Reference) -> Option<u32> {
         match kind {
-            Reference::Pin if self.membership.order == 0 => references * PIN_BIAS,
-            Reference::Pin | Reference::Get => references,
+            Reference::Pin if self.membership.order == 0 => references.checked_mul(PIN_BIAS),
+            Reference::Pin | Reference::Get => Some(references),
         }
     }
 
     #[inline]
-    fn add_unless_zero<C: Cpu>(&self, cpu: &C, weight: u32) -> Result<(), NotGrabbed> {
+    fn add_unless_zero<C: Cpu, M: MemoryMap<C>>(&self, cpu: &C, map: &M, weight: u32) -> Result<(), NotGrabbed> {
         let mut count = cpu.load(&self.page.refcount);
         loop {
             if count == 0 {
                 return Err(NotGrabbed::Free);
             }
-            if count >= COUNT_LIMIT {
+            if !map.may_count(count, weight) {
                 return Err(NotGrabbed::CountLimit);
             }
-            match cpu.compare_exchange(&self.page.refcount, count, count + weight) {
+            match cpu.compare_exchange(&self.page.refcount, count, count.wrapping_add(weight)) {
                 Ok(_) => return Ok(()),
                 Err(found) => count = found,
             }
@@ -394,7 +401,10 @@ impl<'m> Folio<'m> {
         if kind == Reference::Pin && self.flags(cpu).contains(FolioFlags::ZERO) {
             return Ok(());
         }
-        let weight = self.weight(references, kind);
+        let Some(weight) = self.weight(references, kind) else {
+            let held = self.references(cpu);
+            return Err(CountUnderflow { folio: self.membership, held, given_back: references });
+        };
         if kind == Reference::Pin && self.membership.order > 0 {
             let pins = cpu.fetch_add(&self.page.pincount, references.wrapping_neg());
             if pins < references {
@@ -427,6 +437,14 @@ impl<'m> Folio<'m> {
         let first = self.membership.head.number();
         let end = first + (1 << self.membership.order);
         first <= frame.number() && frame.number() + level.frames() <= end
+    }
+
+    /// Whether `pages` frames from `frame` on are the folio's.
+    #[inline(always)]
+    pub(crate) const fn holds(&self, frame: Frame, pages: u32) -> bool {
+        let first = self.membership.head.number();
+        let end = first + (1 << self.membership.order);
+        first <= frame.number() && frame.number() + pages as u64 <= end
     }
 
     /// The record of the folio's first frame, which has its counts and its lock.

@@ -95,7 +95,7 @@ pub use file::{File, FileId, FileKind, Mapping, PageSlot};
 pub use folio::{FolioFlags, FolioMapping, Membership, MemoryMap, Page, Reference};
 pub use frames::{FrameSource, NoFrames};
 pub use guard::{Guards, Sound};
-pub use gup::{Foll, Run};
+pub use gup::{Foll, Run, Signal};
 pub use harvest::{Harvested, Usage};
 pub use map::DriverFrames;
 pub use mm::{Mm, Parts};

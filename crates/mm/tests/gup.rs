@@ -4,7 +4,7 @@ mod common;
 
 use common::{CACHED, CACHED_HUGE, DRIVER, FIRST_DATA, HUGE, Kernel, SPACE, area};
 use machine::{Access, Cpu, VirtAddr};
-use mm::error::RangeError;
+use mm::error::{RangeError, ReclaimError};
 use mm::folio::PIN_BIAS;
 use mm::gup::InvalidFlags;
 use mm::{FaultError, FolioFlags, Foll, GupError, MapError, ReleaseError, Run};
@@ -135,7 +135,14 @@ fn folios_that_must_not_be_pinned_are_not() {
         kernel.mm.mmap(&cpu, SPACE, area(AT, 1, CACHED)).expect("a good area");
         kernel.fault(&cpu, VirtAddr::new(AT), Access::Write).expect("a page of the file");
         let (got, runs) = gup(&kernel, &cpu, AT, 1, flags);
-        let expected = if allowed { Ok(1) } else { Err(GupError::NotAllowed { address: VirtAddr::new(AT) }) };
+        let address = VirtAddr::new(AT);
+        // A record that says of no file cannot be moved.
+        let unmovable = GupError::NotMigrated { address, error: ReclaimError::Unmovable { frame: FIRST_DATA } };
+        let expected = match (allowed, page) {
+            (true, _) => Ok(1),
+            (false, FolioFlags::MOVABLE) => Err(unmovable),
+            (false, _) => Err(GupError::NotAllowed { address }),
+        };
         assert_eq!(got, expected, "{page:?} {flags:?}");
         for run in runs {
             kernel.mm.release(&cpu, run, Access::Read).expect("held");

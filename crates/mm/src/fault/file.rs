@@ -77,7 +77,7 @@ impl<'m, P: Platform> Mm<'m, P> {
 
     /// Whether a frame that had no references although the slot held it is worth another look: who moves a folio or drops it freezes its count, and before it unlocks the folio it changes the
     /// slot or gives the count back. Waits for that. If nobody has done any of that, the file holds a frame that is free.
-    pub(super) fn leaves_slot(&self, cpu: &P::Cpu, slot: &PageSlot, frame: Frame) -> bool {
+    pub(crate) fn leaves_slot(&self, cpu: &P::Cpu, slot: &PageSlot, frame: Frame) -> bool {
         let Some(head) = self.map().page(cpu, frame) else { return false };
         if FolioLock::is_locked(cpu, head) {
             FolioLock::await_unlocked(cpu, head);

@@ -34,6 +34,7 @@ use crate::folio::{Folio, FolioFlags};
 use crate::guard::Guards;
 use crate::gup::Run;
 use crate::gup::flags::{Request, Term};
+use crate::gup::follow::peer_to_peer_unasked;
 use crate::mm::Mm;
 use crate::order::SpecialCheck;
 use crate::platform::Platform;
@@ -224,7 +225,9 @@ impl<P: Platform> FastWalk<'_, '_, P> {
     fn allowed(&self, flags: FolioFlags) -> bool {
         // A long-term pin for reading asks whether a write would unshare the page first. That takes the area, which only the slow path has.
         let must_unshare = matches!((self.request.term, self.request.access), (Term::Long, Access::Read));
-        !must_unshare && flags.allow(self.request.term, self.request.access)
+        !must_unshare
+            && flags.allow(self.request.term, self.request.access)
+            && !peer_to_peer_unasked(flags, self.request)
     }
 }
 

@@ -4,20 +4,23 @@
 //! |---|---|
 //! | `flags` | what a caller may ask for |
 //! | `fast` | the lockless path |
-//! | `slow` | the path that takes locks and faults |
+//! | `slow`, `follow` | the path that takes locks and faults; one leaf on it |
+//! | `file_pages` | the pages of a file, mapped or not |
 //! | `release` | giving references back |
 
 mod fast;
+mod file_pages;
 mod flags;
+mod follow;
 mod release;
 mod slow;
 
 use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
 
 pub(crate) use fast::{needed, subframe};
-pub use flags::{Fallback, Foll, InvalidFlags, Request, Term};
+pub use flags::{Fallback, Foll, InvalidFlags, Request, Signal, Term};
 
-use crate::error::GupError;
+use crate::error::{FaultError, GupError};
 use crate::folio::Reference;
 use crate::mm::Mm;
 use crate::platform::Platform;
@@ -49,6 +52,13 @@ impl Run {
     pub const fn reference(&self) -> Reference {
         self.reference
     }
+
+    /// The first `pages` pages, and the others; `None` for a part that would be empty.
+    pub fn split_at(self, pages: u32) -> (Option<Self>, Option<Self>) {
+        let first = self.pages.min(pages);
+        let part = |frame, pages| (pages > 0).then_some(Self { frame, pages, reference: self.reference });
+        (part(self.frame, first), part(self.frame.wrapping_add(u64::from(first)), self.pages - first))
+    }
 }
 
 impl<'m, P: Platform> Mm<'m, P> {
@@ -69,18 +79,118 @@ impl<'m, P: Platform> Mm<'m, P> {
         start: VirtAddr,
         pages: u64,
         flags: Foll,
+        sink: impl FnMut(Run),
+    ) -> Result<u64, GupError> {
+        self.gup_until(cpu, space, (start, pages), flags, || Signal::None, sink)
+    }
+
+    /// [`Self::gup`] for a caller that may be told to stop: `signal` is asked before every page that takes the slow path, and before every wait.
+    ///
+    /// A fatal signal ends it in both cases, another one a wait with [`Foll::INTERRUPTIBLE`].
+    ///
+    /// Context: as for [`Self::gup`].
+    ///
+    /// # Errors
+    /// As for [`Self::gup`].
+    pub fn gup_until(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        (start, pages): (VirtAddr, u64),
+        flags: Foll,
+        signal: impl Fn() -> Signal,
         mut sink: impl FnMut(Run),
     ) -> Result<u64, GupError> {
         let request = flags.validate()?;
         let end = self.page_range(start, pages)?;
-        let fast = self.gup_fast(cpu, space, start, end, request, &mut sink);
+        self.note_pins(cpu, space, request);
+        let fast = if request.is_lockless() { self.gup_fast(cpu, space, start, end, request, &mut sink) } else { 0 };
         if fast == pages || request.fallback == Fallback::None {
             return Ok(fast);
         }
-        match self.gup_slow(cpu, space, start.wrapping_add(fast * PAGE_SIZE), end, request, &mut sink) {
+        let rest = (start.wrapping_add(fast * PAGE_SIZE), end);
+        match self.gup_slow(cpu, space, rest, request, &signal, &mut sink) {
             Err(error) if fast == 0 => Err(error),
             Err(_) => Ok(fast),
             Ok(slow) => Ok(fast + slow),
+        }
+    }
+
+    /// [`Self::gup`] for the address space of somebody else, which need not be active on this CPU (Linux: `get_user_pages_remote`, `pin_user_pages_remote`).
+    ///
+    /// Only the slow path is taken: it holds the mmap lock, so that no table is freed.
+    ///
+    /// Context: interrupts on, no spin lock, and the mmap lock of `space` not held.
+    ///
+    /// # Errors
+    /// As for [`Self::gup`]. [`Foll::FAST_ONLY`] is refused.
+    pub fn gup_remote(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        (start, pages): (VirtAddr, u64),
+        flags: Foll,
+        signal: impl Fn() -> Signal,
+        mut sink: impl FnMut(Run),
+    ) -> Result<u64, GupError> {
+        let request = flags.validate()?;
+        if request.fallback == Fallback::None {
+            return Err(InvalidFlags::SlowOnly(Foll::REMOTE).into());
+        }
+        let end = self.page_range(start, pages)?;
+        let request = request.remote();
+        self.note_pins(cpu, space, request);
+        self.gup_slow(cpu, space, (start, end), request, &signal, &mut sink)
+    }
+
+    /// Calls `sink` for the pages of a range that a core dump needs, with their addresses. Holes are passed over: pages that nobody has touched, and pages that cannot
+    /// be had (Linux: `get_dump_page` for each).
+    ///
+    /// Context: as for [`Self::gup_remote`].
+    ///
+    /// # Errors
+    /// The range cannot be meant, or a signal came: what was handed over before is the caller's.
+    pub fn dump(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        (start, pages): (VirtAddr, u64),
+        signal: impl Fn() -> Signal,
+        mut sink: impl FnMut(VirtAddr, Run),
+    ) -> Result<(), GupError> {
+        let request = (Foll::GET | Foll::DUMP | Foll::FORCE).validate()?.remote();
+        let end = self.page_range(start, pages)?;
+        let mut at = start;
+        while at < end {
+            let mut next = at;
+            let got = self.gup_slow(cpu, space, (at, end), request, &signal, &mut |run: Run| {
+                let address = next;
+                next = next.wrapping_add(u64::from(run.pages) * PAGE_SIZE);
+                sink(address, run);
+            });
+            at = match got {
+                Ok(pages) => at.wrapping_add(pages * PAGE_SIZE),
+                Err(error @ GupError::Interrupted { .. }) => return Err(error),
+                Err(GupError::Fault(FaultError::NoArea { .. })) => self.next_area(cpu, space, at, end),
+                Err(_) => at.wrapping_add(PAGE_SIZE),
+            };
+        }
+        Ok(())
+    }
+
+    /// Where the next area begins, at `end` at the latest.
+    fn next_area(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, at: VirtAddr, end: VirtAddr) -> VirtAddr {
+        let mmap = space.mmap_lock().read(cpu);
+        let next = space.first_in(cpu, at, end).map_or(end, |(_, area)| area.start.max(at));
+        mmap.unlock();
+        next
+    }
+
+    /// A fork that comes after this looks for pins.
+    #[inline]
+    fn note_pins(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, request: Request) {
+        if request.reference == Reference::Pin {
+            space.set_has_pinned(cpu);
         }
     }
 }

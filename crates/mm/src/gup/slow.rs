@@ -1,18 +1,36 @@
 //! Slow GUP: under the mmap lock and page-table locks, with faults where a page is missing.
+//!
+//! The mmap lock is held from page to page, and dropped where a fault must wait for a driver; afterwards the address is looked at from the beginning, for even
+//! the area may be another.
 
-use machine::Cpu;
-use machine::addr::{PAGE_SIZE, VirtAddr};
-use pagetable::{Level, WalkError};
+use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
+use machine::{Access, Cpu};
+use pagetable::Level;
 
-use crate::error::{FaultError, GupError};
-use crate::folio::{Folio, NotGrabbed};
+use crate::area::{Area, Sharing};
+use crate::error::{FaultError, GupError, SplitError};
+use crate::fault::Want;
+use crate::file::FileKind;
 use crate::gup::Run;
-use crate::gup::fast::{needed, subframe};
-use crate::gup::flags::Request;
+use crate::gup::flags::{Foll, Request, Signal};
 use crate::mm::Mm;
-use crate::order::SpecialCheck;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
+use crate::special::DriverFault;
+
+/// What was found at an address.
+pub(super) enum Followed {
+    /// Pages, and references to them.
+    Run(Run),
+    /// Nothing that can be had as it is: this fault may help.
+    Fault(Want),
+    /// A huge leaf that is to be split.
+    Split,
+    /// A frame whose folio must move before it is held for long.
+    Movable(Frame),
+    /// What was there has changed meanwhile.
+    Changed,
+}
 
 impl<'m, P: Platform> Mm<'m, P> {
     /// Takes references on the pages of `start..end`, faulting in what is missing, and returns on how many.
@@ -22,89 +40,115 @@ impl<'m, P: Platform> Mm<'m, P> {
         &self,
         cpu: &P::Cpu,
         space: &AddressSpace<'m>,
-        start: VirtAddr,
-        end: VirtAddr,
+        (start, end): (VirtAddr, VirtAddr),
         request: Request,
+        signal: &impl Fn() -> Signal,
         sink: &mut impl FnMut(Run),
     ) -> Result<u64, GupError> {
-        let mmap = space.mmap_lock().read(cpu);
+        let mut request = request.slow();
         let mut at = start;
         let mut result = Ok(());
+        let head = cpu.loop_head();
         while at < end && result.is_ok() {
-            match self.page_under_lock(cpu, space, at, request) {
-                Ok(run) => {
+            cpu.round(&head, at.as_u64());
+            let mmap = space.mmap_lock().read(cpu);
+            while at < end && result.is_ok() {
+                result = self.run_under_lock(cpu, space, (at, end), request, signal).map(|run| {
+                    at = at.wrapping_add(u64::from(run.pages) * PAGE_SIZE);
                     sink(run);
-                    at = at.wrapping_add(PAGE_SIZE);
-                }
-                Err(error) => result = Err(error),
+                });
+            }
+            mmap.unlock();
+            if let Err(GupError::Fault(FaultError::DriverBusy { file, page })) = result {
+                result = match signal() {
+                    _ if request.has(Foll::NOWAIT) => Err(GupError::WouldBlock { address: at }),
+                    Signal::Fatal => Err(GupError::Interrupted { address: at }),
+                    Signal::Pending if request.has(Foll::INTERRUPTIBLE) => Err(GupError::Interrupted { address: at }),
+                    Signal::Pending | Signal::None => {
+                        self.drivers().wait(cpu, file, page);
+                        request = request.tried();
+                        Ok(())
+                    }
+                };
             }
         }
-        mmap.unlock();
         match result {
             Err(error) if at == start => Err(error),
             _ => Ok((at.as_u64() - start.as_u64()) / PAGE_SIZE),
         }
     }
 
-    /// One page. The caller holds the mmap lock.
-    fn page_under_lock(
+    /// The pages from `at` on that one leaf maps. The caller holds the mmap lock.
+    fn run_under_lock(
         &self,
         cpu: &P::Cpu,
         space: &AddressSpace<'m>,
-        at: VirtAddr,
+        (at, end): (VirtAddr, VirtAddr),
         request: Request,
+        signal: &impl Fn() -> Signal,
     ) -> Result<Run, GupError> {
         let area = space.find(cpu, at).ok_or(FaultError::NoArea { address: at })?;
-        // The fast path has only the special bit to tell a driver's page by; here the area says so (Linux: VM_PFNMAP in `check_vma_flags`).
-        if self.file(area.file).is_some_and(|file| file.kind().is_pfn_mapped()) {
-            return Err(GupError::Special { address: at });
-        }
+        self.check_request(&area, at, request)?;
+        let end = end.min(area.end());
         let head = cpu.loop_head();
         loop {
             cpu.round(&head, 0);
-            if let Some(run) = self.follow(cpu, space, at, request)? {
-                return Ok(run);
+            if signal() == Signal::Fatal {
+                return Err(GupError::Interrupted { address: at });
             }
-            self.fault_in(cpu, space, at, request.access.into())?;
+            match self.follow(cpu, space, &area, (at, end), request)? {
+                Followed::Run(run) => return Ok(run),
+                Followed::Fault(_) if request.has(Foll::NOFAULT) => return Err(GupError::NotMapped { address: at }),
+                Followed::Fault(want) => self.fault_in(cpu, space, at, want).map_err(|error| match error {
+                    FaultError::Poisoned { .. } => poisoned(at, request),
+                    error => error.into(),
+                })?,
+                Followed::Split => match self.split_leaf_under_lock(cpu, space, at) {
+                    Ok(_) | Err(SplitError::NotHuge { .. }) => {}
+                    Err(SplitError::OutOfFrames) => return Err(FaultError::OutOfFrames.into()),
+                    Err(SplitError::Malformed(error)) => return Err(FaultError::from(error).into()),
+                },
+                Followed::Movable(frame) => {
+                    // On success another folio is there, on the next look.
+                    self.migrate(cpu, frame).map_err(|error| GupError::NotMigrated { address: at, error })?;
+                }
+                Followed::Changed => {}
+            }
         }
     }
 
-    /// Takes a reference on the page that is mapped at `at` with the rights asked for; `None` if there is none.
-    fn follow(
-        &self,
-        cpu: &P::Cpu,
-        space: &AddressSpace<'m>,
-        at: VirtAddr,
-        request: Request,
-    ) -> Result<Option<Run>, GupError> {
-        let protocols = self.protocols();
-        let tables = self.page_tables(space);
-        let level = match tables.find(cpu, at, Level::Pte) {
-            Ok(_) => Level::Pte,
-            Err(WalkError::Leaf { level, .. }) => level,
-            Err(WalkError::NotPresent { .. }) => return Ok(None),
-            Err(error) => return Err(FaultError::from(error).into()),
-        };
-        let Ok(position) = tables.find(cpu, at, level) else { return Ok(None) };
-        let table = position.lock(cpu);
-        let entry = table.entry(&protocols.mode, at);
-        if !entry.is_present() || !entry.is_leaf(level) || !entry.rights().allow(needed(request.access)) {
-            return Ok(None);
+    /// What the area says, whatever is mapped there (Linux: `check_vma_flags`).
+    fn check_request(&self, area: &Area, address: VirtAddr, request: Request) -> Result<(), GupError> {
+        let kind = self.file(area.file).map(|file| file.kind());
+        // The fast path has only the special bit to tell a driver's page by; here the area says so (Linux: VM_PFNMAP).
+        if kind.is_some_and(FileKind::is_pfn_mapped) {
+            return Err(GupError::Special { address });
         }
-        if entry.is_marked(protocols.special.mark()) {
-            return Err(GupError::Special { address: at });
+        if request.has(Foll::ANON) && kind != Some(FileKind::Anonymous) {
+            return Err(GupError::NotAnonymous { address });
         }
-        let frame = subframe(level, entry, at);
-        let folio = match Folio::try_grab(self.map(), cpu, frame, 1, request.reference) {
-            Ok(folio) => folio,
-            Err(NotGrabbed::CountLimit) => return Err(GupError::CountLimit { address: at }),
-            Err(NotGrabbed::NoRecord | NotGrabbed::Free) => return Err(GupError::NotAllowed { address: at }),
-        };
-        if !folio.flags(cpu).allow(request.term, request.access) {
-            // Taken a moment ago: this cannot underflow.
-            let _ = folio.put(cpu, self.map(), 1, request.reference);
-            return Err(GupError::NotAllowed { address: at });
+        let forced = request.has(Foll::FORCE)
+            && match request.access {
+                Access::Read => true,
+                // The write goes into a copy. A shared area has none, and the pages of its file are not for debuggers.
+                Access::Write => area.sharing == Sharing::Private,
+            };
+        if area.rights.allow(request.access) || forced {
+            Ok(())
+        } else {
+            Err(FaultError::Forbidden { address, access: request.access, area: *area }.into())
         }
-        Ok(Some(Run { frame, pages: 1, reference: request.reference }))
     }
+}
+
+/// What to say of failed memory.
+pub(super) const fn poisoned(address: VirtAddr, request: Request) -> GupError {
+    if request.has(Foll::HWPOISON) { GupError::Poisoned { address } } else { GupError::NotAllowed { address } }
+}
+
+/// How many pages there are from `at` to the end of its leaf of `level`, or to `end`.
+pub(super) fn pages_of_leaf(level: Level, at: VirtAddr, end: VirtAddr) -> u32 {
+    let left = level.next(at).as_u64().wrapping_sub(at.as_u64());
+    // A leaf has at most 2^18 pages.
+    (left.min(end.as_u64() - at.as_u64()) / PAGE_SIZE) as u32
 }
