@@ -11,6 +11,7 @@ use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::reclaim::migrate::Home;
 use crate::reclaim::rmap::{At, Intent, Step};
+use crate::reclaim::write_back::Entries;
 
 /// What became of a folio whose memory failed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,11 +58,9 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     fn fail_locked(&self, cpu: &P::Cpu, folio: &Folio<'m>, home: &Home<'m>) -> Result<Failure, ReclaimError> {
-        // With the right to write in no entry, the folio's dirty flag says all.
-        let clean = home.slot.is_some() && {
-            self.clean_entries(cpu, folio, home.mapping)?;
-            !folio.flags(cpu).contains(FolioFlags::DIRTY)
-        };
+        let clean = home.slot.is_some()
+            && self.clean_entries(cpu, folio, home.mapping)? == Entries::WereClean
+            && !folio.flags(cpu).contains(FolioFlags::DIRTY);
         let contents = if clean { Contents::Elsewhere } else { Contents::Lost };
         if let Some(slot) = home.slot {
             // First: no fault maps it again.

@@ -2,12 +2,14 @@
 //!
 //! # Protocol
 //!
-//! 1. Every entry that maps the folio loses its right to write and its dirty bit, and TLBs are flushed: the next store faults. If an entry was dirty, the folio is.
-//! 2. The folio's dirty flag is cleared.
-//! 3. The contents are written.
+//! 1. The folio's dirty flag is cleared.
+//! 2. Every entry that maps the folio loses its right to write and its dirty bit, and TLBs are flushed: the next store faults.
+//! 3. If the flag was set or an entry was dirty, the contents are written.
 //!
-//! A store before the flush is in what is written; a store after it makes the folio dirty again. Step 1 is left out for a folio that nothing maps. Zap therefore counts a mapping until
-//! it has flushed ([`crate::guard::Guards::rmap_removal`]).
+//! A store before the flush is in what is written; a store after it makes an entry dirty again. A zap that takes such an entry sets the flag, which stays, because it was cleared before. (The other way round,
+//! as Linux does it, whoever makes an entry writable must hold the folio's lock.)
+//!
+//! Step 2 is left out for a folio that nothing maps. So zap counts a mapping until it has flushed ([`crate::guard::Guards::rmap_removal`]).
 
 use machine::Cpu;
 use machine::addr::Frame;
@@ -18,7 +20,6 @@ use crate::error::ReclaimError;
 use crate::file::File;
 use crate::folio::{Folio, FolioFlags, FolioMapping};
 use crate::folio_lock::FolioLock;
-use crate::leaf::Presence;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::reclaim::rmap::{Intent, Step};
@@ -41,9 +42,15 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) -> Result<Option<R>, ReclaimError> {
         let folio = self.file_folio(cpu, file, page)?;
         let lock = FolioLock::take(cpu, &folio);
-        let result = self.home(cpu, &folio).and_then(|home| self.clean_entries(cpu, &folio, home.mapping)).map(|()| {
-            let before = cpu.fetch_and(folio.head_page().flags_word(), !FolioFlags::DIRTY.bits());
-            (before & FolioFlags::DIRTY.bits() != 0).then(|| write(folio.membership().head))
+        let result = self.home(cpu, &folio).and_then(|home| {
+            let flag =
+                cpu.fetch_and(folio.head_page().flags_word(), !FolioFlags::DIRTY.bits()) & FolioFlags::DIRTY.bits();
+            let entries = self.clean_entries(cpu, &folio, home.mapping);
+            if entries.is_err() && flag != 0 {
+                folio.mark(cpu, FolioFlags::DIRTY);
+            }
+            let is_dirty = entries? == Entries::WereDirty || flag != 0;
+            Ok(is_dirty.then(|| write(folio.membership().head)))
         });
         lock.unlock();
         self.drop_own_reference(cpu, &folio);
@@ -59,31 +66,47 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
     }
 
-    /// Step 1. The folio is locked.
+    /// Step 2. The folio is locked. On an error it is marked dirty if an entry was.
     pub(super) fn clean_entries(
         &self,
         cpu: &P::Cpu,
         folio: &Folio<'m>,
         mapping: FolioMapping,
-    ) -> Result<(), ReclaimError> {
+    ) -> Result<Entries, ReclaimError> {
+        let mut entries = Entries::WereClean;
         if folio.mappings(cpu) == 0 {
-            return Ok(());
+            return Ok(entries);
         }
         let mut owed = FlushBatch::default();
         let walked = self.for_each_mapping(cpu, mapping, folio.membership(), Intent::Take, |at, leaf| {
             let to_clear = Flags::WRITE.and(Flags::DIRTY);
             let is_clean = !leaf.attributes.has(Flags::WRITE) && !leaf.attributes.has(Flags::DIRTY);
-            // What user mode must not use has the hardware's bits as they were, and no TLB has it.
-            if leaf.presence == Presence::Present && !is_clean {
+            // A PROT_NONE leaf may remember that it was dirty, too.
+            if !is_clean {
                 let before = at.table.clear_flags(&self.protocols().write, at.address, to_clear);
                 if before.has(Flags::DIRTY) {
-                    folio.mark(cpu, FolioFlags::DIRTY);
+                    entries = Entries::WereDirty;
                 }
                 owed.add(cpu, at.space);
             }
             Step::Continue(())
         });
         owed.flush(cpu, self);
-        walked.map_err(ReclaimError::Table)
+        match walked {
+            Ok(()) => Ok(entries),
+            Err(error) => {
+                if entries == Entries::WereDirty {
+                    folio.mark(cpu, FolioFlags::DIRTY);
+                }
+                Err(ReclaimError::Table(error))
+            }
+        }
     }
+}
+
+/// What the entries of a folio said before they were cleaned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Entries {
+    WereClean,
+    WereDirty,
 }

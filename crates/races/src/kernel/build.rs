@@ -5,8 +5,8 @@ use machine::addr::PAGE_SIZE;
 use machine::user::FaultCause;
 use machine::{Cpu, CpuId, Frame, PageFault, PhysAddr, VirtAddr, Word, Word64};
 use mm::{
-    AddressSpace, AreaSlot, File, FolioFlags, Mapping, Membership, Mm, NoDrivers, NoSwap, NobodyListens, Page,
-    PageSlot, Parts, Sharing, Shootdown, SpaceId,
+    AddressSpace, AreaSlot, File, FileId, FolioFlags, FolioMapping, Mapping, Membership, Mm, NoDrivers, NobodyListens,
+    Page, PageSlot, Parts, Sharing, Shootdown, SpaceId,
 };
 use pagetable::{FiveLevel, FourLevel, Level, Mode as PagingMode, Pae, PhysicalWidth, Root, TableMeta};
 
@@ -16,6 +16,7 @@ use super::operations::Column;
 use super::platform::{InLab, LabFrames, LabMap, LabTables, Records, SpareFrames, TABLES, protocols};
 use super::run::Runner;
 use super::setup::{Contents, FrameSetup, Owner, Setup, Start, TableFrames};
+use super::swap_device::{LabSwap, PlaceWords};
 use super::watch::{Watch, WatchedFolio, WatchedPage};
 use crate::report::MemoryOrder;
 use crate::rule;
@@ -67,6 +68,7 @@ struct Shared<'l> {
     records: &'l [Records<'l>],
     spare: &'l [SpareFrames],
     zero_page: Option<Frame>,
+    swap: &'l [PlaceWords],
     files: &'l [File<'l>],
     spaces: &'l [AddressSpace<'l>],
     shootdown: &'l Shootdown,
@@ -82,7 +84,7 @@ struct Engine<'l, M> {
 impl<M: PagingMode> Engine<'_, M> {
     /// Runs `work` on a CPU, with the memory manager as that CPU sees it.
     fn on(&self, cpu: &LabCpu, work: impl for<'m> FnOnce(&Mm<'m, InLab<'m, M>>)) {
-        let Shared { arena, metas, frames_of_tables, records, spare, zero_page, files, spaces, shootdown } =
+        let Shared { arena, metas, frames_of_tables, records, spare, zero_page, swap, files, spaces, shootdown } =
             self.shared;
         let tables = LabTables { cpu, arena, metas, frames_of_tables };
         let map = LabMap { cpu, records };
@@ -91,7 +93,7 @@ impl<M: PagingMode> Engine<'_, M> {
             tables: &tables,
             map: &map,
             frames: &frames,
-            swap: &NoSwap,
+            swap: &LabSwap { places: swap, frames: &frames },
             notify: &NobodyListens,
             drivers: &NoDrivers,
             spaces,
@@ -232,6 +234,7 @@ impl Kernel {
         let slots: usize = self.setup.files.iter().map(|file| file.pages.len()).sum();
         let (areas, mappings) = (self.areas_of_space(), self.areas_of_space() * self.setup.spaces.len());
         SPARE_BYTES
+            + self.setup.swap as usize * size_of::<PlaceWords>()
             + records * size_of::<Page>()
             + contents * size_of::<Word64>()
             + slots * size_of::<PageSlot>()
@@ -262,8 +265,15 @@ impl Kernel {
             let membership = Membership { head: frame.first, order: frame.order };
             // One reference is the file's, the driver's, or that of whoever is going to put the frame into a file.
             let references = |index| u32::from(index == 0 && frame.owner != Owner::Spare);
-            let pages =
-                arena.alloc_slice(records_of(frame), |index| Page::new(membership, references(index), frame.flags));
+            let pages = arena.alloc_slice(records_of(frame), |index| {
+                let page = Page::new(membership, references(index), frame.flags);
+                match setup.home_of(number) {
+                    Some((file, home)) if index == 0 => {
+                        page.of_file(FolioMapping { file: FileId::new(file as u16), page: home })
+                    }
+                    _ => page,
+                }
+            });
             let contents = arena.alloc_slice(self.contents_of(frame), |_| Word64::new(frame.holds));
             Records { first: frame.first, pages, contents, owner: frame.owner }
         });
@@ -291,6 +301,7 @@ impl Kernel {
             records,
             spare,
             zero_page,
+            swap: arena.alloc_slice(setup.swap as usize, |_| PlaceWords::new()),
             files,
             spaces,
             shootdown: arena.alloc(Shootdown::new()),
@@ -421,6 +432,11 @@ impl<'l> Shared<'l> {
             lab.name(words.mmap_lock().word(), format!("mmap lock{of}"));
             lab.name(words.active_word(), format!("active CPUs{of}"));
             lab.name(words.gathers_word(), format!("gathers{of}"));
+            lab.name(words.unflushed().word(), format!("unflushed{of}"));
+        }
+        for (number, place) in self.swap.iter().enumerate() {
+            lab.name(&place.counts, format!("counts of swap place {number}"));
+            lab.name(&place.word, format!("contents of swap place {number}"));
         }
         lab.name(self.shootdown.lock_word(), "shootdown lock");
         lab.name(self.shootdown.request_word(), "shootdown request");

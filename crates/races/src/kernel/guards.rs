@@ -31,11 +31,13 @@ pub(super) enum Step {
     WalkersLeft,
     TableReuseWait,
     MovedFlush,
+    FlushGenerations,
+    CollectedFlush,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 16] = [
+    pub(super) const NAMES: [(&'static str, Self); 18] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -52,6 +54,8 @@ impl Step {
         ("wait-for-walkers", Self::WalkersLeft),
         ("table-reuse-wait", Self::TableReuseWait),
         ("moved-flush", Self::MovedFlush),
+        ("flush-generations", Self::FlushGenerations),
+        ("collected-flush", Self::CollectedFlush),
     ];
 }
 
@@ -112,6 +116,10 @@ impl Guards for Without {
         unless!(self lacks MovedFlush, flush_moved())
     }
 
+    fn collected_flush(&self) -> FlushMoment {
+        unless!(self lacks CollectedFlush, collected_flush())
+    }
+
     fn hold_swap_place(&self) -> SwapPlaceHold {
         unless!(self lacks SwapPlaceHold, hold_swap_place())
     }
@@ -136,6 +144,9 @@ impl Guards for Without {
 
     #[track_caller]
     fn settle_batched_flush<C: Cpu>(&self, cpu: &C, unflushed: &Unflushed, flush: impl FnOnce()) {
+        if self.lacks(Step::FlushGenerations) {
+            return steps::FlushGenerations.settle_batched_flush(cpu, unflushed, flush);
+        }
         unless!(self lacks BatchedFlush, settle_batched_flush(cpu, unflushed, flush));
     }
 

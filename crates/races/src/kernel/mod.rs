@@ -5,7 +5,7 @@
 //! | [`setup`], [`operations`], [`arguments`] | what the file says |
 //! | [`choose`], [`choices`], [`guards`], [`historic`] | protocols by name; those that turned out wrong |
 //! | [`build`] | the machine, before the start |
-//! | [`platform`] | where the engine finds tables and records |
+//! | [`platform`], [`swap_device`] | where the engine finds tables, records and swap |
 //! | [`run`] | operations are calls of the engine |
 //! | [`watch`] | the rules that need to know what pages and pins are |
 //! | [`names`] | names and words for traces |
@@ -23,6 +23,7 @@ mod operations;
 mod platform;
 mod run;
 mod setup;
+mod swap_device;
 mod watch;
 
 use std::sync::Arc;

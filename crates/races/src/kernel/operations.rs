@@ -36,6 +36,16 @@ pub(super) enum Action {
     WriteProtect { space: SpaceId, start: VirtAddr, pages: u64 },
     /// `mmap(x)`: an area that is not there at the start.
     Mmap { space: SpaceId, area: Area },
+    /// `swap_out(x, pages=1)`: the pages that are mapped there go to swap, with one flush for all.
+    SwapOut { space: SpaceId, start: VirtAddr, pages: u64 },
+    /// `migrate(x)`: the folio that is mapped there moves to other frames.
+    Migrate { space: SpaceId, address: VirtAddr },
+    /// `migrate_range(x, pages=1)`.
+    MigrateRange { space: SpaceId, start: VirtAddr, pages: u64 },
+    /// `write_back(f, 0)`: a page of a cached file is cleaned and written out.
+    WriteBack { file: FileId, page: u64 },
+    /// `drop_page(f, 0)`: a clean page of a cached file is taken out of memory.
+    DropPage { file: FileId, page: u64 },
     /// `munmap(x)`, `munmap(x+0x1000, pages=1)`.
     Munmap { space: SpaceId, start: VirtAddr, pages: u64 },
 }
@@ -204,6 +214,25 @@ impl Column {
                 let (start, pages) = range(race, setup, &mut arguments)?;
                 Action::WriteProtect { space: space(&mut arguments)?, start, pages }
             }
+            "swap_out" => {
+                let (start, pages) = range(race, setup, &mut arguments)?;
+                Action::SwapOut { space: space(&mut arguments)?, start, pages }
+            }
+            "migrate" => {
+                let (_, address) = setup.address(race, arguments.positional("address", "migrate(x)")?)?;
+                Action::Migrate { space: space(&mut arguments)?, address }
+            }
+            "migrate_range" => {
+                let (start, pages) = range(race, setup, &mut arguments)?;
+                Action::MigrateRange { space: space(&mut arguments)?, start, pages }
+            }
+            "write_back" | "drop_page" => {
+                let (file, page) = file_page(race, setup, &mut arguments, Some(FileKind::Cached))?;
+                match operation.word.node.as_str() {
+                    "write_back" => Action::WriteBack { file, page },
+                    _ => Action::DropPage { file, page },
+                }
+            }
             "mmap" => {
                 let (area, _) = setup.address(race, arguments.positional("area", "mmap(x)")?)?;
                 Action::Mmap { space: space(&mut arguments)?, area: setup.areas[area].area }
@@ -238,6 +267,11 @@ impl Column {
                     "touch",
                     "zap",
                     "write_protect",
+                    "swap_out",
+                    "migrate",
+                    "migrate_range",
+                    "write_back",
+                    "drop_page",
                     "mmap",
                     "munmap",
                     "unmap_mapping",

@@ -4,13 +4,14 @@ use std::marker::PhantomData;
 
 use lab::{Arena, FrameKind, LabCpu};
 use machine::{Cpu, Frame, PhysAddr, Word64};
-use mm::{FrameSource, Membership, MemoryMap, NoDrivers, NoSwap, NobodyListens, Page, Platform, Protocols};
+use mm::{FrameSource, Membership, MemoryMap, NoDrivers, NobodyListens, Page, Platform, Protocols};
 use pagetable::table::{Pdpt, Table};
 use pagetable::{Mode, NotATable, OutOfFrames, TableMemory, TableMeta, TableSource};
 
 use super::choices::{Bracket, Check, Choices, FlushTime, Lifetime, Link, Read, ReadBy, Remote, SpecialBy, WriteBy};
 use super::guards::Without;
 use super::setup::{Owner, TableFrames};
+use super::swap_device::LabSwap;
 use super::watch::Told;
 use crate::rule;
 
@@ -35,7 +36,7 @@ impl<'l, M: Mode> Platform for InLab<'l, M> {
     type Special = SpecialBy;
     type Guards = Without;
     type Frames = LabFrames<'l>;
-    type Swap = NoSwap;
+    type Swap = LabSwap<'l>;
     type Notify = NobodyListens;
     type Drivers = NoDrivers;
 }
@@ -159,7 +160,7 @@ pub(super) struct LabFrames<'l> {
 
 impl<'l> LabFrames<'l> {
     /// The words of `pages` frames from `first` on; none where contents do not matter.
-    fn contents(&self, first: Frame, pages: u64) -> &'l [Word64] {
+    pub(super) fn contents(&self, first: Frame, pages: u64) -> &'l [Word64] {
         let from = |records: &Records<'l>| {
             let index = first.number().checked_sub(records.first.number())?;
             records.contents.get(index as usize..).filter(|words| !words.is_empty())

@@ -41,6 +41,27 @@ impl Guards for BatchedFlush {
     fn settle_batched_flush<C: Cpu>(&self, _: &C, _: &Unflushed, _: impl FnOnce()) {}
 }
 
+/// A flag says that reclaim has cleared entries and not flushed, and whoever has flushed resets it: Linux before 5ee2fa2f0636.
+pub(in crate::kernel) struct FlushGenerations;
+
+impl Guards for FlushGenerations {
+    fn settle_batched_flush<C: Cpu>(&self, cpu: &C, unflushed: &Unflushed, flush: impl FnOnce()) {
+        if cpu.load(unflushed.word()) != 0 {
+            flush();
+            cpu.store(unflushed.word(), 0);
+        }
+    }
+}
+
+/// What migrates of a range is flushed after the page-table lock is dropped: Linux before 60bae7370896.
+pub(in crate::kernel) struct CollectedFlush;
+
+impl Guards for CollectedFlush {
+    fn collected_flush(&self) -> FlushMoment {
+        FlushMoment::AfterUnlock
+    }
+}
+
 /// A fault does not look again whether the file still has the page: Linux before d00806b18315.
 pub(in crate::kernel) struct SlotCheck;
 

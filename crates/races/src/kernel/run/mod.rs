@@ -1,6 +1,7 @@
 //! Running the operations of one CPU: each is a call of the engine.
 
 mod driver;
+mod reclaim;
 
 use lab::LabCpu;
 use machine::addr::PAGE_SIZE;
@@ -82,6 +83,13 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
             Action::WriteProtect { space, start, pages } => {
                 self.done(into, results, mm.write_protect(cpu, self.space(space), start, pages));
             }
+            Action::SwapOut { space, start, pages } => self.done(into, results, self.swap_out(space, start, pages)),
+            Action::Migrate { space, address } => self.done(into, results, self.migrate(space, address)),
+            Action::MigrateRange { space, start, pages } => {
+                self.done(into, results, self.migrate_range(space, start, pages));
+            }
+            Action::WriteBack { file, page } => self.done(into, results, self.write_back(file, page)),
+            Action::DropPage { file, page } => self.done(into, results, mm.drop_page(cpu, self.file(file), page)),
             Action::Mmap { space, area } => self.done(into, results, mm.mmap(cpu, space, area)),
             Action::Munmap { space, start, pages } => {
                 self.done(into, results, mm.munmap(cpu, space, start, pages));

@@ -30,6 +30,9 @@ use tables::{FIRST_TABLE, MOST_TABLES};
 /// The frames that page tables come from: this many unless `tables=` says otherwise.
 const DEFAULT_TABLES: u64 = 12;
 
+/// The most places on swap.
+const MOST_PLACES: u64 = 16;
+
 /// A frame, or a large folio, that the file names.
 pub(super) struct FrameSetup {
     pub(super) name: String,
@@ -112,6 +115,8 @@ pub(super) struct Setup {
     /// What is faulted in before the start.
     pub(super) mapped: Vec<(usize, VirtAddr, Access)>,
     pub(super) contents: Contents,
+    /// How many places on swap there are.
+    pub(super) swap: u64,
 }
 
 impl Setup {
@@ -127,6 +132,7 @@ impl Setup {
             tolerated: Vec::new(),
             mapped: Vec::new(),
             contents: Contents::Ignored,
+            swap: 0,
         };
         for statement in &script.init {
             setup.add(race, script, statement)?;
@@ -167,7 +173,8 @@ impl Setup {
         match statement {
             Statement::Setting(setting) => {
                 let Some(key) = &setting.key else {
-                    let known = ["cpus=", "memory=", "tables=", "tables-at=", "tolerate="].map(str::to_owned).to_vec();
+                    let known =
+                        ["cpus=", "memory=", "swap=", "tables=", "tables-at=", "tolerate="].map(str::to_owned).to_vec();
                     let found = setting.values.first().map(ToString::to_string).unwrap_or_default();
                     return Err(Error::new(
                         &race.source,
@@ -217,18 +224,28 @@ impl Setup {
                 }
                 "tolerate" => self.tolerated.push(tolerated(race, value)?),
                 "tables-at" => self.frames_of_tables.others = number(race, value, MOST_FRAME)?,
+                "swap" => self.swap = number(race, value, MOST_PLACES)?,
                 "tables" => self.tables = number(race, value, MOST_TABLES)?,
                 "memory" => {
                     named(race, "memory order", value, &[("sc", ()), ("tso", ())])?;
                 }
                 other => {
-                    let known = ["cpus", "memory", "tables", "tables-at", "tolerate"].map(str::to_owned).to_vec();
+                    let known =
+                        ["cpus", "memory", "swap", "tables", "tables-at", "tolerate"].map(str::to_owned).to_vec();
                     let problem = Problem::Unknown { what: "setting", found: other.to_owned(), known };
                     return Err(Error::new(&race.source, key.span, problem));
                 }
             }
         }
         Ok(())
+    }
+
+    /// The file and the 4 KiB page of it that the frame with this index holds at the start, if it is a file's that keeps pages.
+    pub(super) fn home_of(&self, frame: usize) -> Option<(usize, u64)> {
+        self.files.iter().enumerate().filter(|(_, file)| file.kind == FileKind::Cached).find_map(|(number, file)| {
+            let piece = file.pages.iter().position(|page| *page == Some(frame))?;
+            Some((number, piece as u64 * file.leaf.frames()))
+        })
     }
 
     /// The index of a frame that the file names.

@@ -74,6 +74,12 @@ impl Watch<'_> {
                 }
                 Ok(())
             }
+            Told::WrittenOut { frame } => {
+                if let Some(folio) = self.folio(frame) {
+                    ghost.set(self.written(folio), 0);
+                }
+                Ok(())
+            }
             Told::Released { frame } => {
                 let Some(folio) = self.folio(frame) else { return Ok(()) };
                 ghost.set(self.written(folio), 0);

@@ -66,7 +66,7 @@ impl Watch<'_> {
             let pin_weight = if setup.order == 0 { u64::from(PIN_BIAS) } else { 1 };
             let expected = match setup.owner {
                 Owner::Cache => kept + self.in_files(setup.first, end) + mapped + gets + pins * pin_weight,
-                Owner::Spare => mapped + gets + pins * pin_weight,
+                Owner::Spare => self.in_files(setup.first, end) + mapped + gets + pins * pin_weight,
                 // The driver's own reference, which is none of the engine's business.
                 Owner::Driver | Owner::Device => 1,
             };

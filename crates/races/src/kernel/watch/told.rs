@@ -19,6 +19,8 @@ pub(in crate::kernel) enum Told {
     GaveBack { frame: Frame, pages: u64, reference: Reference },
     /// A frame was put into a file, with the reference that was kept for that.
     PutIntoFile { frame: Frame },
+    /// The contents of the folio that starts at this frame are being written out: what is in it now is safe.
+    WrittenOut { frame: Frame },
     /// The last reference of the folio that starts at this frame is gone.
     Released { frame: Frame },
 }
@@ -36,6 +38,7 @@ impl Told {
                 cpu.emit(4, &[frame.number(), pages, u64::from(reference == Reference::Pin)]);
             }
             Self::PutIntoFile { frame } => cpu.emit(6, &[frame.number()]),
+            Self::WrittenOut { frame } => cpu.emit(7, &[frame.number()]),
             Self::Released { frame } => cpu.emit(5, &[frame.number()]),
         }
     }
@@ -51,6 +54,7 @@ impl Told {
             (3, &[]) => Self::GupEnds,
             (4, &[frame, pages, pin]) => Self::GaveBack { frame: Frame::new(frame), pages, reference: reference(pin) },
             (6, &[frame]) => Self::PutIntoFile { frame: Frame::new(frame) },
+            (7, &[frame]) => Self::WrittenOut { frame: Frame::new(frame) },
             (5, &[frame]) => Self::Released { frame: Frame::new(frame) },
             _ => return None,
         })

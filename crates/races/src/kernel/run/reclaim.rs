@@ -1,0 +1,65 @@
+//! Operations of reclaim.
+
+use machine::addr::PAGE_SIZE;
+use machine::{Cpu, Frame, VirtAddr};
+use mm::{FileId, ReclaimError, SpaceId};
+use pagetable::{Mode, walk};
+
+use super::Runner;
+use crate::kernel::watch::Told;
+
+/// The most pages that one operation swaps out.
+const MOST_SWAPPED: usize = 8;
+
+impl<M: Mode> Runner<'_, '_, M> {
+    /// Whether all of these pages were mapped, and are on swap now. The others stay.
+    pub(super) fn swap_out(&self, space: SpaceId, start: VirtAddr, pages: u64) -> Result<(), Option<ReclaimError>> {
+        let mut frames = [Frame::new(0); MOST_SWAPPED];
+        let mut found = 0;
+        for page in 0..pages {
+            if let Some(frame) = self.frame_at(space, start.wrapping_add(page * PAGE_SIZE))
+                && let Some(slot) = frames.get_mut(found)
+            {
+                *slot = frame;
+                found += 1;
+            }
+        }
+        let mut result = if found as u64 == pages { Ok(()) } else { Err(None) };
+        self.mm.swap_out_many(self.cpu, &frames[..found], |_, outcome| result = result.and(outcome.map_err(Some)));
+        result
+    }
+
+    /// The frame of the page that is mapped at an address: what reclaim would find on a list of its own.
+    fn frame_at(&self, space: SpaceId, address: VirtAddr) -> Option<Frame> {
+        let protocols = self.mm.protocols();
+        let irq = self.cpu.irq_off();
+        let root = self.space(space).root();
+        let found = walk::translate(irq.cpu(), &protocols.mode, self.mm.tables(), &protocols.read, root, address);
+        found.ok().map(|found| found.frame)
+    }
+
+    /// Whether a folio was mapped there, and has moved.
+    pub(super) fn migrate(&self, space: SpaceId, address: VirtAddr) -> Result<(), Option<ReclaimError>> {
+        let frame = self.frame_at(space, address).ok_or(None)?;
+        self.mm.migrate(self.cpu, frame).map(drop).map_err(Some)
+    }
+
+    /// Whether all pages of the range have moved.
+    pub(super) fn migrate_range(
+        &self,
+        space: SpaceId,
+        start: VirtAddr,
+        pages: u64,
+    ) -> Result<(), Option<ReclaimError>> {
+        match self.mm.migrate_range(self.cpu, self.space(space), start, pages) {
+            Ok(moved) if moved == pages => Ok(()),
+            Ok(_) => Err(None),
+            Err(error) => Err(Some(ReclaimError::Table(error))),
+        }
+    }
+
+    pub(super) fn write_back(&self, file: FileId, page: u64) -> Result<(), ReclaimError> {
+        let written_out = |frame| Told::WrittenOut { frame }.tell(self.cpu);
+        self.mm.write_back(self.cpu, self.file(file), page, written_out).map(drop)
+    }
+}
