@@ -59,7 +59,12 @@ pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u64) -> Option<Found
             }
             for &choice in &choices {
                 applied += 1;
-                if explorer.apply(choice) {
+                let goes_on = explorer.apply(choice);
+                if explorer.core().quiet.is_wrong() {
+                    // What was a step and what was not has changed: the ways to the nodes mean nothing now.
+                    return None;
+                }
+                if goes_on {
                     let to = match known.entry(explorer.core().fingerprint()) {
                         Entry::Vacant(place) => {
                             nodes.push(Node { parent: node, choice: Some(choice) });
