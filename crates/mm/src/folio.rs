@@ -155,7 +155,7 @@ impl FolioFlags {
             (Term::Long, _) if self.contains(Self::MOVABLE) => false,
             (Term::Long, Access::Read) => true,
             // A file system that tracks dirtying must be told before every write; a long-term pin writes unannounced.
-            (Term::Long, Access::Write) => self.contains(Self::SHMEM),
+            (Term::Long, Access::Write) => self.contains(Self::SHMEM) || self.contains(Self::ANON),
         }
     }
 

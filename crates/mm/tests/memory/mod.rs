@@ -16,7 +16,7 @@ use mm::{
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
-use pagetable::{FourLevel, Level, PhysicalWidth, ReadOnce, Root, TableMemory, Whole, Wide, ZeroThenLink};
+use pagetable::{FourLevel, Level, PhysicalWidth, ReadOnce, Root, TableMemory, Tables, Whole, Wide, ZeroThenLink};
 
 /// The engine with its defaults for x86-64.
 pub(crate) struct WithMemory;
@@ -166,16 +166,20 @@ impl Kernel {
         }
     }
 
-    /// The frame that user code of space `number` reads from at `at`, if it needs no fault.
-    pub(crate) fn frame_at(&self, cpu: &ThreadCpu, number: u16, at: VirtAddr) -> Option<Frame> {
-        let tables = pagetable::Tables {
+    /// The page tables of space `number`.
+    pub(crate) fn page_tables(&self, number: u16) -> Tables<'_, FourLevel, FailingTables, ReadOnce<Wide>, Whole> {
+        Tables {
             mode: &PROTOCOLS.mode,
             memory: self.tables,
             reader: &PROTOCOLS.read,
             writer: &PROTOCOLS.write,
             root: self.space(number).root(),
-        };
-        tables.translate(cpu, at).ok().map(|found| found.frame)
+        }
+    }
+
+    /// The frame that user code of space `number` reads from at `at`, if it needs no fault.
+    pub(crate) fn frame_at(&self, cpu: &ThreadCpu, number: u16, at: VirtAddr) -> Option<Frame> {
+        self.page_tables(number).translate(cpu, at).ok().map(|found| found.frame)
     }
 
     /// Puts a page that is filled with its number into every slot of [`CACHED`].
