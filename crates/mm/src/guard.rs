@@ -5,7 +5,7 @@
 
 use machine::addr::{Frame, VirtAddr};
 use machine::{Cpu, CpuSet};
-use pagetable::{Entry, EntryWrite, FlushedTable, LockedTable, Recheck, Rechecked, Slot, TableSource};
+use pagetable::{Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Recheck, Rechecked, Slot, TableSource};
 
 use crate::batched_flush::Unflushed;
 use crate::file::PageSlot;
@@ -151,6 +151,14 @@ pub trait Guards {
     #[inline(always)]
     fn collected_flush(&self) -> FlushMoment {
         FlushMoment::BeforeUnlock
+    }
+
+    /// A walker that has just split a huge leaf: whether what it finds in its place is a table that it may go on with.
+    ///
+    /// A fault may have mapped a huge leaf again. Whoever only looks whether there is something takes the leaf's frame for a table (CVE-2026-31456).
+    #[inline(always)]
+    fn is_table_after_split<M: Mode>(&self, mode: &M, level: Level, entry: Entry) -> bool {
+        mode.leads_to_table(level, entry)
     }
 
     /// A fault on a file, with the lock of the table held: what the file has now where `found` was found before. If it is not the same, the fault looks again.

@@ -10,6 +10,7 @@
 //! | `prefault` | neighbouring pages, one lock a table |
 //! | `remap` | a whole area at once |
 //! | `follow` | reading what is mapped, for virtual machines and the like |
+//! | `walk` | walks of those who know small pages only |
 //! | `device` | page records that can be taken away again |
 //!
 //! # Two kinds of file
@@ -32,9 +33,11 @@ mod insert;
 mod leaf;
 mod prefault;
 mod remap;
+mod walk;
 
 pub use device::{DevicePages, DeviceState, KillError};
 pub use driver::{DriverAnswer, DriverFault, DriverFaultContext, NoDrivers};
 pub use follow::{FollowError, FollowedPfn, Special};
 pub use insert::{InsertError, Inserted};
 pub use leaf::PfnLeaf;
+pub use walk::SmallEntryError;

@@ -4,13 +4,15 @@ use lab::{Arena, End, FrameKind, Lab, LabCpu, Machine, Paging, Pool};
 use machine::addr::PAGE_SIZE;
 use machine::user::FaultCause;
 use machine::{Cpu, CpuId, Frame, PageFault, PhysAddr, VirtAddr, Word, Word64};
+use mm::special::DevicePages;
 use mm::{
-    AddressSpace, AreaSlot, File, FileId, FolioFlags, FolioMapping, Mapping, Membership, Mm, NoDrivers, NobodyListens,
-    Page, PageSlot, Parts, Sharing, Shootdown, SpaceId,
+    AddressSpace, AreaSlot, File, FileId, FolioFlags, FolioMapping, Mapping, Membership, Mm, NobodyListens, Page,
+    PageSlot, Parts, Sharing, Shootdown, SpaceId,
 };
 use pagetable::{FiveLevel, FourLevel, Level, Mode as PagingMode, Pae, PhysicalWidth, Root, TableMeta};
 
 use super::choices::{self, Choices};
+use super::drivers::LabDrivers;
 use super::names::{FrameNames, name_tables};
 use super::operations::Column;
 use super::platform::{InLab, LabFrames, LabMap, LabTables, Records, SpareFrames, TABLES, protocols};
@@ -95,7 +97,7 @@ impl<M: PagingMode> Engine<'_, M> {
             frames: &frames,
             swap: &LabSwap { places: swap, frames: &frames },
             notify: &NobodyListens,
-            drivers: &NoDrivers,
+            drivers: &LabDrivers,
             spaces,
             files,
             shootdown,
@@ -131,7 +133,10 @@ impl Kernel {
                 format!("{name} in {}", setup.spaces[setup.space_of(number)].name)
             };
             lab.cpu(name, move |cpu| {
-                engine.on(cpu, |mm| Runner { cpu, mm, setup, pages }.run(&column.steps, self.choices.rounds));
+                engine.on(cpu, |mm| {
+                    Runner { cpu, mm, setup, pages, records: engine.shared.records }
+                        .run(&column.steps, self.choices.rounds)
+                });
             });
         }
         lab.interrupt_handler(|cpu, vector| engine.on(cpu, |mm| mm.handle_ipi(cpu, vector)));
@@ -236,6 +241,7 @@ impl Kernel {
         SPARE_BYTES
             + self.setup.swap as usize * size_of::<PlaceWords>()
             + records * size_of::<Page>()
+            + self.setup.frames.len() * size_of::<Records<'_>>()
             + contents * size_of::<Word64>()
             + slots * size_of::<PageSlot>()
             + self.setup.tables as usize * size_of::<TableMeta>()
@@ -275,7 +281,8 @@ impl Kernel {
                 }
             });
             let contents = arena.alloc_slice(self.contents_of(frame), |_| Word64::new(frame.holds));
-            Records { first: frame.first, pages, contents, owner: frame.owner }
+            let device = (frame.owner == Owner::Pagemap).then(|| DevicePages::new(frame.first, pages));
+            Records { first: frame.first, pages, contents, device, owner: frame.owner }
         });
         let orders = self.spare_orders();
         let spare = arena

@@ -7,7 +7,7 @@ use mm::lifetime::TableLifetime;
 use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
 use mm::{AddressSpace, Guards, PageSlot, Sound};
-use pagetable::{Entry, EntryWrite, FlushedTable, LockedTable, Recheck, Rechecked, Slot, TableSource};
+use pagetable::{Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Recheck, Rechecked, Slot, TableSource};
 
 use super::historic::steps;
 
@@ -33,11 +33,12 @@ pub(super) enum Step {
     MovedFlush,
     FlushGenerations,
     CollectedFlush,
+    LeafCheckAfterSplit,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 18] = [
+    pub(super) const NAMES: [(&'static str, Self); 19] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -56,6 +57,7 @@ impl Step {
         ("moved-flush", Self::MovedFlush),
         ("flush-generations", Self::FlushGenerations),
         ("collected-flush", Self::CollectedFlush),
+        ("leaf-check-after-split", Self::LeafCheckAfterSplit),
     ];
 }
 
@@ -118,6 +120,10 @@ impl Guards for Without {
 
     fn collected_flush(&self) -> FlushMoment {
         unless!(self lacks CollectedFlush, collected_flush())
+    }
+
+    fn is_table_after_split<M: Mode>(&self, mode: &M, level: Level, entry: Entry) -> bool {
+        unless!(self lacks LeafCheckAfterSplit, is_table_after_split(mode, level, entry))
     }
 
     fn hold_swap_place(&self) -> SwapPlaceHold {

@@ -5,6 +5,7 @@
 //! | [`setup`], [`operations`], [`arguments`] | what the file says |
 //! | [`choose`], [`choices`], [`guards`], [`historic`] | protocols by name; those that turned out wrong |
 //! | [`build`] | the machine, before the start |
+//! | [`drivers`] | what drivers do when their areas fault |
 //! | [`platform`], [`swap_device`] | where the engine finds tables, records and swap |
 //! | [`run`] | operations are calls of the engine |
 //! | [`watch`] | the rules that need to know what pages and pins are |
@@ -16,6 +17,7 @@ mod arguments;
 mod build;
 mod choices;
 mod choose;
+mod drivers;
 mod guards;
 mod historic;
 mod names;

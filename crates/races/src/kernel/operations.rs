@@ -28,8 +28,12 @@ pub(super) enum Action {
     Revoke { file: FileId, page: u64, frame: Option<usize> },
     /// `move(f, 0, B)`: as `revoke`, and what the old frame held is copied to the new one.
     Move { file: FileId, page: u64, frame: usize, copy: Copy },
+    /// `kill(f)`: the device goes whose memory the file maps.
+    Kill { file: FileId },
     /// `r = follow(x, write=1)`: finds out which frame a driver has mapped, and lets a device access it while that is certain.
     Follow { space: SpaceId, start: VirtAddr, device: Option<Device> },
+    /// `r = walk(x)`: a walker that knows small pages only.
+    Walk { space: SpaceId, address: VirtAddr },
     /// `r = io(r0, write=1)`: a device accesses the frame in a register.
     Io { from: usize, device: Device },
     /// `write_protect(x)`.
@@ -191,6 +195,20 @@ impl Column {
                 let (_, start) = setup.address(race, arguments.positional("address", "follow(x)")?)?;
                 Action::Follow { space: space(&mut arguments)?, start, device }
             }
+            "kill" => {
+                let name = arguments.positional("file", "kill(f)")?;
+                let file = setup.file_named(race, name)?;
+                if setup.files[file].kind != FileKind::Mixed {
+                    let why = format!("`{}` is not of a device with page records", name.node);
+                    let problem = Problem::Impossible { why, right: "a `mixed` file of `pagemap` frames".to_owned() };
+                    return Err(Error::new(&race.source, name.span, problem));
+                }
+                Action::Kill { file: FileId::new(file as u16) }
+            }
+            "walk" => {
+                let (_, address) = setup.address(race, arguments.positional("address", "walk(x)")?)?;
+                Action::Walk { space: space(&mut arguments)?, address }
+            }
             "move" => {
                 let copy = arguments.one_of(&[("early", Copy::Early)], Copy::Revoked);
                 let (file, page) = file_page(race, setup, &mut arguments, Some(FileKind::Driver))?;
@@ -278,8 +296,10 @@ impl Column {
                     "replace",
                     "revoke",
                     "move",
+                    "kill",
                     "follow",
                     "io",
+                    "walk",
                 ];
                 let known = known.map(str::to_owned).to_vec();
                 let problem = Problem::Unknown { what: "operation", found: other.to_owned(), known };
@@ -394,7 +414,10 @@ fn file_page(
 ) -> Result<(FileId, u64), Error> {
     let name = arguments.positional("file", "a file")?;
     let file = setup.file_named(race, name)?;
-    if kind.is_some_and(|kind| kind != setup.files[file].kind) {
+    let found = setup.files[file].kind;
+    // Their slots are the driver's own affair; for revoking they are alike.
+    let found = if found == FileKind::PfnMapped { FileKind::Driver } else { found };
+    if kind.is_some_and(|kind| kind != found) {
         let why = format!("`{}` is of the other kind of file", name.node);
         let problem =
             Problem::Impossible { why, right: "`replace` is for cached files, `revoke` for drivers'".to_owned() };

@@ -4,11 +4,13 @@ use std::marker::PhantomData;
 
 use lab::{Arena, FrameKind, LabCpu};
 use machine::{Cpu, Frame, PhysAddr, Word64};
-use mm::{FrameSource, Membership, MemoryMap, NoDrivers, NobodyListens, Page, Platform, Protocols};
+use mm::special::DevicePages;
+use mm::{FrameSource, Membership, MemoryMap, NobodyListens, Page, Platform, Protocols};
 use pagetable::table::{Pdpt, Table};
 use pagetable::{Mode, NotATable, OutOfFrames, TableMemory, TableMeta, TableSource};
 
 use super::choices::{Bracket, Check, Choices, FlushTime, Lifetime, Link, Read, ReadBy, Remote, SpecialBy, WriteBy};
+use super::drivers::LabDrivers;
 use super::guards::Without;
 use super::setup::{Owner, TableFrames};
 use super::swap_device::LabSwap;
@@ -38,7 +40,7 @@ impl<'l, M: Mode> Platform for InLab<'l, M> {
     type Frames = LabFrames<'l>;
     type Swap = LabSwap<'l>;
     type Notify = NobodyListens;
-    type Drivers = NoDrivers;
+    type Drivers = LabDrivers;
 }
 
 /// The protocols that a variant chooses.
@@ -115,6 +117,8 @@ pub(super) struct Records<'l> {
     pub(super) pages: &'l [Page],
     /// What is in them; empty where contents do not matter.
     pub(super) contents: &'l [Word64],
+    /// Of a device's memory, which goes with its records.
+    pub(super) device: Option<DevicePages<'l>>,
     pub(super) owner: Owner,
 }
 
@@ -135,6 +139,9 @@ impl MemoryMap<LabCpu> for LabMap<'_> {
         })?;
         if records.owner == Owner::Device {
             return None;
+        }
+        if let Some(device) = &records.device {
+            return device.page(cpu, frame);
         }
         records.pages.get((frame.number() - records.first.number()) as usize)
     }

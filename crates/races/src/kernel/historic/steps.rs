@@ -7,7 +7,7 @@ use mm::lifetime::TableLifetime;
 use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
 use mm::{AddressSpace, Guards, PageSlot};
-use pagetable::{Entry, EntryWrite, FlushedTable, LockedTable, Recheck, Rechecked, Slot, TableSource};
+use pagetable::{Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Recheck, Rechecked, Slot, TableSource};
 
 /// Fast GUP looks at the entry of the page again, and not at that of its table: before Linux 70cbc3cc78a9.
 pub(in crate::kernel) struct TableRecheck;
@@ -176,5 +176,14 @@ pub(in crate::kernel) struct MovedFlush;
 impl Guards for MovedFlush {
     fn flush_moved(&self) -> FlushMoment {
         FlushMoment::AfterUnlock
+    }
+}
+
+/// A walker goes on with what is there after it split a huge leaf, if there is anything: Linux before the mend of CVE-2026-31456.
+pub(in crate::kernel) struct LeafCheckAfterSplit;
+
+impl Guards for LeafCheckAfterSplit {
+    fn is_table_after_split<M: Mode>(&self, _: &M, _: Level, entry: Entry) -> bool {
+        !entry.is_none()
     }
 }

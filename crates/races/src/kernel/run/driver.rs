@@ -1,11 +1,14 @@
 //! What drivers and devices do.
 
 use machine::{Access, Cpu, Frame, VirtAddr};
+use mm::special::KillError;
 use mm::{AddressSpace, FileId, FrameSource, ZapError};
 use pagetable::Mode;
 
 use super::Runner;
+use crate::kernel::drivers::forget;
 use crate::kernel::operations::{Copy, Device};
+use crate::kernel::platform::Records;
 use crate::kernel::watch::Told;
 
 impl<'m, M: Mode> Runner<'_, 'm, M> {
@@ -35,6 +38,20 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
             frames.set(page, Some(new))
         })?;
         self.use_elsewhere(old);
+        Ok(())
+    }
+
+    /// A device goes, with its memory and the page records: something else lies there from then on.
+    pub(super) fn kill(&self, id: FileId) -> Result<(), KillError> {
+        let (cpu, file) = (self.cpu, self.file(id));
+        let frames = self.setup.files[usize::from(id.number())].pages.iter().enumerate();
+        for (slot, frame) in frames.filter_map(|(slot, frame)| Some((slot, (*frame)?))) {
+            forget(cpu, file, slot);
+            let Records { first, pages, device: Some(device), .. } = &self.records[frame] else { continue };
+            self.mm.kill_device_pages(cpu, device, file)?;
+            cpu.swap(pages[0].refcount_word(), 1);
+            Told::RecordsGone { frame: *first }.tell(cpu);
+        }
         Ok(())
     }
 

@@ -7,10 +7,10 @@ use lab::LabCpu;
 use machine::addr::PAGE_SIZE;
 use machine::{Access, Cpu, Frame, UserAccess, VirtAddr};
 use mm::{AddressSpace, FaultError, File, FileId, Foll, GupError, Mm, Run, SpaceId};
-use pagetable::Mode;
+use pagetable::{Level, Mode};
 
 use super::operations::{Action, Repeat, Step, User};
-use super::platform::InLab;
+use super::platform::{InLab, Records};
 use super::setup::Setup;
 use super::watch::{Told, WatchedPage};
 use crate::rule;
@@ -27,6 +27,7 @@ pub(super) struct Runner<'r, 'm, M: Mode> {
     pub(super) setup: &'r Setup,
     /// The watched pages.
     pub(super) pages: &'r [WatchedPage],
+    pub(super) records: &'r [Records<'r>],
 }
 
 /// Results of operations.
@@ -118,6 +119,17 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
                     results.registers[into] = frame.map_or(0, Frame::number);
                 }
             }
+            Action::Walk { space, address } => {
+                let entry = mm.small_entry(cpu, self.space(space), address);
+                let frame = match entry {
+                    Ok(entry) => entry.map_or(0, |entry| entry.leaf_frame(Level::Pte).number()),
+                    Err(error) => cpu.violate(rule::USER, format_args!("{error:?}")),
+                };
+                if let Some(into) = into {
+                    results.registers[into] = frame;
+                }
+            }
+            Action::Kill { file } => self.done(into, results, self.kill(file)),
             Action::Io { from, device } => {
                 let frame = Some(results.registers[from]).filter(|frame| *frame != 0).map(Frame::new);
                 let held = frame.map(|frame| self.device(frame, device));

@@ -16,8 +16,20 @@ use crate::syntax::{Mode, Value};
 pub(super) const MOST_FRAME: u64 = (1 << 40) - 1;
 
 /// Words of the language that may follow the values of a frame or a file, and so cannot be names of frames.
-pub(super) const WORDS: [&str; 9] =
-    ["driver", "device", "spare", "anonymous", "file", "shmem", "secret", "zero", "movable"];
+pub(super) const WORDS: [&str; 12] = [
+    "driver",
+    "device",
+    "pagemap",
+    "spare",
+    "anonymous",
+    "mixed",
+    "pfnmap",
+    "file",
+    "shmem",
+    "secret",
+    "zero",
+    "movable",
+];
 
 impl Setup {
     pub(super) fn frame(
@@ -38,8 +50,15 @@ impl Setup {
         };
         let first = number(race, value, MOST_FRAME)?;
         let order = arguments.number("order", 0, 18)? as u8;
-        let owner = arguments
-            .one_of(&[("driver", Owner::Driver), ("device", Owner::Device), ("spare", Owner::Spare)], Owner::Cache);
+        let owner = arguments.one_of(
+            &[
+                ("driver", Owner::Driver),
+                ("device", Owner::Device),
+                ("pagemap", Owner::Pagemap),
+                ("spare", Owner::Spare),
+            ],
+            Owner::Cache,
+        );
         let kinds = [
             ("file", FolioFlags::FILE),
             ("shmem", FolioFlags::SHMEM),
@@ -91,7 +110,12 @@ impl Setup {
                 _ => Some(self.frame_named(race, value)?),
             });
         }
-        let kinds = [("driver", FileKind::Driver), ("anonymous", FileKind::Anonymous)];
+        let kinds = [
+            ("driver", FileKind::Driver),
+            ("pfnmap", FileKind::PfnMapped),
+            ("mixed", FileKind::Mixed),
+            ("anonymous", FileKind::Anonymous),
+        ];
         let kind = arguments.one_of(&kinds, FileKind::Cached);
         let levels = [("pte", Level::Pte), ("pmd", Level::Pmd), ("pud", Level::Pud)];
         let leaf = arguments.named("leaf", &levels, Level::Pte)?;
@@ -104,7 +128,8 @@ impl Setup {
             let Some(frame) = index.map(|index| &self.frames[index]) else { continue };
             let right_owner = match frame.owner {
                 Owner::Cache => kind == FileKind::Cached,
-                Owner::Driver | Owner::Device => kind == FileKind::Driver,
+                Owner::Driver | Owner::Device => kind.is_pfn_mapped() || kind == FileKind::Mixed,
+                Owner::Pagemap => kind == FileKind::Mixed,
                 Owner::Spare => false,
             };
             if !right_owner {

@@ -53,6 +53,8 @@ pub(super) enum Owner {
     Driver,
     /// A driver's, in a device: it has no record.
     Device,
+    /// A device's, with page records that go when the device does.
+    Pagemap,
     /// Nobody's at the start: the engine may allocate it.
     Spare,
 }

@@ -80,6 +80,12 @@ impl Watch<'_> {
                 }
                 Ok(())
             }
+            Told::RecordsGone { frame } => {
+                if let Some(folio) = self.folio(frame) {
+                    ghost.set(self.records_gone(folio), 1);
+                }
+                Ok(())
+            }
             Told::Released { frame } => {
                 let Some(folio) = self.folio(frame) else { return Ok(()) };
                 ghost.set(self.written(folio), 0);

@@ -17,7 +17,7 @@ mod walk;
 use std::ops::Range;
 
 use lab::{Arena, End, Event, Ghost, Monitor, Paging, Violation, Writer};
-use machine::{Access, CpuId, Frame, PhysAddr, VirtAddr, Word64};
+use machine::{Access, CpuId, Frame, PhysAddr, VirtAddr, Word, Word64};
 use mm::{FileKind, Page, Reference};
 use pagetable::Level;
 
@@ -117,8 +117,13 @@ impl Watch<'_> {
         self.written(self.folios.len()) + folio
     }
 
+    /// Whether the folio's records are gone.
+    fn records_gone(&self, folio: usize) -> usize {
+        self.put_into_file(self.folios.len()) + folio
+    }
+
     pub(super) fn ghost_words(&self) -> usize {
-        self.put_into_file(self.folios.len())
+        self.records_gone(self.folios.len())
     }
 }
 
@@ -135,6 +140,23 @@ impl Watch<'_> {
         match self.folio(frame) {
             Some(folio) => format!("frame {frame} ({})", self.folios[folio].setup.name),
             None => format!("frame {frame}"),
+        }
+    }
+
+    /// A count changes where a record was and something else is now.
+    fn record_written(&self, ghost: &Ghost<'_>, cpu: CpuId, address: usize) -> Result<(), Violation> {
+        let counts = |folio: &WatchedFolio<'_>| {
+            [folio.head.refcount_word().address(), folio.head.pincount_word().address()].contains(&address)
+        };
+        match self.folios.iter().position(counts) {
+            Some(folio) if ghost.get(self.records_gone(folio)) != 0 => {
+                let name = &self.folios[folio].setup.name;
+                let sentence = format!(
+                    "{cpu} changes a count in the record of {name}, which is gone: something else lies there now"
+                );
+                self.broken(rule::PHANTOM_FRAME, sentence)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -171,14 +193,14 @@ const fn held_shift(reference: Reference) -> u32 {
 impl Monitor for Watch<'_> {
     fn on_event(&self, ghost: &mut Ghost<'_>, event: &Event<'_>) -> Result<(), Violation> {
         match *event {
-            Event::Written { address, bytes, old, new, writer, .. } => {
+            Event::Written { cpu, address, bytes, old, new, writer } => {
                 if old != new && self.tables.contains(&address) {
                     self.note_mappings(ghost);
                     if matches!(writer, Writer::Store | Writer::Owned) {
                         return self.overwritten(address, bytes, old, new);
                     }
                 }
-                Ok(())
+                self.record_written(ghost, cpu, address)
             }
             Event::Accessed { access: Access::Write, frame, .. } => {
                 if let Some(folio) = self.folio(frame) {

@@ -56,7 +56,7 @@ impl Watch<'_> {
     pub(super) fn counts(&self, ghost: &Ghost<'_>, end: &End<'_>) -> Result<(), Violation> {
         for (number, (folio, (mapped, dirty))) in self.folios.iter().zip(self.mappings()).enumerate() {
             let setup = folio.setup;
-            if setup.owner == Owner::Device {
+            if setup.owner == Owner::Device || ghost.get(self.records_gone(number)) != 0 {
                 continue;
             }
             let allocated = end.is_allocated(setup.first) == Some(true);
@@ -66,6 +66,7 @@ impl Watch<'_> {
             let pin_weight = if setup.order == 0 { u64::from(PIN_BIAS) } else { 1 };
             let expected = match setup.owner {
                 Owner::Cache => kept + self.in_files(setup.first, end) + mapped + gets + pins * pin_weight,
+                Owner::Pagemap => 1 + mapped + gets + pins * pin_weight,
                 Owner::Spare => self.in_files(setup.first, end) + mapped + gets + pins * pin_weight,
                 // The driver's own reference, which is none of the engine's business.
                 Owner::Driver | Owner::Device => 1,
@@ -74,7 +75,7 @@ impl Watch<'_> {
             if found != expected {
                 self.lost_count(&setup.name, "reference", found, expected)?;
             }
-            let counted = matches!(setup.owner, Owner::Cache | Owner::Spare);
+            let counted = matches!(setup.owner, Owner::Cache | Owner::Pagemap | Owner::Spare);
             let expected_mappings = if counted { mapped } else { 0 };
             let found = end.read(folio.head.mapcount_word());
             if found != expected_mappings {

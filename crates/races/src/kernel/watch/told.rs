@@ -21,6 +21,8 @@ pub(in crate::kernel) enum Told {
     PutIntoFile { frame: Frame },
     /// The contents of the folio that starts at this frame are being written out: what is in it now is safe.
     WrittenOut { frame: Frame },
+    /// The records of a device's folio are gone, and something else lies where they were.
+    RecordsGone { frame: Frame },
     /// The last reference of the folio that starts at this frame is gone.
     Released { frame: Frame },
 }
@@ -40,6 +42,7 @@ impl Told {
             Self::PutIntoFile { frame } => cpu.emit(6, &[frame.number()]),
             Self::WrittenOut { frame } => cpu.emit(7, &[frame.number()]),
             Self::Released { frame } => cpu.emit(5, &[frame.number()]),
+            Self::RecordsGone { frame } => cpu.emit(8, &[frame.number()]),
         }
     }
 
@@ -55,6 +58,7 @@ impl Told {
             (4, &[frame, pages, pin]) => Self::GaveBack { frame: Frame::new(frame), pages, reference: reference(pin) },
             (6, &[frame]) => Self::PutIntoFile { frame: Frame::new(frame) },
             (7, &[frame]) => Self::WrittenOut { frame: Frame::new(frame) },
+            (8, &[frame]) => Self::RecordsGone { frame: Frame::new(frame) },
             (5, &[frame]) => Self::Released { frame: Frame::new(frame) },
             _ => return None,
         })
