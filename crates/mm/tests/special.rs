@@ -307,6 +307,24 @@ fn a_huge_leaf_makes_way_for_small_ones() {
     kernel.assert_all_is_back(&cpu);
 }
 
+#[test]
+fn walkers_of_small_pages_take_a_drivers_huge_leaf_away() {
+    for level in LEVELS {
+        let kernel = Kernel::build(1);
+        let cpu = kernel.machine.attach().expect("a free CPU");
+        kernel.mm.enter(&cpu, kernel.space);
+        kernel.map(&cpu, AT, level.frames(), PFN);
+        let walk = |at| kernel.mm.small_entry(&cpu, kernel.space, at).expect("well-formed tables");
+        assert_eq!(walk(AT), None, "{level}");
+        insert(&kernel, &cpu, AT, &PfnLeaf::new(level, VRAM), Access::Read).expect("a free place");
+        let found = walk(AT.wrapping_add((level.frames() - 1) * 4096)).map(|entry| entry.leaf_frame(Level::Pte));
+        // A page is what was looked for; a huge leaf comes back by a fault.
+        assert_eq!(found, (level == Level::Pte).then_some(VRAM), "{level}");
+        assert_eq!(kernel.entry(&cpu, AT).map(|(level, _)| level), (level == Level::Pte).then_some(level));
+        kernel.assert_all_is_back(&cpu);
+    }
+}
+
 /// A busy driver is waited for with no lock: the one who holds it up may even unmap the area.
 #[test]
 fn a_busy_driver_is_waited_for_without_locks() {

@@ -30,6 +30,19 @@ fn every_file_is_found_by_its_name() {
     }
 }
 
+/// The list of races of memory management names every file, and no other.
+#[test]
+fn every_race_is_listed() {
+    const LIST: &str = include_str!("../catalogue/mm/README.md");
+    let rows = LIST.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1));
+    let mut listed: Vec<&str> = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    // What is missing may be explained with names of the engine.
+    listed.retain(|name| !name.contains('_'));
+    listed.sort_unstable();
+    let files: Vec<&str> = entries().filter(|entry| entry.folder == "mm").map(|entry| entry.name).collect();
+    assert_eq!(listed, files);
+}
+
 #[test]
 fn every_observation_is_the_published_one() {
     let races = x86();
