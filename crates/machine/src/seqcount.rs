@@ -10,8 +10,8 @@ use crate::word::Word32;
 #[repr(transparent)]
 pub struct SeqCount(Word32);
 
-/// What a reader saw at [`SeqCount::begin`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// What a reader saw at [`SeqCount::begin`]. The default is what it sees before the first writer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sequence(u32);
 
 impl SeqCount {
@@ -27,6 +27,14 @@ impl SeqCount {
         Sequence(cpu.await_value(&self.0, |count| count & 1 == 0))
     }
 
+    /// The count, unless a writer is at work: for readers that do something else then, instead of waiting.
+    #[inline]
+    #[track_caller]
+    pub fn try_begin<C: Cpu>(&self, cpu: &C) -> Option<Sequence> {
+        let count = cpu.load(&self.0);
+        (count & 1 == 0).then_some(Sequence(count))
+    }
+
     /// Whether a writer was or is at work since [`Self::begin`] returned `since`.
     #[inline]
     #[track_caller]
@@ -37,7 +45,8 @@ impl SeqCount {
 
     /// Runs `write` with the count odd. The caller excludes other writers.
     ///
-    /// A reader with interrupts off waits for the writer, so a writer must not wait for anything meanwhile, least of all for an IPI.
+    /// A reader with interrupts off that [waits](Self::begin) for the writer keeps it from waiting for anything meanwhile, least of all for an IPI. Where
+    /// readers only [try](Self::try_begin) it may.
     #[inline]
     #[track_caller]
     pub fn write<C: Cpu, R>(&self, cpu: &C, write: impl FnOnce() -> R) -> R {

@@ -375,6 +375,37 @@ pub enum AddPinError {
     CountLimit(Frame),
 }
 
+/// Why an address space could not be forked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ForkError {
+    /// There is no such address space.
+    NoSpace(SpaceId),
+    /// The child has areas already, or is the parent.
+    ChildInUse(SpaceId),
+    /// The child has fewer area slots than the parent has areas.
+    SpaceFull,
+    /// The file of an area does not exist.
+    NoFile(FileId),
+    /// The file has no free mapping slot for the child.
+    FileFull(FileId),
+    /// No frame for a page table, or for a copy of a pinned page.
+    OutOfFrames,
+    /// A place on swap cannot be named once more.
+    Swap {
+        /// The address of the page.
+        address: VirtAddr,
+        /// Why.
+        error: SwapError,
+    },
+    /// The page has too many references already.
+    CountLimit {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// A page table holds what it must not.
+    Malformed(MapTableError),
+}
+
 /// Why references could not be given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ReleaseError {
@@ -414,6 +445,21 @@ impl From<ZapError> for FaultError {
             // The engine's own ranges can be meant, and pages that it looks up are there.
             ZapError::Range(_) | ZapError::NoPage { .. } | ZapError::OutOfFrames => Self::OutOfFrames,
         }
+    }
+}
+
+impl From<MapTableError> for ForkError {
+    fn from(error: MapTableError) -> Self {
+        match error {
+            MapTableError::OutOfFrames { .. } => Self::OutOfFrames,
+            error => Self::Malformed(error),
+        }
+    }
+}
+
+impl From<WalkError> for ForkError {
+    fn from(error: WalkError) -> Self {
+        Self::Malformed(error.into())
     }
 }
 

@@ -80,3 +80,12 @@ pub(crate) fn try_share_anon_rmap<C: Cpu, M: MemoryMap<C>>(
     cpu.fetch_and(page.flags_word(), !EXCLUSIVE);
     Ok(Exclusivity::Exclusive)
 }
+
+/// Makes the page that a leaf maps from `frame` on shareable, for fork, which holds off fast GUP by its sequence and has looked for pins.
+///
+/// The caller holds the lock of the leaf's table.
+pub(crate) fn share_in_fork<C: Cpu, M: MemoryMap<C>>(map: &M, cpu: &C, frame: Frame) {
+    if let Some(page) = map.page(cpu, frame) {
+        cpu.fetch_and(page.flags_word(), !EXCLUSIVE);
+    }
+}

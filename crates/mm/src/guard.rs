@@ -4,7 +4,8 @@
 //! second way; the catalogue of races overrides one at a time and shows what happens then.
 
 use machine::addr::{Frame, VirtAddr};
-use machine::{Cpu, CpuSet};
+use machine::seqcount::Sequence;
+use machine::{Cpu, CpuSet, SeqCount};
 use pagetable::{Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Recheck, Rechecked, Slot, TableSource};
 
 use crate::batched_flush::Unflushed;
@@ -101,6 +102,30 @@ pub trait Guards {
     fn is_only_user(&self, references: u32, mappings: u32) -> bool {
         let _ = mappings;
         references == 1
+    }
+
+    /// Fast GUP, before the first pin: the state of the sequence that is odd while a fork shares pages; `None` while it is: then no pin is taken.
+    #[inline(always)]
+    #[track_caller]
+    fn before_pins<C: Cpu>(&self, cpu: &C, fork: &SeqCount) -> Option<Sequence> {
+        fork.try_begin(cpu)
+    }
+
+    /// Fast GUP, after a pin: whether a fork has begun since [`Self::before_pins`]. It may have looked for pins before this one was there, and
+    /// given the child the page (Linux 57efa1fe5957).
+    #[inline(always)]
+    #[track_caller]
+    fn fork_began<C: Cpu>(&self, cpu: &C, fork: &SeqCount, since: Sequence) -> bool {
+        fork.changed(cpu, since)
+    }
+
+    /// A pin for reading of an anonymous page that may be shared: whether the page must be made this space's alone first.
+    ///
+    /// If not, the next write replaces the page in the address space, and the pin reads on in what is not its memory any more (Linux a7f226604170;
+    /// before it, who wrote had to guess whether others' references were pins: 17839856fd58, 09854ba94c6a).
+    #[inline(always)]
+    fn pin_unshares(&self) -> bool {
+        true
     }
 
     /// Who is going to trust the entries of a table, with its lock held: flushes what reclaim has cleared and not flushed yet.

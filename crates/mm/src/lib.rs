@@ -15,6 +15,7 @@
 //! | `map`, `munmap` | adding and removing areas; changing a file's frames |
 //! | `cut` | changing part of an area |
 //! | `fault` | from a page fault to an entry |
+//! | `fork`, `exit` | the beginning and the end of an address space |
 //! | `leaf` | what an entry holds |
 //! | `mprotect`, `protect` | giving rights to entries and taking them |
 //! | `mremap` | moving areas |
@@ -54,10 +55,12 @@ pub mod batched_flush;
 mod cut;
 pub mod error;
 mod exclusive;
+mod exit;
 mod fault;
 pub mod file;
 pub mod folio;
 mod folio_lock;
+mod fork;
 pub mod frames;
 mod gather;
 pub mod guard;
@@ -88,8 +91,8 @@ mod zap;
 
 pub use area::{Area, AreaRights, AreaSlot, HugePages, Sharing};
 pub use error::{
-    AreaError, CollapseError, FaultError, FolioSplitError, GupError, MapError, PopulateError, RangeError, ReclaimError,
-    ReleaseError, ShareError, SplitError, ZapError,
+    AreaError, CollapseError, FaultError, FolioSplitError, ForkError, GupError, MapError, PopulateError, RangeError,
+    ReclaimError, ReleaseError, ShareError, SplitError, ZapError,
 };
 pub use file::{File, FileId, FileKind, Mapping, PageSlot};
 pub use folio::{FolioFlags, FolioMapping, Membership, MemoryMap, Page, Reference};

@@ -137,6 +137,11 @@ impl<'a> AddressSpace<'a> {
         }
     }
 
+    /// Nobody has pages of this address space any more. The caller holds [`Self::mmap_lock`] for writing.
+    pub(crate) fn forget_pins<C: Cpu>(&self, cpu: &C) {
+        cpu.store(&self.has_pinned, 0);
+    }
+
     /// What reclaim has cleared and not flushed.
     #[inline]
     pub const fn unflushed(&self) -> &Unflushed {
@@ -170,6 +175,11 @@ impl<'a> AddressSpace<'a> {
         let next = self.slots[..self.count(cpu)].get(self.first_ending_behind(cpu, start));
         // Compared by distance: the range may end at the very end of the address space.
         next.is_none_or(|slot| slot.get(cpu).start.as_u64().saturating_sub(start.as_u64()) >= bytes)
+    }
+
+    /// The areas, lowest first. The caller holds [`Self::mmap_lock`].
+    pub(crate) fn areas<C: Cpu>(&self, cpu: &C) -> impl Iterator<Item = Area> {
+        self.slots[..self.count(cpu)].iter().map(|slot| slot.get(cpu))
     }
 
     /// How many areas can be added. The caller holds [`Self::mmap_lock`].

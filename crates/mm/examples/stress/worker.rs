@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hosted::ThreadCpu;
 use machine::addr::PAGE_SIZE;
 use machine::{Access, CpuId, Frame, VirtAddr, Word};
-use mm::{AreaRights, Foll, Run, Usage};
+use mm::{AreaRights, Foll, ForkError, Run, SpaceId, Usage};
 
 use crate::contents::{Over, Word as Content, Zaps};
 use crate::kernel::{CACHED, DEVICE, DRIVER, FILE, FILE_PAGES, Kernel, OWN_PAGES, PRIVATE, PRIVATE_PAGES, SHARED, own};
@@ -97,7 +97,8 @@ impl Worker<'_> {
             994..995 => self.remap_file(),
             995..996 => self.own_moves(),
             996..997 => self.own_rights(),
-            997..998 => self.harvest(page),
+            997 if self.random.below(2) == 0 => self.fork(),
+            997 => self.harvest(page),
             _ => self.fail_an_allocation(),
         }
         if self.held.len() > MOST_HELD {
@@ -375,6 +376,49 @@ impl Worker<'_> {
                 return;
             }
         }
+    }
+
+    /// A child sees what this thread stored; what it stores itself the parent does not see.
+    fn fork(&mut self) {
+        let Kernel { mm, .. } = *self.kernel;
+        let child = SpaceId::new(self.number as u16 + 1);
+        let forked = mm.fork(&self.cpu, SHARED, child);
+        self.tally.count("fork", Came::from(&forked));
+        match forked {
+            Ok(()) => {}
+            Err(ForkError::OutOfFrames | ForkError::Swap { .. }) => return,
+            Err(error) => panic!("a fork of the shared address space: {error:?}"),
+        }
+        mm.switch(&self.cpu, self.kernel.space(SHARED), self.kernel.space(child));
+        let first = self.random.below(PRIVATE_PAGES);
+        for index in 0..8 {
+            // Another one each time: the child changes it.
+            let page = (first + index * 251) % PRIVATE_PAGES;
+            let at = self.address(PRIVATE, page);
+            let mut content = self.private[page as usize];
+            let found = self.load_word(child, at);
+            content.loaded(found, &self.kernel.zaps[page as usize], || {
+                format!("a load of private page {page} in a child")
+            });
+            let value = self.fresh();
+            self.kernel.access(&self.cpu, child, at, Access::Write, |word| word.atomic_store(value, Ordering::SeqCst));
+            assert_eq!(self.load_word(child, at), value, "a child's page {page}");
+            let page = self.random.below(OWN_PAGES);
+            let found = self.load_word(child, self.address(self.own_at, page));
+            self.own[page as usize]
+                .loaded(found, &Zaps::default(), || format!("a load of its own page {page} in a child"));
+        }
+        mm.switch(&self.cpu, self.kernel.space(child), self.kernel.space(SHARED));
+        mm.exit(&self.cpu, child).expect("the child is there, and its tables are whole");
+        for _ in 0..4 {
+            let page = self.random.below(PRIVATE_PAGES);
+            self.load(page);
+        }
+    }
+
+    fn load_word(&self, space: SpaceId, at: VirtAddr) -> u64 {
+        let load = |word: &machine::Word64| word.atomic_load(Ordering::SeqCst);
+        self.kernel.access(&self.cpu, space, at, Access::Read, load).expect("the area is there")
     }
 
     /// Which pages were accessed or written; half of the time the marks are cleared.

@@ -9,7 +9,8 @@
 //! 3. finds the record of the frame and adds to its folio's count unless that is zero;
 //! 4. reads the entry *again*, by [`crate::Platform::Recheck`], and for a page the entry of its table too: if either changed, it gives the
 //!    reference back and stops;
-//! 5. asks whether the folio may be had like this (secret, truncated, must stay movable).
+//! 5. for a pin, looks whether a fork has begun since before step 1 (`crate::fork`): then the child may have been given the page;
+//! 6. asks whether the folio may be had like this (secret, truncated, must stay movable, shared with a child).
 //!
 //! Whoever takes a mapping away clears the entry first and looks for pins afterwards. So either the walker sees the change in step 4, or the other
 //! sees the pin.
@@ -26,11 +27,13 @@
 //! (`mm/gup.c`).
 
 use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
-use machine::{Access, Cpu, IrqOff};
+use machine::seqcount::Sequence;
+use machine::{Access, Cpu, IrqOff, SeqCount};
 use pagetable::walk::{self, Step};
-use pagetable::{Entry, Level, Mode, Rechecked, Rights, Slot, TableMemory};
+use pagetable::{Entry, Flags, Level, Mode, Rechecked, Rights, Slot, TableMemory};
 
-use crate::folio::{Folio, FolioFlags};
+use crate::exclusive::{Exclusivity, exclusivity};
+use crate::folio::{Folio, FolioFlags, Reference};
 use crate::guard::Guards;
 use crate::gup::Run;
 use crate::gup::flags::{Request, Term};
@@ -56,7 +59,14 @@ impl<P: Platform> Mm<'_, P> {
         sink: &mut impl FnMut(Run),
     ) -> u64 {
         let irq = cpu.irq_off();
-        let walker = FastWalk { mm: self, irq: &irq, request };
+        let fork = match request.reference {
+            Reference::Get => None,
+            Reference::Pin => match self.protocols().guards.before_pins(cpu, space.write_protect()) {
+                Some(since) => Some((space.write_protect(), since)),
+                None => return 0,
+            },
+        };
+        let walker = FastWalk { mm: self, irq: &irq, request, fork };
         let mut at = start;
         while at < end {
             match walker.leaves(space, at, end, sink) {
@@ -76,6 +86,8 @@ struct FastWalk<'w, 'm, P: Platform> {
     /// Interrupts stay off for as long as entries and tables are looked at.
     irq: &'w IrqOff<'w, P::Cpu>,
     request: Request,
+    /// Of pins: what forks count, and where the count was.
+    fork: Option<(&'w SeqCount, Sequence)>,
 }
 
 impl<P: Platform> FastWalk<'_, '_, P> {
@@ -163,7 +175,7 @@ impl<P: Platform> FastWalk<'_, '_, P> {
             Rechecked::Unchanged => slot.recheck(cpu, &protocols.recheck, entry),
             Rechecked::Changed => Rechecked::Changed,
         };
-        self.keep(folio, rechecked, 1)?;
+        self.keep(folio, rechecked, (Level::Pte, entry), 1)?;
         Ok(Run { frame: entry.table_frame(), pages: 1, reference: self.request.reference })
     }
 
@@ -182,7 +194,7 @@ impl<P: Platform> FastWalk<'_, '_, P> {
         self.may_use(level, entry)?;
         let pages = ((end.as_u64() - at.as_u64()) / PAGE_SIZE) as u32;
         let folio = self.grab(level, entry, at, pages)?;
-        self.keep(folio, slot.recheck(cpu, &protocols.recheck, entry), pages)?;
+        self.keep(folio, slot.recheck(cpu, &protocols.recheck, entry), (level, entry), pages)?;
         sink(Run { frame: subframe(level, entry, at), pages, reference: self.request.reference });
         Ok(())
     }
@@ -205,13 +217,13 @@ impl<P: Platform> FastWalk<'_, '_, P> {
         Folio::try_grab(self.mm.map(), self.cpu(), frame, pages, self.request.reference).map_err(|_| Stopped)
     }
 
-    /// Steps 4 and 5: keeps the references if the entry is unchanged and the folio may be had like this, else gives them back.
+    /// Steps 4 to 6: keeps the references if the entry is unchanged, no fork has begun and the folio may be had like this, else gives them back.
     #[inline(always)]
-    fn keep(&self, folio: Folio<'_>, rechecked: Rechecked, pages: u32) -> Result<(), Stopped> {
+    fn keep(&self, folio: Folio<'_>, rechecked: Rechecked, leaf: (Level, Entry), pages: u32) -> Result<(), Stopped> {
         let cpu = self.cpu();
-        if rechecked == Rechecked::Unchanged {
+        if rechecked == Rechecked::Unchanged && !self.fork_began() {
             let flags = folio.flags(cpu);
-            if self.allowed(flags) {
+            if self.allowed(flags) && !self.must_unshare(flags, leaf) {
                 folio.mark_seen(cpu, flags, FolioFlags::REFERENCED);
                 return Ok(());
             }
@@ -223,11 +235,32 @@ impl<P: Platform> FastWalk<'_, '_, P> {
 
     #[inline(always)]
     fn allowed(&self, flags: FolioFlags) -> bool {
-        // A long-term pin for reading asks whether a write would unshare the page first. That takes the area, which only the slow path has.
-        let must_unshare = matches!((self.request.term, self.request.access), (Term::Long, Access::Read));
-        !must_unshare
-            && flags.allow(self.request.term, self.request.access)
-            && !peer_to_peer_unasked(flags, self.request)
+        flags.allow(self.request.term, self.request.access) && !peer_to_peer_unasked(flags, self.request)
+    }
+
+    /// Step 5: whether a fork may have looked for pins before this one was there, and given the child the page.
+    #[inline(always)]
+    fn fork_began(&self) -> bool {
+        let guards = &self.mm.protocols().guards;
+        self.fork.is_some_and(|(fork, since)| guards.fork_began(self.cpu(), fork, since))
+    }
+
+    /// Whether the next write by the address space would go to another page than the pin reads (Linux: `gup_must_unshare`). The slow path makes the page the
+    /// address space's own first.
+    #[inline(always)]
+    fn must_unshare(&self, flags: FolioFlags, (level, entry): (Level, Entry)) -> bool {
+        let Request { reference: Reference::Pin, access: Access::Read, term, .. } = self.request else { return false };
+        if entry.has(Flags::WRITE) {
+            // Who may write through the entry shares the page with nobody.
+            return false;
+        }
+        if !flags.contains(FolioFlags::ANON) {
+            // Whether a write makes a copy, the area says, which only the slow path has.
+            return term == Term::Long;
+        }
+        let cpu = self.cpu();
+        exclusivity(self.mm.map(), cpu, entry.leaf_frame(level)) == Exclusivity::Shared
+            && self.mm.protocols().guards.pin_unshares()
     }
 }
 

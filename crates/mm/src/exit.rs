@@ -1,0 +1,65 @@
+//! The end of an address space.
+
+use machine::addr::VirtAddr;
+
+use crate::error::{AreaError, ZapError};
+use crate::file::MappedAt;
+use crate::gather::Gather;
+use crate::mm::Mm;
+use crate::platform::Platform;
+use crate::space::{AddressSpace, SpaceId};
+use crate::zap::ZapOf;
+
+impl<'m, P: Platform> Mm<'m, P> {
+    /// Takes everything out of an address space: areas, entries, and all tables but the root (and those that [`Mm::prepare`] made). It is as new then
+    /// (Linux: `exit_mmap`).
+    ///
+    /// Context: interrupts on, no lock. No CPU runs in the address space but perhaps this one, and nobody takes references to its pages meanwhile.
+    ///
+    /// # Errors
+    /// There is no such address space. Or tables were malformed: then the areas are gone, but entries behind the malformed one stay.
+    pub fn exit(&self, cpu: &P::Cpu, id: SpaceId) -> Result<(), AreaError> {
+        let space = self.space(id).ok_or(AreaError::NoSpace(id))?;
+        let mmap = space.mmap_lock().write(cpu);
+        let result = self.unmap_all(cpu, (id, space));
+        space.forget_pins(cpu);
+        mmap.unlock();
+        result.map_err(AreaError::Zap)
+    }
+
+    /// [`Self::exit`] for a caller that holds the mmap lock for writing.
+    ///
+    /// All entries go first and are flushed together; only then the files forget the areas (Linux b67fbebd4cf9, CVE-2022-39188).
+    pub(crate) fn unmap_all(&self, cpu: &P::Cpu, (id, space): (SpaceId, &AddressSpace<'m>)) -> Result<(), ZapError> {
+        let mut areas = space.areas(cpu);
+        let Some(first) = areas.next() else { return Ok(()) };
+        let last = areas.last().unwrap_or(first);
+        let all = self.reach(cpu, space, (first.start, last.end()));
+        let zapped = self.notify_of(cpu, space, all, || {
+            let mut gather = Gather::begin(cpu, self, space);
+            let zapped = space.areas(cpu).fold(Ok(()), |result: Result<(), ZapError>, area| {
+                result.and(self.zap_range(cpu, &mut gather, space, area.start, area.end(), ZapOf::Everything))
+            });
+            gather.finish(cpu);
+            zapped
+        });
+        self.forget_areas(cpu, (id, space));
+        zapped
+    }
+
+    /// Takes all areas out, the last first, and with each the tables into which no other reaches any more.
+    fn forget_areas(&self, cpu: &P::Cpu, (id, space): (SpaceId, &AddressSpace<'m>)) {
+        let mut gather = Gather::begin(cpu, self, space);
+        while let Some((index, area)) = space.areas(cpu).enumerate().last() {
+            if let Some(file) = self.file(area.file) {
+                let rmap = file.rmap_lock().write(cpu);
+                file.unlink(cpu, &MappedAt::new(id, &area));
+                rmap.unlock();
+            }
+            space.splice(cpu, index, 1, &[]);
+            let (start, end): (VirtAddr, VirtAddr) = (area.start, area.end());
+            self.free_tables(cpu, &mut gather, space, start, end);
+        }
+        gather.finish(cpu);
+    }
+}
