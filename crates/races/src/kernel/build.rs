@@ -319,7 +319,8 @@ impl Kernel {
     fn watched(&self) -> Vec<WatchedPage> {
         let leaves = self.setup.areas.iter().flat_map(|area| {
             let leaf = self.setup.files[area.file].leaf;
-            let leaves = 0..area.area.pages / leaf.frames();
+            // The machine's TLBs and the watch know so many; others must be named by an operation.
+            let leaves = 0..(area.area.pages / leaf.frames()).min(MOST_WATCHED);
             leaves.map(move |piece| (area.area.start.wrapping_add(piece * leaf.size()), area.space))
         });
         let named = self.columns.iter().enumerate().flat_map(|(number, column)| {
@@ -384,6 +385,9 @@ impl Kernel {
 
 /// Room for objects beside those that are counted.
 const SPARE_BYTES: usize = 4096;
+
+/// How many leaves of an area are watched though no operation names them.
+const MOST_WATCHED: u64 = 8;
 
 /// The pool that holds just the data frame with this number.
 fn data_pool(number: usize) -> FrameKind {

@@ -17,6 +17,8 @@ use crate::rule;
 
 /// The result of a `touch` that ended in a signal.
 pub(super) const FAULT: u64 = u64::MAX;
+/// How many pages may be missing where pages become a huge one: all but one.
+const MOST_NONE: u32 = 511;
 /// The most runs that the registers of one CPU hold at a time.
 const MOST_RUNS: usize = 8;
 
@@ -92,6 +94,19 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
             Action::WriteBack { file, page } => self.done(into, results, self.write_back(file, page)),
             Action::DropPage { file, page } => self.done(into, results, mm.drop_page(cpu, self.file(file), page)),
             Action::Mmap { space, area } => self.done(into, results, mm.mmap(cpu, space, area)),
+            Action::Mprotect { space, start, pages, rights } => {
+                self.done(into, results, mm.mprotect(cpu, space, start, pages, rights));
+            }
+            Action::Mremap { space, from, pages, to } => {
+                self.done(into, results, mm.mremap(cpu, space, (from, pages), (to, pages)));
+            }
+            Action::Collapse { space, address } => {
+                self.done(into, results, mm.collapse(cpu, self.space(space), address, MOST_NONE));
+            }
+            Action::SplitLeaf { space, address } => {
+                self.done(into, results, mm.split_leaf(cpu, self.space(space), address));
+            }
+            Action::SplitFolio { space, address } => self.done(into, results, self.split_folio(space, address)),
             Action::Munmap { space, start, pages } => {
                 self.done(into, results, mm.munmap(cpu, space, start, pages));
             }
@@ -156,10 +171,10 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
 
     /// An operation is over: the register says whether it did what it is for. Without one it must have: files are well formed, so that an error
     /// means that a table was destroyed.
-    fn done<E: std::fmt::Debug>(&self, into: Option<usize>, results: &mut Results, result: Result<(), E>) {
+    fn done<T, E: std::fmt::Debug>(&self, into: Option<usize>, results: &mut Results, result: Result<T, E>) {
         match (into, result) {
             (Some(into), result) => results.registers[into] = result.is_ok().into(),
-            (None, Ok(())) => {}
+            (None, Ok(_)) => {}
             (None, Err(error)) => self.cpu.violate(rule::USER, format_args!("{error:?}")),
         }
     }

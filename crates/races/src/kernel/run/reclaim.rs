@@ -2,7 +2,7 @@
 
 use machine::addr::PAGE_SIZE;
 use machine::{Cpu, Frame, VirtAddr};
-use mm::{FileId, ReclaimError, SpaceId};
+use mm::{FileId, FolioSplitError, ReclaimError, SpaceId};
 use pagetable::{Mode, walk};
 
 use super::Runner;
@@ -42,6 +42,12 @@ impl<M: Mode> Runner<'_, '_, M> {
     pub(super) fn migrate(&self, space: SpaceId, address: VirtAddr) -> Result<(), Option<ReclaimError>> {
         let frame = self.frame_at(space, address).ok_or(None)?;
         self.mm.migrate(self.cpu, frame).map(drop).map_err(Some)
+    }
+
+    /// Whether a large folio was mapped there, and is in pieces.
+    pub(super) fn split_folio(&self, space: SpaceId, address: VirtAddr) -> Result<(), Option<FolioSplitError>> {
+        let frame = self.frame_at(space, address).ok_or(None)?;
+        self.mm.split_folio(self.cpu, frame).map_err(Some)
     }
 
     /// Whether all pages of the range have moved.

@@ -1,0 +1,220 @@
+//! The operations that cells may hold.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`cell`] | reading the arguments of one |
+//! | [`words`] | which there are, and what each is |
+
+mod cell;
+mod words;
+
+use machine::{Access, VirtAddr};
+use mm::{Area, AreaRights, FileId, Foll, SpaceId};
+
+use super::arguments::{Arguments, named};
+use super::setup::Setup;
+use crate::error::{Error, Problem};
+use crate::race::Race;
+use crate::syntax::{Argument, Operation, Variant};
+use cell::Cell;
+
+/// What an operation does. `space` is that of the CPU, unless the operation names another.
+pub(super) enum Action {
+    /// `r = gup(x, pin, write)`, `r = gup_fast(...)` (never falls back): the register gets the number of the first frame, 0 if there is none.
+    Gup { space: SpaceId, start: VirtAddr, pages: u64, flags: Foll, into: usize },
+    /// `release(r)`: gives back what a `gup` into this register took.
+    Release { from: usize, done: Access },
+    /// `r = touch(x, write=1)`: user code accesses the address until it succeeds.
+    Touch { address: VirtAddr, user: User },
+    /// `zap(x)`: MADV_DONTNEED.
+    Zap { space: SpaceId, start: VirtAddr, pages: u64 },
+    /// `unmap_mapping(f, 0, 1)`: zap by rmap.
+    UnmapMapping { file: FileId, first: u64, pages: u64 },
+    /// `replace(f, 0, B)`: another folio in the place of a page of a cached file.
+    Replace { file: FileId, page: u64, frame: Option<usize> },
+    /// `revoke(f, 0, B)`: a driver takes a frame back, and has another in its place or none. The old one is freed.
+    Revoke { file: FileId, page: u64, frame: Option<usize> },
+    /// `move(f, 0, B)`: as `revoke`, and what the old frame held is copied to the new one.
+    Move { file: FileId, page: u64, frame: usize, copy: Copy },
+    /// `kill(f)`: the device goes whose memory the file maps.
+    Kill { file: FileId },
+    /// `r = follow(x, write=1)`: finds out which frame a driver has mapped, and lets a device access it while that is certain.
+    Follow { space: SpaceId, start: VirtAddr, device: Option<Device> },
+    /// `r = walk(x)`: a walker that knows small pages only.
+    Walk { space: SpaceId, address: VirtAddr },
+    /// `r = io(r0, write=1)`: a device accesses the frame in a register.
+    Io { from: usize, device: Device },
+    /// `write_protect(x)`.
+    WriteProtect { space: SpaceId, start: VirtAddr, pages: u64 },
+    /// `mmap(x)`: an area that is not there at the start.
+    Mmap { space: SpaceId, area: Area },
+    /// `swap_out(x, pages=1)`: the pages that are mapped there go to swap, with one flush for all.
+    SwapOut { space: SpaceId, start: VirtAddr, pages: u64 },
+    /// `migrate(x)`: the folio that is mapped there moves to other frames.
+    Migrate { space: SpaceId, address: VirtAddr },
+    /// `migrate_range(x, pages=1)`.
+    MigrateRange { space: SpaceId, start: VirtAddr, pages: u64 },
+    /// `write_back(f, 0)`: a page of a cached file is cleaned and written out.
+    WriteBack { file: FileId, page: u64 },
+    /// `drop_page(f, 0)`: a clean page of a cached file is taken out of memory.
+    DropPage { file: FileId, page: u64 },
+    /// `mprotect(x, rights=r)`.
+    Mprotect { space: SpaceId, start: VirtAddr, pages: u64, rights: AreaRights },
+    /// `mremap(x, y)`: moves pages to the address of `y`, which is `later`.
+    Mremap { space: SpaceId, from: VirtAddr, pages: u64, to: VirtAddr },
+    /// `collapse(x)`: pages become one huge page.
+    Collapse { space: SpaceId, address: VirtAddr },
+    /// `split_leaf(x)`: a huge leaf becomes a table of small ones.
+    SplitLeaf { space: SpaceId, address: VirtAddr },
+    /// `split_folio(x)`: the large folio that is mapped there becomes small ones.
+    SplitFolio { space: SpaceId, address: VirtAddr },
+    /// `munmap(x)`, `munmap(x+0x1000, pages=1)`.
+    Munmap { space: SpaceId, start: VirtAddr, pages: u64 },
+}
+
+/// What user code does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum User {
+    /// Accesses the page; what it moves does not matter.
+    Access(Access),
+    /// Loads its word.
+    Load,
+    /// Stores this.
+    Store(u64),
+}
+
+/// What a device does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Device {
+    Load,
+    Store(u64),
+}
+
+/// When a driver copies what it moves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Copy {
+    /// When nobody can reach the old frame any more.
+    Revoked,
+    /// Before it takes the old frame away.
+    Early,
+}
+
+impl Action {
+    /// The page that it speaks of, and whose it is, for one that user code or GUP accesses. `own` is the space of the CPU.
+    pub(super) fn page(&self, own: usize) -> Option<(VirtAddr, usize)> {
+        match *self {
+            Self::Gup { space, start, .. } => Some((start, usize::from(space.number()))),
+            Self::Touch { address, .. } => Some((address, own)),
+            Self::Follow { space, start, .. } => Some((start, usize::from(space.number()))),
+            _ => None,
+        }
+    }
+}
+
+/// One operation of one CPU.
+pub(super) struct Step {
+    pub(super) action: Action,
+    /// The register that gets its result.
+    pub(super) into: Option<usize>,
+    /// As the file writes it.
+    pub(super) text: String,
+    /// Its name.
+    pub(super) word: String,
+    /// Whether the variant's `rounds` repeats it (together with its neighbours that are repeated, too).
+    pub(super) repeat: Repeat,
+}
+
+/// How often an operation runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Repeat {
+    Once,
+    /// As often as the variant's `rounds` says.
+    Rounds,
+}
+
+/// The most registers that one CPU's results can be in: what the lab can report.
+const MOST_REGISTERS: usize = 16;
+
+/// The operations of one CPU, and the registers that hold their results.
+#[derive(Default)]
+pub(super) struct Column {
+    pub(super) steps: Vec<Step>,
+    pub(super) registers: Vec<String>,
+}
+
+impl Column {
+    /// Gives meaning to what the CPU with this number does.
+    pub(super) fn new(
+        race: &Race,
+        setup: &Setup,
+        cpu: usize,
+        operations: &[Operation],
+        variant: Option<&Variant>,
+    ) -> Result<Self, Error> {
+        let mut column = Self::default();
+        for operation in operations {
+            let mut arguments = Arguments::new(race, &operation.word, &operation.arguments);
+            let takes_part = takes_part(race, &mut arguments, variant)?;
+            let repeat = arguments.one_of(&[("rounds", Repeat::Rounds)], Repeat::Once);
+            let into = match &operation.result {
+                Some(register) => Some(column.register(race, &register.node, operation)?),
+                None => None,
+            };
+            let own = SpaceId::new(setup.space_of(cpu) as u16);
+            let mut cell = Cell { race, setup, own, operation, arguments, into, column: &mut column };
+            let action = words::read(&mut cell)?;
+            cell.arguments.finish()?;
+            if takes_part {
+                let word = operation.word.node.clone();
+                column.steps.push(Step { action, into, text: text(operation), word, repeat });
+            }
+        }
+        Ok(column)
+    }
+
+    /// Whether an operation depends on what is in frames.
+    pub(super) fn moves_words(&self) -> bool {
+        self.steps.iter().any(|step| {
+            matches!(
+                step.action,
+                Action::Touch { user: User::Load | User::Store(_), .. }
+                    | Action::Io { .. }
+                    | Action::Follow { device: Some(_), .. }
+            )
+        })
+    }
+
+    /// The number of the register of this name.
+    fn register(&mut self, race: &Race, name: &str, operation: &Operation) -> Result<usize, Error> {
+        if let Some(known) = self.registers.iter().position(|known| known == name) {
+            return Ok(known);
+        }
+        if self.registers.len() == MOST_REGISTERS {
+            let why = format!("a CPU has at most {MOST_REGISTERS} registers");
+            let problem = Problem::Impossible { why, right: "use one again".to_owned() };
+            return Err(Error::new(&race.source, operation.span, problem));
+        }
+        self.registers.push(name.to_owned());
+        Ok(self.registers.len() - 1)
+    }
+}
+
+/// Whether an operation runs under a variant: `in=v|w`.
+fn takes_part(race: &Race, arguments: &mut Arguments<'_>, variant: Option<&Variant>) -> Result<bool, Error> {
+    let Some(names) = arguments.key("in") else { return Ok(true) };
+    let known: Vec<(&str, &str)> =
+        race.litmus.variants.iter().map(|variant| (variant.name.node.as_str(), variant.name.node.as_str())).collect();
+    let mut takes_part = false;
+    for name in names {
+        let name = named(race, "variant", name, &known)?;
+        takes_part |= variant.is_some_and(|variant| variant.name.node == name);
+    }
+    Ok(takes_part)
+}
+
+/// The operation as the file writes it, without what says in which variants it runs.
+fn text(operation: &Operation) -> String {
+    let is_in = |argument: &&Argument| argument.key.as_ref().is_some_and(|key| key.node == "in");
+    let arguments = operation.arguments.iter().filter(|argument| !is_in(argument)).cloned().collect();
+    Operation { arguments, ..operation.clone() }.to_string()
+}

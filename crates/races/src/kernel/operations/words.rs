@@ -1,0 +1,156 @@
+//! Which operations there are.
+
+use machine::Access;
+use mm::{AreaRights, FileId, FileKind, Foll};
+
+use super::cell::Cell;
+use super::{Action, Copy, Device, User};
+use crate::error::{Error, Problem};
+
+/// Reads the arguments of one operation.
+type Read = fn(&mut Cell<'_, '_>) -> Result<Action, Error>;
+
+/// All of them, by name.
+const WORDS: &[(&str, Read)] = &[
+    ("gup", |cell| gup(cell, Foll::NONE)),
+    ("gup_fast", |cell| gup(cell, Foll::FAST_ONLY)),
+    ("release", release),
+    ("touch", touch),
+    ("zap", |cell| {
+        let (start, pages) = cell.range()?;
+        Ok(Action::Zap { space: cell.space()?, start, pages })
+    }),
+    ("write_protect", |cell| {
+        let (start, pages) = cell.range()?;
+        Ok(Action::WriteProtect { space: cell.space()?, start, pages })
+    }),
+    ("swap_out", |cell| {
+        let (start, pages) = cell.range()?;
+        Ok(Action::SwapOut { space: cell.space()?, start, pages })
+    }),
+    ("migrate", |cell| Ok(Action::Migrate { address: cell.address("migrate(x)")?, space: cell.space()? })),
+    ("migrate_range", |cell| {
+        let (start, pages) = cell.range()?;
+        Ok(Action::MigrateRange { space: cell.space()?, start, pages })
+    }),
+    ("write_back", |cell| {
+        let (file, page) = cell.file_page(Some(FileKind::Cached))?;
+        Ok(Action::WriteBack { file, page })
+    }),
+    ("drop_page", |cell| {
+        let (file, page) = cell.file_page(Some(FileKind::Cached))?;
+        Ok(Action::DropPage { file, page })
+    }),
+    ("mmap", |cell| Ok(Action::Mmap { area: cell.place("mmap(x)")?.0.area, space: cell.space()? })),
+    ("munmap", |cell| {
+        let (start, pages) = cell.whole_or_part("munmap(x)")?;
+        Ok(Action::Munmap { space: cell.space()?, start, pages })
+    }),
+    ("mprotect", mprotect),
+    ("mremap", mremap),
+    ("unmap_mapping", unmap_mapping),
+    ("replace", |cell| {
+        let (file, page) = cell.file_page(Some(FileKind::Cached))?;
+        Ok(Action::Replace { file, page, frame: cell.frame("replace(f, 0, B)")? })
+    }),
+    ("collapse", |cell| Ok(Action::Collapse { address: cell.address("collapse(x)")?, space: cell.space()? })),
+    ("split_leaf", |cell| Ok(Action::SplitLeaf { address: cell.address("split_leaf(x)")?, space: cell.space()? })),
+    ("split_folio", |cell| Ok(Action::SplitFolio { address: cell.address("split_folio(x)")?, space: cell.space()? })),
+    ("revoke", |cell| {
+        let (file, page) = cell.file_page(Some(FileKind::Driver))?;
+        Ok(Action::Revoke { file, page, frame: cell.frame("revoke(f, 0, B)")? })
+    }),
+    ("move", move_page),
+    ("kill", kill),
+    ("follow", |cell| {
+        let device = cell.device()?;
+        Ok(Action::Follow { start: cell.address("follow(x)")?, space: cell.space()?, device })
+    }),
+    ("io", |cell| {
+        let device = cell.device()?.unwrap_or(Device::Load);
+        Ok(Action::Io { from: cell.register("io(r0, write=1)")?, device })
+    }),
+    ("walk", |cell| Ok(Action::Walk { address: cell.address("walk(x)")?, space: cell.space()? })),
+];
+
+/// What an operation is.
+pub(super) fn read(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    let word = &cell.operation.word;
+    match WORDS.iter().find(|(name, _)| *name == word.node) {
+        Some((_, read)) => read(cell),
+        None => {
+            let known = WORDS.iter().map(|(name, _)| (*name).to_owned()).collect();
+            let problem = Problem::Unknown { what: "operation", found: word.node.clone(), known };
+            Err(Error::new(&cell.race.source, word.span, problem))
+        }
+    }
+}
+
+fn gup(cell: &mut Cell<'_, '_>, given: Foll) -> Result<Action, Error> {
+    let words = [("get", Foll::GET), ("pin", Foll::PIN), ("write", Foll::WRITE), ("longterm", Foll::LONGTERM)];
+    let mut flags = given;
+    for (word, flag) in words {
+        if cell.arguments.flag(word).is_some() {
+            flags = flags | flag;
+        }
+    }
+    let space = cell.space()?;
+    let (start, pages) = cell.range()?;
+    if let Err(error) = flags.validate() {
+        return Err(cell.impossible(cell.operation.span, error.to_string(), "gup_fast(x, pin, write)"));
+    }
+    Ok(Action::Gup { space, start, pages, flags, into: cell.result()? })
+}
+
+fn release(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    if let Some(register) = &cell.operation.result {
+        let why = format!("`{}` has no result", cell.operation.word.node);
+        return Err(cell.impossible(register.span, why, "all other operations have"));
+    }
+    let done = cell.access();
+    Ok(Action::Release { from: cell.register("release(r0)")?, done })
+}
+
+fn touch(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    let user = match (cell.word()?, cell.access(), cell.into) {
+        (Some(word), _, _) => User::Store(word),
+        (None, Access::Read, Some(_)) => User::Load,
+        (None, access, _) => User::Access(access),
+    };
+    Ok(Action::Touch { address: cell.address("touch(x, write)")?, user })
+}
+
+fn mprotect(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    let rights = [("none", AreaRights::None), ("r", AreaRights::Read), ("rw", AreaRights::ReadWrite)];
+    let rights = cell.arguments.named("rights", &rights, AreaRights::Read)?;
+    let (start, pages) = cell.whole_or_part("mprotect(x, rights=r)")?;
+    Ok(Action::Mprotect { space: cell.space()?, start, pages, rights })
+}
+
+fn mremap(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    let (from, pages) = cell.whole_or_part("mremap(x, y)")?;
+    Ok(Action::Mremap { to: cell.address("mremap(x, y)")?, space: cell.space()?, from, pages })
+}
+
+fn unmap_mapping(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    let (file, first) = cell.file_page(None)?;
+    let count = cell.arguments.positional("number of pages", "unmap_mapping(f, 0, 1)")?;
+    Ok(Action::UnmapMapping { file, first, pages: cell.arguments.in_range(count, u64::from(u32::MAX))? })
+}
+
+fn move_page(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    let copy = cell.arguments.one_of(&[("early", Copy::Early)], Copy::Revoked);
+    let (file, page) = cell.file_page(Some(FileKind::Driver))?;
+    let value = cell.arguments.positional("frame", "move(f, 0, B)")?;
+    Ok(Action::Move { file, page, frame: cell.setup.frame_named(cell.race, value)?, copy })
+}
+
+fn kill(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    let name = cell.arguments.positional("file", "kill(f)")?;
+    let file = cell.setup.file_named(cell.race, name)?;
+    if cell.setup.files[file].kind != FileKind::Mixed {
+        let why = format!("`{}` is not of a device with page records", name.node);
+        return Err(cell.impossible(name.span, why, "a `mixed` file of `pagemap` frames"));
+    }
+    Ok(Action::Kill { file: FileId::new(file as u16) })
+}
