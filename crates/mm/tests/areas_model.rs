@@ -1,0 +1,323 @@
+//! Random operations on areas, compared with a model that was written page by page: contents, rights, refusals, and which pages were used. Whatever is
+//! refused has changed nothing, and whatever runs out of memory neither.
+
+mod memory;
+mod naive;
+
+use hosted::ThreadCpu;
+use machine::{Access, Frame, VirtAddr};
+use memory::{ANONYMOUS, CACHED, FILE_PAGES, Kernel};
+use mm::{Area, AreaError, AreaRights, FaultError, MapError, PopulateError, SpaceId, Usage};
+use naive::{Backing, Naive, Refused, Signal};
+use proptest::prelude::*;
+
+const SPACE: SpaceId = SpaceId::new(0);
+const TABLES: u64 = 48;
+const SLOTS: usize = 16;
+
+/// Pages are numbered in zones of [`ZONE`], each of which lies across the end of a table: of pages, of 2 MiB entries, of 1 GiB entries.
+const ZONES: [u64; 3] = [0x40_0020_0000, 0x50_4000_0000, 0x80_0000_0000];
+const ZONE: u64 = 24;
+const PAGES: u64 = ZONE * ZONES.len() as u64;
+
+fn address(page: u64) -> VirtAddr {
+    VirtAddr::new(ZONES[(page / ZONE) as usize] + (page % ZONE) * 4096 - ZONE / 2 * 4096)
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Anonymous,
+    Shared,
+    Private,
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Mmap(Range, Kind, AreaRights, u64),
+    Munmap(Range),
+    Mprotect(Range, AreaRights),
+    Mremap(Range, Range),
+    Store(u64, u64),
+    Load(u64),
+    Zap(Range),
+    WriteProtect(Range),
+    Populate(Range, AreaRights),
+    ClearSoftDirty(Range),
+    ClearOthers(Range),
+    SwapOut(u64),
+    Migrate(u64),
+    /// The next operation meets an allocation that fails.
+    Fail(u64),
+}
+
+/// Pages of one zone.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    start: u64,
+    count: u64,
+}
+
+impl Range {
+    fn at(self) -> VirtAddr {
+        address(self.start)
+    }
+}
+
+fn range() -> impl Strategy<Value = Range> {
+    // Sometimes empty, often whole, never beyond its zone.
+    (0..ZONES.len() as u64, 0..ZONE, prop_oneof![1 => Just(0), 6 => 1..6_u64, 3 => 1..ZONE])
+        .prop_map(|(zone, first, count)| Range { start: zone * ZONE + first, count: count.min(ZONE - first) })
+}
+
+fn rights() -> impl Strategy<Value = AreaRights> {
+    prop_oneof![1 => Just(AreaRights::None), 1 => Just(AreaRights::Read), 3 => Just(AreaRights::ReadWrite)]
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![Just(Kind::Anonymous), Just(Kind::Shared), Just(Kind::Private)]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let page = || 0..PAGES;
+    prop_oneof![
+        6 => (range(), kind(), rights(), 0..FILE_PAGES).prop_map(|(range, kind, rights, first)| Op::Mmap(range, kind, rights, first)),
+        2 => range().prop_map(Op::Munmap),
+        5 => (range(), rights()).prop_map(|(range, rights)| Op::Mprotect(range, rights)),
+        5 => (range(), range()).prop_map(|(from, to)| Op::Mremap(from, to)),
+        1 => (range(), 0..ZONE).prop_map(|(from, count)| Op::Mremap(from, Range { count: count.min(ZONE - from.start % ZONE), ..from })),
+        12 => (page(), 1..u64::MAX).prop_map(|(page, value)| Op::Store(page, value)),
+        4 => page().prop_map(Op::Load),
+        2 => range().prop_map(Op::Zap),
+        2 => range().prop_map(Op::WriteProtect),
+        3 => (range(), rights()).prop_map(|(range, rights)| Op::Populate(range, rights)),
+        2 => range().prop_map(Op::ClearSoftDirty),
+        1 => range().prop_map(Op::ClearOthers),
+        2 => page().prop_map(Op::SwapOut),
+        2 => page().prop_map(Op::Migrate),
+        3 => (1..6_u64).prop_map(Op::Fail),
+    ]
+}
+
+struct Pair {
+    kernel: Kernel,
+    cpu: ThreadCpu,
+    naive: Naive,
+}
+
+/// What an operation of areas came to.
+#[derive(Debug)]
+enum Came {
+    Done,
+    Refused,
+    OutOfFrames,
+}
+
+impl Came {
+    fn of_areas(result: Result<(), AreaError>) -> Self {
+        match result {
+            Ok(()) => Self::Done,
+            Err(AreaError::OutOfFrames) => Self::OutOfFrames,
+            Err(
+                AreaError::Range(_)
+                | AreaError::NoArea { .. }
+                | AreaError::Overlaps(_)
+                | AreaError::SpaceFull
+                | AreaError::BadArea(_),
+            ) => Self::Refused,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+fn signal(error: FaultError) -> Option<Signal> {
+    match error {
+        FaultError::NoArea { .. } => Some(Signal::NoArea),
+        FaultError::Forbidden { .. } => Some(Signal::Forbidden),
+        FaultError::NoPage { .. } => Some(Signal::NoPage),
+        FaultError::OutOfFrames => None,
+        error => panic!("{error:?}"),
+    }
+}
+
+impl Pair {
+    fn new() -> Self {
+        let kernel = Kernel::build(1, TABLES);
+        let cpu = kernel.machine.attach().expect("a free CPU");
+        kernel.mm.enter(&cpu, kernel.space(0));
+        kernel.fill_file(&cpu);
+        Self { kernel, cpu, naive: Naive::new((0..FILE_PAGES).collect(), SLOTS) }
+    }
+
+    /// The frames that user code could reach.
+    fn frames(&self) -> Vec<Option<Frame>> {
+        (0..PAGES).map(|page| self.kernel.frame_at(&self.cpu, 0, address(page))).collect()
+    }
+
+    /// Runs an operation of areas on both. If it ran out of memory it has changed nothing, and works the second time.
+    fn areas(
+        &mut self,
+        engine: impl Fn(&Kernel, &ThreadCpu) -> Came,
+        naive: impl FnOnce(&mut Naive) -> Result<(), Refused>,
+    ) {
+        let before = self.frames();
+        let mut came = engine(&self.kernel, &self.cpu);
+        self.kernel.failures.fail_at(0);
+        if !matches!(came, Came::Done) {
+            assert_eq!(self.frames(), before, "{came:?}, and yet something changed");
+        }
+        if matches!(came, Came::OutOfFrames) {
+            came = engine(&self.kernel, &self.cpu);
+        }
+        match (came, naive(&mut self.naive)) {
+            (Came::Done, Ok(())) | (Came::Refused, Err(Refused)) => {}
+            (came, model) => panic!("the engine: {came:?}, the model: {model:?}"),
+        }
+    }
+
+    fn run(&mut self, op: &Op) {
+        let space = self.kernel.space(0);
+        match *op {
+            Op::Mmap(range, kind, rights, first) => self.areas(
+                |kernel, cpu| {
+                    let Range { count, .. } = range;
+                    let area = match kind {
+                        Kind::Anonymous => Area::private(range.at(), count, rights, ANONYMOUS, first),
+                        Kind::Shared => Area::shared(range.at(), count, rights, CACHED, first),
+                        Kind::Private => Area::private(range.at(), count, rights, CACHED, first),
+                    };
+                    match kernel.mm.mmap(cpu, SPACE, area) {
+                        Ok(()) => Came::Done,
+                        Err(MapError::BadRange { .. } | MapError::Overlaps(_) | MapError::SpaceFull) => Came::Refused,
+                        Err(error) => panic!("{error:?}"),
+                    }
+                },
+                |naive| {
+                    naive.mmap(range.start, range.count, rights, |page| match kind {
+                        Kind::Anonymous => Backing::Anonymous,
+                        Kind::Shared => Backing::Shared(first + page),
+                        Kind::Private => Backing::Private(first + page),
+                    })
+                },
+            ),
+            Op::Munmap(range) => self.areas(
+                |kernel, cpu| Came::of_areas(kernel.mm.munmap(cpu, SPACE, range.at(), range.count)),
+                |naive| naive.munmap(range.start, range.count),
+            ),
+            Op::Mprotect(range, rights) => self.areas(
+                |kernel, cpu| Came::of_areas(kernel.mm.mprotect(cpu, SPACE, range.at(), range.count, rights)),
+                |naive| naive.mprotect(range.start, range.count, rights),
+            ),
+            Op::Mremap(from, to) => self.areas(
+                |kernel, cpu| {
+                    Came::of_areas(kernel.mm.mremap(cpu, SPACE, (from.at(), from.count), (to.at(), to.count)))
+                },
+                |naive| naive.mremap(from.start, from.count, to.start, to.count),
+            ),
+            Op::Store(page, value) => {
+                let mut store = self.kernel.store(&self.cpu, 0, address(page), value);
+                self.kernel.failures.fail_at(0);
+                if store == Err(FaultError::OutOfFrames) {
+                    store = self.kernel.store(&self.cpu, 0, address(page), value);
+                }
+                let store = store.map_err(|error| signal(error).expect("memory"));
+                assert_eq!(store, self.naive.store(page, value), "store to page {page}");
+            }
+            Op::Load(page) => self.load(page),
+            Op::Zap(range) => {
+                self.kernel.mm.zap(&self.cpu, space, range.at(), range.count).expect("whole tables");
+                self.naive.zap(range.start, range.count);
+            }
+            Op::WriteProtect(range) => {
+                self.kernel.mm.write_protect(&self.cpu, space, range.at(), range.count).expect("whole tables");
+            }
+            Op::Populate(range, rights) => self.populate(range, rights),
+            Op::ClearSoftDirty(range) => self.check_use(range, Usage::SOFT_DIRTY),
+            Op::ClearOthers(range) => self.check_use(range, Usage::ACCESSED.and(Usage::DIRTY)),
+            Op::SwapOut(page) | Op::Migrate(page) => {
+                if let Some(frame) = self.kernel.frame_at(&self.cpu, 0, address(page)) {
+                    // Whether it can go is not this test's business.
+                    let _ = match op {
+                        Op::SwapOut(_) => self.kernel.mm.swap_out(&self.cpu, frame).map(|_| ()),
+                        _ => self.kernel.mm.migrate(&self.cpu, frame).map(|_| ()),
+                    };
+                }
+                self.kernel.failures.fail_at(0);
+            }
+            Op::Fail(number) => self.kernel.failures.fail_at(number),
+        }
+    }
+
+    fn load(&mut self, page: u64) {
+        let mut load = self.kernel.load(&self.cpu, 0, address(page));
+        self.kernel.failures.fail_at(0);
+        if load == Err(FaultError::OutOfFrames) {
+            load = self.kernel.load(&self.cpu, 0, address(page));
+        }
+        let load = load.map_err(|error| signal(error).expect("memory"));
+        assert_eq!(load, self.naive.load(page), "load from page {page}");
+    }
+
+    fn populate(&mut self, range: Range, rights: AreaRights) {
+        let (access, allowed): (_, fn(AreaRights) -> bool) = match rights {
+            AreaRights::ReadWrite => (Access::Write, |rights| rights == AreaRights::ReadWrite),
+            _ => (Access::Read, |rights| rights != AreaRights::None),
+        };
+        let populate =
+            |pair: &Self| pair.kernel.mm.populate(&pair.cpu, pair.kernel.space(0), range.at(), range.count, access);
+        let mut result = populate(self);
+        self.kernel.failures.fail_at(0);
+        if matches!(result, Err(PopulateError::Fault { error: FaultError::OutOfFrames, .. })) {
+            result = populate(self);
+        }
+        let result = result.map_err(|error| match error {
+            PopulateError::Fault { pages, error } => signal(error).map(|_| pages).expect("memory"),
+            PopulateError::Range(error) => panic!("{error:?}"),
+        });
+        assert_eq!(result, self.naive.populate(range.start, range.count, allowed), "populate {range:?}");
+    }
+
+    /// Every page that was written is told of, and none that was not touched.
+    fn check_use(&mut self, range: Range, clear: Usage) {
+        let mut told = Vec::new();
+        let space = self.kernel.space(0);
+        self.kernel
+            .mm
+            .harvest(&self.cpu, space, (range.at(), range.count), clear, |page| {
+                if page.usage.contains(Usage::SOFT_DIRTY) {
+                    told.push(page.address);
+                }
+            })
+            .expect("whole tables");
+        for page in range.start..range.start + range.count {
+            let is_told = told.contains(&address(page));
+            assert!(is_told || !self.naive.written.contains(&page), "page {page} was written, and nobody says so");
+            assert!(!is_told || self.naive.touched.contains(&page), "page {page} was not touched");
+        }
+        if clear.contains(Usage::SOFT_DIRTY) {
+            self.naive.clear_soft_dirty(range.start, range.count);
+        }
+    }
+
+    fn end(mut self) {
+        self.kernel.failures.fail_at(0);
+        (0..PAGES).for_each(|page| self.load(page));
+        for page in 0..PAGES {
+            self.kernel.mm.munmap(&self.cpu, SPACE, address(page), 1).expect("the first page of what is left");
+        }
+        self.kernel.empty_file(&self.cpu);
+        self.kernel.assert_all_is_back(TABLES);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_engine_agrees_with_the_model(ops in proptest::collection::vec(op(), 1..120)) {
+        let mut pair = Pair::new();
+        for op in &ops {
+            pair.run(op);
+        }
+        pair.end();
+    }
+}

@@ -1,0 +1,227 @@
+//! What an address space is, written page by page, without areas, tables or TLBs: what the engine is compared with.
+//!
+//! It knows nothing of how the engine does it. Areas are runs of pages with the same name; a change of part of a run gives that part another name.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mm::AreaRights;
+
+/// What lies behind a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Backing {
+    /// Zeros until it is written.
+    Anonymous,
+    /// A page of the file; stores are the file's.
+    Shared(u64),
+    /// A page of the file; stores are this space's.
+    Private(u64),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Page {
+    area: u64,
+    pub(crate) rights: AreaRights,
+    backing: Backing,
+    /// What was stored into this space's own page.
+    own: Option<u64>,
+}
+
+/// Why an access fails.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Signal {
+    NoArea,
+    Forbidden,
+    NoPage,
+}
+
+/// An operation was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Refused;
+
+/// An address space whose pages are numbered from 0.
+pub(crate) struct Naive {
+    pages: BTreeMap<u64, Page>,
+    file: Vec<u64>,
+    slots: usize,
+    names: u64,
+    /// Pages that were stored to since soft-dirty was last cleared there.
+    pub(crate) written: BTreeSet<u64>,
+    /// Pages that may have been mapped since.
+    pub(crate) touched: BTreeSet<u64>,
+}
+
+impl Naive {
+    /// With a file of these pages, and room for so many areas.
+    pub(crate) fn new(file: Vec<u64>, slots: usize) -> Self {
+        Self { pages: BTreeMap::new(), file, slots, names: 0, written: BTreeSet::new(), touched: BTreeSet::new() }
+    }
+
+    fn name(&mut self) -> u64 {
+        self.names += 1;
+        self.names
+    }
+
+    /// How many runs of the same name there are.
+    fn areas(pages: &BTreeMap<u64, Page>) -> usize {
+        let is_first = |(number, page): (&u64, &Page)| {
+            number.checked_sub(1).and_then(|before| pages.get(&before)).is_none_or(|before| before.area != page.area)
+        };
+        pages.iter().filter(|entry| is_first((entry.0, entry.1))).count()
+    }
+
+    /// Takes over what the pages would become, if there are slots for it.
+    fn commit(&mut self, pages: BTreeMap<u64, Page>) -> Result<(), Refused> {
+        if Self::areas(&pages) > self.slots {
+            return Err(Refused);
+        }
+        self.pages = pages;
+        Ok(())
+    }
+
+    fn is_free(&self, start: u64, count: u64) -> bool {
+        self.pages.range(start..start + count).next().is_none()
+    }
+
+    fn forget_use(&mut self, start: u64, count: u64) {
+        self.written.retain(|page| !(start..start + count).contains(page));
+        self.touched.retain(|page| !(start..start + count).contains(page));
+    }
+
+    pub(crate) fn mmap(
+        &mut self,
+        start: u64,
+        count: u64,
+        rights: AreaRights,
+        backing: impl Fn(u64) -> Backing,
+    ) -> Result<(), Refused> {
+        if count == 0 || !self.is_free(start, count) {
+            return Err(Refused);
+        }
+        let area = self.name();
+        let mut pages = self.pages.clone();
+        pages.extend((0..count).map(|page| (start + page, Page { area, rights, backing: backing(page), own: None })));
+        self.commit(pages)
+    }
+
+    pub(crate) fn munmap(&mut self, start: u64, count: u64) -> Result<(), Refused> {
+        if count == 0 {
+            return Err(Refused);
+        }
+        let mut pages = self.pages.clone();
+        pages.retain(|page, _| !(start..start + count).contains(page));
+        self.commit(pages)?;
+        self.forget_use(start, count);
+        Ok(())
+    }
+
+    pub(crate) fn mprotect(&mut self, start: u64, count: u64, rights: AreaRights) -> Result<(), Refused> {
+        let mut pages = self.pages.clone();
+        let mut names = BTreeMap::new();
+        for number in start..start + count {
+            let page = pages.get_mut(&number).ok_or(Refused)?;
+            if page.rights != rights {
+                page.rights = rights;
+                let fresh = self.names + 1 + names.len() as u64;
+                page.area = *names.entry(page.area).or_insert(fresh);
+            }
+        }
+        self.names += names.len() as u64;
+        self.commit(pages)
+    }
+
+    pub(crate) fn mremap(&mut self, from: u64, count: u64, to: u64, new_count: u64) -> Result<(), Refused> {
+        if count == 0 || new_count == 0 {
+            return Err(Refused);
+        }
+        let first = *self.pages.get(&from).ok_or(Refused)?;
+        if (from..from + count).any(|page| self.pages.get(&page).is_none_or(|page| page.area != first.area)) {
+            return Err(Refused);
+        }
+        let (kept, added) = (count.min(new_count), new_count.saturating_sub(count));
+        let place = if from == to { to + count } else { to };
+        let needed = if from == to { added } else { new_count };
+        if !self.is_free(place, needed) {
+            return Err(Refused);
+        }
+        let mut pages = self.pages.clone();
+        pages.retain(|page, _| !(from..from + count).contains(page));
+        let area = if from == to { first.area } else { self.name() };
+        let file_page = |page: u64| match first.backing {
+            Backing::Anonymous => Backing::Anonymous,
+            Backing::Shared(first) => Backing::Shared(first + page),
+            Backing::Private(first) => Backing::Private(first + page),
+        };
+        for page in 0..new_count {
+            let own = if page < kept { self.pages[&(from + page)].own } else { None };
+            pages.insert(to + page, Page { area, own, backing: file_page(page), ..first });
+        }
+        self.commit(pages)?;
+        if from != to {
+            let written: Vec<u64> = self.written.range(from..from + kept).map(|page| page - from + to).collect();
+            self.forget_use(from, count);
+            self.written.extend(written);
+            // What moves may count as written at its new place.
+            self.touched.extend(to..to + kept);
+        } else {
+            self.forget_use(from + kept, count - kept);
+        }
+        Ok(())
+    }
+
+    /// Copies and anonymous pages are forgotten.
+    pub(crate) fn zap(&mut self, start: u64, count: u64) {
+        self.pages.range_mut(start..start + count).for_each(|(_, page)| page.own = None);
+        self.forget_use(start, count);
+    }
+
+    fn accessible(&self, page: u64, allowed: impl Fn(AreaRights) -> bool) -> Result<Page, Signal> {
+        let found = self.pages.get(&page).ok_or(Signal::NoArea)?;
+        if !allowed(found.rights) {
+            return Err(Signal::Forbidden);
+        }
+        match found.backing {
+            Backing::Shared(number) | Backing::Private(number) if number >= self.file.len() as u64 => {
+                Err(Signal::NoPage)
+            }
+            _ => Ok(*found),
+        }
+    }
+
+    pub(crate) fn load(&mut self, page: u64) -> Result<u64, Signal> {
+        let found = self.accessible(page, |rights| rights != AreaRights::None)?;
+        self.touched.insert(page);
+        Ok(match (found.own, found.backing) {
+            (Some(own), _) => own,
+            (None, Backing::Anonymous) => 0,
+            (None, Backing::Shared(number) | Backing::Private(number)) => self.file[number as usize],
+        })
+    }
+
+    pub(crate) fn store(&mut self, page: u64, value: u64) -> Result<(), Signal> {
+        let found = self.accessible(page, |rights| rights == AreaRights::ReadWrite)?;
+        match found.backing {
+            Backing::Shared(number) => self.file[number as usize] = value,
+            Backing::Anonymous | Backing::Private(_) => {
+                self.pages.entry(page).and_modify(|page| page.own = Some(value));
+            }
+        }
+        self.written.insert(page);
+        self.touched.insert(page);
+        Ok(())
+    }
+
+    /// As if each page was accessed: how many before the first that cannot be.
+    pub(crate) fn populate(&mut self, start: u64, count: u64, write: impl Fn(AreaRights) -> bool) -> Result<(), u64> {
+        for page in start..start + count {
+            if self.accessible(page, &write).is_err() {
+                return Err(page - start);
+            }
+            self.touched.insert(page);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn clear_soft_dirty(&mut self, start: u64, count: u64) {
+        self.forget_use(start, count);
+    }
+}
