@@ -129,12 +129,11 @@ impl Came {
     }
 }
 
-fn signal(error: FaultError) -> Option<Signal> {
+fn signal(error: FaultError) -> Signal {
     match error {
-        FaultError::NoArea { .. } => Some(Signal::NoArea),
-        FaultError::Forbidden { .. } => Some(Signal::Forbidden),
-        FaultError::NoPage { .. } => Some(Signal::NoPage),
-        FaultError::OutOfFrames => None,
+        FaultError::NoArea { .. } => Signal::NoArea,
+        FaultError::Forbidden { .. } => Signal::Forbidden,
+        FaultError::NoPage { .. } => Signal::NoPage,
         error => panic!("{error:?}"),
     }
 }
@@ -151,6 +150,14 @@ impl Pair {
     /// The frames that user code could reach.
     fn frames(&self) -> Vec<Option<Frame>> {
         (0..PAGES).map(|page| self.kernel.frame_at(&self.cpu, 0, address(page))).collect()
+    }
+
+    /// Accesses memory, a second time if the first ran out of it.
+    fn fault<T>(&self, access: impl Fn(&Kernel, &ThreadCpu) -> T) -> T {
+        let failed = self.kernel.failures.failed();
+        let result = access(&self.kernel, &self.cpu);
+        self.kernel.failures.fail_at(0);
+        if self.kernel.failures.failed() == failed { result } else { access(&self.kernel, &self.cpu) }
     }
 
     /// Runs an operation of areas on both. If it ran out of memory it has changed nothing, and works the second time.
@@ -214,12 +221,8 @@ impl Pair {
                 |naive| naive.mremap(from.start, from.count, to.start, to.count),
             ),
             Op::Store(page, value) => {
-                let mut store = self.kernel.store(&self.cpu, 0, address(page), value);
-                self.kernel.failures.fail_at(0);
-                if store == Err(FaultError::OutOfFrames) {
-                    store = self.kernel.store(&self.cpu, 0, address(page), value);
-                }
-                let store = store.map_err(|error| signal(error).expect("memory"));
+                let store = self.fault(|kernel, cpu| kernel.store(cpu, 0, address(page), value));
+                let store = store.map_err(signal);
                 assert_eq!(store, self.naive.store(page, value), "store to page {page}");
             }
             Op::Load(page) => self.load(page),
@@ -248,32 +251,23 @@ impl Pair {
     }
 
     fn load(&mut self, page: u64) {
-        let mut load = self.kernel.load(&self.cpu, 0, address(page));
-        self.kernel.failures.fail_at(0);
-        if load == Err(FaultError::OutOfFrames) {
-            load = self.kernel.load(&self.cpu, 0, address(page));
-        }
-        let load = load.map_err(|error| signal(error).expect("memory"));
+        let load = self.fault(|kernel, cpu| kernel.load(cpu, 0, address(page)));
+        let load = load.map_err(signal);
         assert_eq!(load, self.naive.load(page), "load from page {page}");
     }
 
     fn populate(&mut self, range: Range, rights: AreaRights) {
-        let (access, allowed): (_, fn(AreaRights) -> bool) = match rights {
-            AreaRights::ReadWrite => (Access::Write, |rights| rights == AreaRights::ReadWrite),
-            _ => (Access::Read, |rights| rights != AreaRights::None),
-        };
-        let populate =
-            |pair: &Self| pair.kernel.mm.populate(&pair.cpu, pair.kernel.space(0), range.at(), range.count, access);
-        let mut result = populate(self);
-        self.kernel.failures.fail_at(0);
-        if matches!(result, Err(PopulateError::Fault { error: FaultError::OutOfFrames, .. })) {
-            result = populate(self);
-        }
+        let access = if rights == AreaRights::ReadWrite { Access::Write } else { Access::Read };
+        let result =
+            self.fault(|kernel, cpu| kernel.mm.populate(cpu, kernel.space(0), range.at(), range.count, access));
         let result = result.map_err(|error| match error {
-            PopulateError::Fault { pages, error } => signal(error).map(|_| pages).expect("memory"),
+            PopulateError::Fault { pages, error } => {
+                signal(error);
+                pages
+            }
             PopulateError::Range(error) => panic!("{error:?}"),
         });
-        assert_eq!(result, self.naive.populate(range.start, range.count, allowed), "populate {range:?}");
+        assert_eq!(result, self.naive.populate(range.start, range.count, access), "populate {range:?}");
     }
 
     /// Every page that was written is told of, and none that was not touched.

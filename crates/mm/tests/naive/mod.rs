@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use machine::Access;
 use mm::AreaRights;
 
 /// What lies behind a page.
@@ -210,13 +211,15 @@ impl Naive {
         Ok(())
     }
 
-    /// As if each page was accessed: how many before the first that cannot be.
-    pub(crate) fn populate(&mut self, start: u64, count: u64, write: impl Fn(AreaRights) -> bool) -> Result<(), u64> {
+    /// As if each page was accessed: how many were before the first that cannot be.
+    pub(crate) fn populate(&mut self, start: u64, count: u64, access: Access) -> Result<(), u64> {
         for page in start..start + count {
-            if self.accessible(page, &write).is_err() {
-                return Err(page - start);
-            }
-            self.touched.insert(page);
+            // A write of what is there makes a copy, like any other.
+            let done = match access {
+                Access::Read => self.load(page).map(|_| ()),
+                Access::Write => self.load(page).and_then(|value| self.store(page, value)),
+            };
+            done.map_err(|_| page - start)?;
         }
         Ok(())
     }
