@@ -178,9 +178,9 @@ impl<'m, P: Platform> Mm<'m, P> {
     fn may_write(&self, cpu: &P::Cpu, level: Level, leaf: &Leaf, sharing: Sharing) -> bool {
         match sharing {
             Sharing::Shared => may_write_shared(level, leaf),
+            // Only anonymous pages are exclusive.
             Sharing::Private => {
                 leaf.attributes.has(Flags::soft_dirty(level))
-                    && self.is_anonymous(cpu, leaf.frame)
                     && exclusivity(self.map(), cpu, leaf.frame) == Exclusivity::Exclusive
             }
         }

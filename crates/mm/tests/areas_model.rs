@@ -7,7 +7,7 @@ mod naive;
 use hosted::ThreadCpu;
 use machine::{Access, Frame, VirtAddr};
 use memory::{ANONYMOUS, CACHED, FILE_PAGES, Kernel};
-use mm::{Area, AreaError, AreaRights, FaultError, MapError, PopulateError, SpaceId, Usage};
+use mm::{Area, AreaError, AreaRights, FaultError, FolioFlags, FrameSource, MapError, PopulateError, SpaceId, Usage};
 use naive::{Backing, Naive, Refused, Signal};
 use proptest::prelude::*;
 
@@ -166,11 +166,12 @@ impl Pair {
         engine: impl Fn(&Kernel, &ThreadCpu) -> Came,
         naive: impl FnOnce(&mut Naive) -> Result<(), Refused>,
     ) {
-        let before = self.frames();
+        let tables = |pair: &Self| pair.kernel.tables.arena.in_use();
+        let before = (self.frames(), tables(self));
         let mut came = engine(&self.kernel, &self.cpu);
         self.kernel.failures.fail_at(0);
         if !matches!(came, Came::Done) {
-            assert_eq!(self.frames(), before, "{came:?}, and yet something changed");
+            assert_eq!((self.frames(), tables(self)), before, "{came:?}, and yet something changed");
         }
         if matches!(came, Came::OutOfFrames) {
             came = engine(&self.kernel, &self.cpu);
@@ -295,6 +296,17 @@ impl Pair {
     fn end(mut self) {
         self.kernel.failures.fail_at(0);
         (0..PAGES).for_each(|page| self.load(page));
+        // Whatever became of the areas, files find their mappings: every page can be taken out of all of them.
+        for frame in self.frames().into_iter().flatten() {
+            let is_own = self.kernel.flags(&self.cpu, frame) & FolioFlags::ANON.bits() != 0;
+            if is_own && self.frames().contains(&Some(frame)) {
+                self.kernel.mm.swap_out(&self.cpu, frame).expect("nobody else uses it");
+            }
+        }
+        let file = self.kernel.mm.file(CACHED).expect("it is there");
+        self.kernel.mm.unmap_mapping(&self.cpu, file, 0, FILE_PAGES).expect("whole tables");
+        let left = self.frames().into_iter().flatten();
+        assert_eq!(left.filter(|frame| Some(*frame) != self.kernel.data.zero_page()).count(), 0, "pages are left");
         for page in 0..PAGES {
             self.kernel.mm.munmap(&self.cpu, SPACE, address(page), 1).expect("the first page of what is left");
         }

@@ -1,8 +1,9 @@
 //! A kernel with memory: address spaces whose user code loads and stores, frames with contents, a swap device, and failures where a test wants them.
 #![allow(dead_code, reason = "each test uses part of it")]
 
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use hosted::{DataFrames, FailingTables, Failures, FrameArena, MemorySwap, ThreadCpu, Threads, UserMemory};
 use machine::{Access, Cpu, Frame, VirtAddr, Word};
@@ -10,13 +11,15 @@ use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
-    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, FolioFlags, FolioMapping, Mapping,
-    Membership, MemoryMap, Mm, NoDrivers, NobodyListens, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound,
-    SpaceId,
+    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, FolioFlags, FolioMapping,
+    Invalidations, Mapping, Membership, MemoryMap, Mm, NoDrivers, Notify, Page, PageSlot, Parts, Platform, Protocols,
+    Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
-use pagetable::{FourLevel, Level, PhysicalWidth, ReadOnce, Root, TableMemory, Tables, Whole, Wide, ZeroThenLink};
+use pagetable::{
+    Entry, FourLevel, Level, PhysicalWidth, ReadOnce, Root, TableMemory, Tables, Translation, Whole, Wide, ZeroThenLink,
+};
 
 /// The engine with its defaults for x86-64.
 pub(crate) struct WithMemory;
@@ -28,7 +31,7 @@ impl Platform for WithMemory {
     type Map = DataFrames;
     type Frames = DataFrames;
     type Swap = MemorySwap<'static>;
-    type Notify = NobodyListens;
+    type Notify = Shadow;
     type Drivers = NoDrivers;
     type Read = ReadOnce<Wide>;
     type Write = Whole;
@@ -59,12 +62,37 @@ const FIRST_DATA: Frame = Frame::new(1 << 20);
 const DATA_FRAMES: u64 = 1 << 12;
 const SWAP_PAGES: usize = 1 << 10;
 /// How many address spaces there are.
-const SPACES: u16 = 3;
+pub(crate) const SPACES: u16 = 3;
 /// Anonymous memory.
 pub(crate) const ANONYMOUS: FileId = FileId::new(0);
 /// A file of [`FILE_PAGES`] pages, each filled with its number.
 pub(crate) const CACHED: FileId = FileId::new(1);
 pub(crate) const FILE_PAGES: u64 = 64;
+/// How many areas can map [`CACHED`].
+pub(crate) const FILE_MAPPINGS: usize = 40;
+
+/// A secondary TLB of address space 0: pages that a device may access.
+#[derive(Default)]
+pub(crate) struct Shadow {
+    pub(crate) invalidations: Invalidations,
+    pub(crate) pages: Mutex<BTreeMap<VirtAddr, Entry>>,
+    /// How many pages were forgotten.
+    pub(crate) forgotten: AtomicU64,
+}
+
+impl Notify<ThreadCpu> for Shadow {
+    fn start(&self, cpu: &ThreadCpu, _: &AddressSpace<'_>, start: VirtAddr, end: VirtAddr) {
+        self.invalidations.start(cpu);
+        let mut pages = self.pages.lock().expect("nobody panics with it");
+        let before = pages.len();
+        pages.retain(|page, _| !(start..end).contains(page));
+        self.forgotten.fetch_add((before - pages.len()) as u64, Ordering::Relaxed);
+    }
+
+    fn end(&self, cpu: &ThreadCpu, _: &AddressSpace<'_>, _: VirtAddr, _: VirtAddr) {
+        self.invalidations.end(cpu);
+    }
+}
 
 pub(crate) struct Kernel {
     pub(crate) machine: Arc<Threads>,
@@ -73,6 +101,7 @@ pub(crate) struct Kernel {
     pub(crate) tables: &'static FailingTables,
     pub(crate) swap: &'static MemorySwap<'static>,
     pub(crate) failures: Arc<Failures>,
+    pub(crate) shadow: &'static Shadow,
     slots: &'static [PageSlot],
 }
 
@@ -104,17 +133,18 @@ impl Kernel {
         };
         let spaces = leak_all((0..SPACES).map(space));
         let slots = leak_all((0..FILE_PAGES).map(|_| PageSlot::new(None)));
-        let mappings = || leak_all((0..64).map(|_| Mapping::new()));
+        let mappings = |count: usize| leak_all((0..count).map(|_| Mapping::new()));
         let files = leak_all([
-            File::new(FileKind::Anonymous, Level::Pte, &[], mappings()),
-            File::new(FileKind::Cached, Level::Pte, slots, mappings()),
+            File::new(FileKind::Anonymous, Level::Pte, &[], mappings(64)),
+            File::new(FileKind::Cached, Level::Pte, slots, mappings(FILE_MAPPINGS)),
         ]);
+        let shadow: &'static Shadow = leak(Shadow::default());
         let parts = Parts {
             tables,
             map: data,
             frames: data,
             swap,
-            notify: &NobodyListens,
+            notify: shadow,
             drivers: &NoDrivers,
             spaces,
             files,
@@ -123,7 +153,7 @@ impl Kernel {
         let engine: &'static Mm<_> = leak(Mm::new(PROTOCOLS, parts));
         assert!(mm.set(engine).is_ok(), "set once");
         drop(cpu);
-        Self { machine, mm: engine, data, tables, swap, failures, slots }
+        Self { machine, mm: engine, data, tables, swap, failures, shadow, slots }
     }
 
     pub(crate) fn space(&self, number: u16) -> &'static AddressSpace<'static> {
@@ -177,9 +207,17 @@ impl Kernel {
         }
     }
 
+    /// The leaf that translates `at` in space `number`.
+    pub(crate) fn leaf_at(&self, cpu: &ThreadCpu, number: u16, at: VirtAddr) -> Option<Translation> {
+        cpu.rcu_read_lock();
+        let found = self.page_tables(number).translate(cpu, at).ok();
+        cpu.rcu_read_unlock();
+        found
+    }
+
     /// The frame that user code of space `number` reads from at `at`, if it needs no fault.
     pub(crate) fn frame_at(&self, cpu: &ThreadCpu, number: u16, at: VirtAddr) -> Option<Frame> {
-        self.page_tables(number).translate(cpu, at).ok().map(|found| found.frame)
+        self.leaf_at(cpu, number, at).map(|found| found.frame)
     }
 
     /// Puts a page that is filled with its number into every slot of [`CACHED`].
