@@ -133,6 +133,11 @@ impl PageSlot {
         Self::unpack(cpu.swap(&self.0, Self::pack(frame)))
     }
 
+    /// Puts a frame in, where there is none.
+    pub(crate) fn fill<C: Cpu>(&self, cpu: &C, frame: Option<Frame>) -> Result<(), SlotTaken> {
+        cpu.compare_exchange(&self.0, Self::pack(None), Self::pack(frame)).map(drop).map_err(|_| SlotTaken)
+    }
+
     /// The frame that it holds at this moment.
     pub fn frame<C: Cpu>(&self, cpu: &C) -> Option<Frame> {
         self.get(cpu)
@@ -314,6 +319,10 @@ pub(crate) enum Found {
 const FREE: u64 = 0;
 /// What it holds of a slot that is set aside.
 const RESERVED: u64 = u64::MAX;
+
+/// The slot holds a frame already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct SlotTaken;
 
 /// The caller-provided slots are all in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,12 +1,14 @@
 //! Mapping areas; changing which frames a file has.
 
+use machine::Cpu;
 use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
 use pagetable::{Level, Mode};
 
 use crate::area::{Area, MAX_OFFSET};
 use crate::error::{FaultError, MapError, ZapError};
-use crate::file::{File, FileKind, MappedAt};
-use crate::folio::{Folio, Reference};
+use crate::file::{File, FileKind, MappedAt, PageSlot, SlotTaken};
+use crate::folio::{Folio, NotGrabbed, Reference};
+use crate::folio_lock::FolioLock;
 use crate::guard::{DriverLock, Guards};
 use crate::mm::Mm;
 use crate::platform::Platform;
@@ -73,7 +75,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     pub fn replace_page(&self, cpu: &P::Cpu, file: &File<'m>, page: u64, new: Option<Frame>) -> Result<(), ZapError> {
         let no_page = ZapError::NoPage { page };
         let slot = file.slot(page).filter(|_| file.kind() == FileKind::Cached).ok_or(no_page)?;
-        let old = slot.replace(cpu, new);
+        let old = self.change_slot(cpu, slot, new);
         let pages = file.leaf().frames();
         let result = self.unmap_mapping(cpu, file, page - page % pages, pages);
         if let Some(folio) = old.and_then(|frame| Folio::held(self.map(), cpu, frame)) {
@@ -81,6 +83,40 @@ impl<'m, P: Platform> Mm<'m, P> {
             let _ = folio.put(cpu, self.map(), 1, Reference::Get);
         }
         result
+    }
+
+    /// Changes what a slot of a cached file holds. Returns what it held; the slot's reference to that is the caller's then.
+    ///
+    /// Who migrates the folio, or drops it, holds its lock and counts on the slot's reference until it is done: it is waited for.
+    fn change_slot(&self, cpu: &P::Cpu, slot: &PageSlot, new: Option<Frame>) -> Option<Frame> {
+        let head = cpu.loop_head();
+        loop {
+            cpu.round(&head, 0);
+            let Some(frame) = slot.get(cpu) else {
+                match slot.fill(cpu, new) {
+                    Ok(()) => return None,
+                    Err(SlotTaken) => continue,
+                }
+            };
+            match Folio::try_grab(self.map(), cpu, frame, 1, Reference::Get) {
+                Ok(folio) => {
+                    let lock = FolioLock::take(cpu, &folio);
+                    let held = slot.get(cpu) == Some(frame);
+                    if held {
+                        slot.replace(cpu, new);
+                    }
+                    lock.unlock();
+                    // Taken above.
+                    let _ = folio.put(cpu, self.map(), 1, Reference::Get);
+                    if held {
+                        return Some(frame);
+                    }
+                }
+                Err(NotGrabbed::Free) if self.leaves_slot(cpu, slot, frame) => {}
+                // Nobody moves what has no record, or more references than can be.
+                Err(NotGrabbed::Free | NotGrabbed::NoRecord | NotGrabbed::CountLimit) => return slot.replace(cpu, new),
+            }
+        }
     }
 
     /// Takes a driver's frames away from all address spaces: `change` decides what the file has afterwards. Between the two no fault can map one of its pages.

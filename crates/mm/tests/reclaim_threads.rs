@@ -12,6 +12,8 @@ use mm::{Area, AreaRights, Foll, SpaceId};
 const CPUS: u32 = 4;
 const ROUNDS: u64 = 50_000;
 const TABLES: u64 = 24;
+/// How often a page of the file is replaced.
+const REPLACED: u64 = 3000;
 const PAGES: u64 = 24;
 const PRIVATE: VirtAddr = VirtAddr::new(0x40_0000_0000);
 const SHARED: VirtAddr = VirtAddr::new(0x50_0000_0000);
@@ -141,5 +143,54 @@ fn nothing_that_was_written_is_lost() {
     kernel.mm.munmap(&cpu, ONE, PRIVATE, PAGES).expect("it is mapped");
     kernel.mm.munmap(&cpu, ONE, SHARED, FILE_PAGES).expect("it is mapped");
     kernel.empty_file(&cpu);
+    kernel.assert_all_is_back(TABLES);
+}
+
+/// One CPU takes a page out of its file and puts another in, while others move, drop and read what is there.
+#[test]
+fn what_a_file_lost_does_not_come_back() {
+    let kernel = Kernel::build(3, TABLES);
+    let area = Area::shared(SHARED, 1, AreaRights::ReadWrite, CACHED, 0);
+    {
+        let cpu = kernel.machine.attach().expect("a free CPU");
+        kernel.mm.mmap(&cpu, ONE, area).expect("a good area");
+    }
+    let done = AtomicU64::new(0);
+    let moved = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let (kernel, done, moved) = (&kernel, &done, &moved);
+        let file = kernel.mm.file(CACHED).expect("it is there");
+        scope.spawn(move || {
+            let cpu = kernel.machine.attach_as(CpuId::new(0)).expect("nobody else has it");
+            for round in 0..REPLACED {
+                let frame = kernel.new_file_page(&cpu, 0, round);
+                kernel.mm.replace_page(&cpu, file, 0, Some(frame)).expect("a page of the file");
+                if round % 4 != 0 {
+                    std::thread::yield_now();
+                }
+                kernel.mm.replace_page(&cpu, file, 0, None).expect("a page of the file");
+                assert_eq!(kernel.file_frame(0), None, "round {round}");
+            }
+            done.store(1, Ordering::Relaxed);
+        });
+        for number in 1..3 {
+            scope.spawn(move || {
+                let cpu = kernel.machine.attach_as(CpuId::new(number)).expect("nobody else has it");
+                kernel.mm.enter(&cpu, kernel.space(0));
+                while done.load(Ordering::Relaxed) == 0 {
+                    if let Some(frame) = kernel.file_frame(0) {
+                        moved.fetch_add(u64::from(kernel.mm.migrate(&cpu, frame).is_ok()), Ordering::Relaxed);
+                    }
+                    match number {
+                        1 => drop(kernel.load(&cpu, 0, SHARED)),
+                        _ => drop(kernel.mm.drop_page(&cpu, file, 0)),
+                    }
+                }
+            });
+        }
+    });
+    assert!(moved.into_inner() > 0, "some moved in time");
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    kernel.mm.munmap(&cpu, ONE, SHARED, 1).expect("it is mapped");
     kernel.assert_all_is_back(TABLES);
 }

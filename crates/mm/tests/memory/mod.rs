@@ -220,28 +220,32 @@ impl Kernel {
         self.leaf_at(cpu, number, at).map(|found| found.frame)
     }
 
+    /// A new page of [`CACHED`], filled with this word. The caller has the reference that is meant for the file.
+    pub(crate) fn new_file_page(&self, cpu: &ThreadCpu, page: u64, word: u64) -> Frame {
+        let frame = mm::FrameSource::allocate(self.data, cpu, 0).expect("enough frames");
+        let membership = Membership { head: frame, order: 0 };
+        let record = MemoryMap::page(self.data, cpu, frame).expect("it has a record");
+        let made = Page::new(membership, 1, FolioFlags::SHMEM).of_file(FolioMapping { file: CACHED, page });
+        // Nobody knows the frame yet. The count comes last.
+        let long = [(record.mapping_word(), made.mapping_word()), (record.membership_word(), made.membership_word())];
+        let short = [(record.flags_word(), made.flags_word()), (record.refcount_word(), made.refcount_word())];
+        for (to, from) in long {
+            to.atomic_store(from.atomic_load(Ordering::Relaxed), Ordering::SeqCst);
+        }
+        for cell in self.data.words(frame).expect("it holds data") {
+            cell.atomic_store(word, Ordering::Relaxed);
+        }
+        for (to, from) in short {
+            to.atomic_store(from.atomic_load(Ordering::Relaxed), Ordering::SeqCst);
+        }
+        frame
+    }
+
     /// Puts a page that is filled with its number into every slot of [`CACHED`].
     pub(crate) fn fill_file(&self, cpu: &ThreadCpu) {
         let file = self.mm.file(CACHED).expect("it is there");
         for page in 0..FILE_PAGES {
-            let frame = mm::FrameSource::allocate(self.data, cpu, 0).expect("enough frames");
-            let membership = Membership { head: frame, order: 0 };
-            let record = MemoryMap::page(self.data, cpu, frame).expect("it has a record");
-            let made = Page::new(membership, 1, FolioFlags::SHMEM).of_file(FolioMapping { file: CACHED, page });
-            // Nobody knows the frame yet.
-            for (word, new) in
-                [(record.mapping_word(), made.mapping_word()), (record.membership_word(), made.membership_word())]
-            {
-                word.atomic_store(new.atomic_load(Ordering::Relaxed), Ordering::Relaxed);
-            }
-            for (word, new) in
-                [(record.flags_word(), made.flags_word()), (record.refcount_word(), made.refcount_word())]
-            {
-                word.atomic_store(new.atomic_load(Ordering::Relaxed), Ordering::Relaxed);
-            }
-            for word in self.data.words(frame).expect("it holds data") {
-                word.atomic_store(page, Ordering::Relaxed);
-            }
+            let frame = self.new_file_page(cpu, page, page);
             self.mm.replace_page(cpu, file, page, Some(frame)).expect("an empty slot");
         }
     }
