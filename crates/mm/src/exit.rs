@@ -37,9 +37,11 @@ impl<'m, P: Platform> Mm<'m, P> {
         let all = self.reach(cpu, space, (first.start, last.end()));
         let zapped = self.notify_of(cpu, space, all, || {
             let mut gather = Gather::begin(cpu, self, space);
-            let zapped = space.areas(cpu).fold(Ok(()), |result: Result<(), ZapError>, area| {
-                result.and(self.zap_range(cpu, &mut gather, space, area.start, area.end(), ZapOf::Everything))
-            });
+            let mut zapped = Ok(());
+            for area in space.areas(cpu) {
+                let (start, end) = (area.start, area.end());
+                zapped = zapped.and(self.zap_range(cpu, &mut gather, space, start, end, ZapOf::Everything));
+            }
             gather.finish(cpu);
             zapped
         });
