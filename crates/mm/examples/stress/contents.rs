@@ -12,9 +12,13 @@ pub(crate) struct Zaps {
 impl Zaps {
     /// Runs `zap`, which may empty the page.
     pub(crate) fn during<R>(pages: &[Self], zap: impl FnOnce() -> R) -> R {
-        pages.iter().for_each(|page| drop(page.begun.fetch_add(1, Ordering::SeqCst)));
+        for page in pages {
+            page.begun.fetch_add(1, Ordering::SeqCst);
+        }
         let result = zap();
-        pages.iter().for_each(|page| drop(page.ended.fetch_add(1, Ordering::SeqCst)));
+        for page in pages {
+            page.ended.fetch_add(1, Ordering::SeqCst);
+        }
         result
     }
 
