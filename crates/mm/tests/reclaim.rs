@@ -315,3 +315,74 @@ fn age_says_what_was_used_since() {
     assert!(matches!(kernel.mm.age(&cpu, frame), Err(ReclaimError::NoFolio { .. })));
     kernel.assert_all_is_back(TABLES);
 }
+
+const TWO: SpaceId = SpaceId::new(1);
+
+#[test]
+fn a_page_of_two_address_spaces_goes_and_comes_back_to_each() {
+    let (kernel, cpu) = build();
+    kernel.mm.mmap(&cpu, ONE, anonymous(AT, 2, 0)).expect("a good area");
+    kernel.store(&cpu, 0, page(0), 70).expect("memory");
+    kernel.store(&cpu, 0, page(1), 71).expect("memory");
+    let on_swap = kernel.frame_at(&cpu, 0, page(1)).expect("mapped");
+    kernel.mm.swap_out(&cpu, on_swap).expect("nobody else uses it");
+    kernel.mm.fork(&cpu, ONE, TWO).expect("room for a child");
+    let frame = kernel.frame_at(&cpu, 0, page(0)).expect("mapped");
+    assert_eq!(kernel.frame_at(&cpu, 1, page(0)), Some(frame));
+    assert_eq!((kernel.counts(&cpu, frame), kernel.swap.counts()), ((2, 0, 2), 2));
+
+    // It moves in both, and stays shared: the first store of each makes a copy, or finds that it is the last user.
+    let moved = kernel.mm.migrate(&cpu, frame).expect("nobody else uses it").to.head;
+    assert_eq!((kernel.frame_at(&cpu, 0, page(0)), kernel.frame_at(&cpu, 1, page(0))), (Some(moved), Some(moved)));
+    assert_eq!((kernel.counts(&cpu, moved), kernel.flags(&cpu, moved) & EXCLUSIVE), ((2, 0, 2), 0));
+
+    // Every failure: both spaces have their page as before.
+    for failing in 1.. {
+        let failed = kernel.failures.failed();
+        kernel.failures.fail_at(failing);
+        let result = kernel.mm.swap_out(&cpu, moved);
+        kernel.failures.fail_at(0);
+        if kernel.failures.failed() == failed {
+            assert_eq!((result, failing), (Ok(()), 5), "a place, two counts and a write can fail");
+            break;
+        }
+        assert!(matches!(result, Err(ReclaimError::Swap(_))), "{result:?}");
+        assert_eq!((kernel.counts(&cpu, moved), kernel.swap.counts()), ((2, 0, 2), 2));
+    }
+    assert_eq!((kernel.data.in_use(), kernel.swap.counts()), (0, 4));
+    for space in [0, 1] {
+        assert_eq!((kernel.load(&cpu, space, page(0)), kernel.load(&cpu, space, page(1))), (Ok(70), Ok(71)));
+    }
+    assert_eq!((kernel.data.in_use(), kernel.swap.counts()), (4, 0), "each has its own");
+    kernel.store(&cpu, 1, page(0), 80).expect("memory");
+    assert_eq!((kernel.load(&cpu, 0, page(0)), kernel.load(&cpu, 1, page(0))), (Ok(70), Ok(80)));
+    kernel.mm.munmap(&cpu, ONE, AT, 2).expect("it is mapped");
+    kernel.mm.munmap(&cpu, TWO, AT, 2).expect("it is mapped");
+    kernel.assert_all_is_back(TABLES);
+}
+
+#[test]
+fn what_user_code_may_not_use_stays_so_wherever_it_goes() {
+    let (kernel, cpu) = build();
+    kernel.mm.mmap(&cpu, ONE, anonymous(AT, 3, 0)).expect("a good area");
+    for number in 0..3 {
+        kernel.store(&cpu, 0, page(number), number).expect("memory");
+    }
+    let frames: Vec<_> = (0..3).filter_map(|number| kernel.frame_at(&cpu, 0, page(number))).collect();
+    kernel.mm.mprotect(&cpu, ONE, AT, 2, AreaRights::None).expect("it is mapped");
+    kernel.mm.swap_out(&cpu, frames[0]).expect("nobody else uses it");
+    let moved = kernel.mm.migrate(&cpu, frames[1]).expect("nobody else uses it").to.head;
+    assert_eq!(kernel.counts(&cpu, moved), (1, 0, 1));
+    for number in 0..2 {
+        assert!(kernel.load(&cpu, 0, page(number)).is_err(), "page {number} is forbidden");
+    }
+    kernel.mm.mprotect(&cpu, ONE, AT, 2, AreaRights::Read).expect("it is mapped");
+    for number in 0..3 {
+        assert_eq!(kernel.load(&cpu, 0, page(number)), Ok(number));
+    }
+    for number in 0..2 {
+        assert!(kernel.store(&cpu, 0, page(number), 9).is_err(), "page {number} may only be read");
+    }
+    kernel.mm.munmap(&cpu, ONE, AT, 3).expect("it is mapped");
+    kernel.assert_all_is_back(TABLES);
+}

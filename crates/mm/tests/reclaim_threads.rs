@@ -194,3 +194,72 @@ fn what_a_file_lost_does_not_come_back() {
     kernel.mm.munmap(&cpu, ONE, SHARED, 1).expect("it is mapped");
     kernel.assert_all_is_back(TABLES);
 }
+
+/// One CPU forks, and the child must see memory stand still, while others add to the parent's and reclaim both.
+#[test]
+fn a_child_sees_memory_stand_still() {
+    const FORKS: u64 = 100;
+    const OF_PARENT: u64 = 8;
+    let child = SpaceId::new(1);
+    let kernel = Kernel::build(3, 2 * TABLES);
+    {
+        let cpu = kernel.machine.attach().expect("a free CPU");
+        kernel.mm.mmap(&cpu, ONE, anonymous(PRIVATE, OF_PARENT, 0)).expect("a good area");
+    }
+    let added: Vec<_> = (0..OF_PARENT).map(|_| AtomicU64::new(0)).collect();
+    let done = AtomicU64::new(0);
+    let gone = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let (kernel, done, gone, added) = (&kernel, &done, &gone, &added);
+        scope.spawn(move || {
+            let cpu = kernel.machine.attach_as(CpuId::new(0)).expect("nobody else has it");
+            kernel.mm.enter(&cpu, kernel.space(0));
+            for _ in 0..FORKS {
+                kernel.mm.fork(&cpu, ONE, child).expect("room for a child");
+                kernel.mm.switch(&cpu, kernel.space(0), kernel.space(1));
+                let read = || (0..OF_PARENT).map(|page| kernel.load(&cpu, 1, address(PRIVATE, page)).expect("memory"));
+                let first: Vec<u64> = read().collect();
+                kernel.increment(&cpu, 1, PRIVATE).expect("memory");
+                std::thread::yield_now();
+                let mut second: Vec<u64> = read().collect();
+                second[0] -= 1;
+                assert_eq!(first, second, "nobody but the child writes to its memory");
+                kernel.mm.switch(&cpu, kernel.space(1), kernel.space(0));
+                kernel.mm.exit(&cpu, child).expect("it is there");
+            }
+            done.store(1, Ordering::Relaxed);
+        });
+        for number in 1..3 {
+            scope.spawn(move || {
+                let cpu = kernel.machine.attach_as(CpuId::new(number)).expect("nobody else has it");
+                kernel.mm.enter(&cpu, kernel.space(0));
+                let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(number) << 40);
+                while done.load(Ordering::Relaxed) == 0 {
+                    let page = random.below(OF_PARENT);
+                    let at = address(PRIVATE, page);
+                    // Of either space: by chance also of a child that is going away.
+                    let frame = kernel.frame_at(&cpu, random.below(2) as u16, at);
+                    match (random.below(4), frame) {
+                        (0, Some(frame)) => {
+                            gone.fetch_add(u64::from(kernel.mm.swap_out(&cpu, frame).is_ok()), Ordering::Relaxed);
+                        }
+                        (1, Some(frame)) => {
+                            gone.fetch_add(u64::from(kernel.mm.migrate(&cpu, frame).is_ok()), Ordering::Relaxed);
+                        }
+                        _ => {
+                            kernel.increment(&cpu, 0, at).expect("memory");
+                            added[page as usize].fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    for (page, added) in (0..).zip(added) {
+        assert_eq!(kernel.load(&cpu, 0, address(PRIVATE, page)), Ok(added.into_inner()), "page {page} of the parent");
+    }
+    assert!(gone.into_inner() > 0, "some pages went");
+    kernel.mm.exit(&cpu, ONE).expect("it is there");
+    kernel.assert_all_is_back(2 * TABLES);
+}
