@@ -12,8 +12,9 @@
 //!
 //! # Generations
 //!
-//! Who settles and who clears may meet in one address space, at different tables. A flag would lose: the one sees it, flushes, meanwhile the other clears an entry and sets the flag
-//! again, then the first resets it (Linux 5ee2fa2f0636). So the word counts: how many flushes were asked for, and up to which of them has been flushed.
+//! Who settles and who clears may meet in one address space, at different tables. A flag would lose: the one sees it, flushes, meanwhile the other
+//! clears an entry and sets the flag again, then the first resets it (Linux 5ee2fa2f0636). So the word counts: how many flushes were asked for, and
+//! up to which of them has been flushed.
 
 use machine::{Cpu, CpuSet, Invalidation, Word64};
 

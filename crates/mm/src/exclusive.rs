@@ -1,6 +1,7 @@
 //! Whether an anonymous page belongs to one address space alone (Linux: PageAnonExclusive).
 //!
-//! The flag lies in the record of the frame that a leaf maps: of a huge leaf, its first one. It changes only under the lock of the table with the leaf.
+//! The flag lies in the record of the frame that a leaf maps: of a huge leaf, its first one. It changes only under the lock of the table with the
+//! leaf.
 //!
 //! # Against a pin
 //!
@@ -46,7 +47,8 @@ pub(crate) fn exclusivity<C: Cpu, M: MemoryMap<C>>(map: &M, cpu: &C, frame: Fram
     }
 }
 
-/// Makes the page that a leaf maps from `frame` on exclusive. The caller holds the lock of the leaf's table, and knows that nobody else maps the page.
+/// Makes the page that a leaf maps from `frame` on exclusive. The caller holds the lock of the leaf's table, and knows that nobody else maps the
+/// page.
 #[inline]
 pub(crate) fn make_exclusive<C: Cpu, M: MemoryMap<C>>(map: &M, cpu: &C, frame: Frame) {
     if let Some(page) = map.page(cpu, frame) {

@@ -1,7 +1,7 @@
 //! The lock of a folio (Linux: `folio_lock`, PG_locked).
 //!
-//! Who migrates a folio, swaps it out, splits it, or decides that it has only one user, holds its lock: so these exclude each other. It is one bit of the
-//! folio's flags, which are otherwise set and cleared without it.
+//! Who migrates a folio, swaps it out, splits it, drops it, cleans it, or takes it out of its file, holds its lock: so these exclude each other. It is
+//! one bit of the folio's flags, which are otherwise set and cleared without it.
 //!
 //! Order: mmap lock, folio lock, rmap lock, page-table lock. Under an rmap lock or a page-table lock only [`FolioLock::try_take`] is allowed.
 //!
@@ -45,7 +45,8 @@ impl<'f, C: Cpu> FolioLock<'f, C> {
         cpu.load(head.flags_word()) & LOCKED != 0
     }
 
-    /// Waits until nobody holds the lock of the folio with this head. The folio may be another one by then, or none: the caller looks again at what made it wait.
+    /// Waits until nobody holds the lock of the folio with this head. The folio may be another one by then, or none: the caller looks again at what
+    /// made it wait.
     ///
     /// Context: as for [`Self::take`].
     #[track_caller]

@@ -119,7 +119,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
     }
 
-    /// Takes a driver's frames away from all address spaces: `change` decides what the file has afterwards. Between the two no fault can map one of its pages.
+    /// Takes a driver's frames away from all address spaces: `change` decides what the file has afterwards. Between the two no fault can map one of
+    /// its pages.
     ///
     /// `change` is given the file and the proof that its driver lock is held: see [`DriverFrames`]. When it runs, no CPU
     /// can reach the frames that the file had.

@@ -75,8 +75,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         installed.map(Installed::outcome)
     }
 
-    /// Whether a frame that had no references although the slot held it is worth another look: who moves a folio or drops it freezes its count, and before it unlocks the folio it changes the
-    /// slot or gives the count back. Waits for that. If nobody has done any of that, the file holds a frame that is free.
+    /// Whether a frame that had no references although the slot held it is worth another look: who moves a folio or drops it freezes its count, and
+    /// before it unlocks the folio it changes the slot or gives the count back. Waits for that. If nobody has done any of that, the file holds a
+    /// frame that is free.
     pub(crate) fn leaves_slot(&self, cpu: &P::Cpu, slot: &PageSlot, frame: Frame) -> bool {
         let Some(head) = self.map().page(cpu, frame) else { return false };
         if FolioLock::is_locked(cpu, head) {

@@ -8,13 +8,14 @@
 //! 4. Under the lock again, if the entry is still the same, the page is mapped in its place. Else somebody else was faster, and it is given back.
 //! 5. The counts of the place are given back: that of the entry, and the one from step 2.
 //!
-//! The count in step 2 keeps the place from being freed and used again. Otherwise another CPU could bring the page in, write to it, and swap it out again to the same
-//! place between steps 2 and 4: the entry would look the same, and step 4 map the old contents (Linux 13ddaf26be32, CVE-2024-26759).
+//! The count in step 2 keeps the place from being freed and used again. Otherwise another CPU could bring the page in, write to it, and swap it out
+//! again to the same place between steps 2 and 4: the entry would look the same, and step 4 map the old contents (Linux 13ddaf26be32,
+//! CVE-2024-26759).
 //!
 //! # One folio for each entry
 //!
-//! Two address spaces may share a place: fork copies swap entries. Each that faults gets a folio of its own, which is exclusive from the start. Linux lets them
-//! share one until one of them writes, by its swap cache; for private memory that is a matter of room alone, because nobody can tell.
+//! Two address spaces may share a place: fork copies swap entries. Each that faults gets a folio of its own, which is exclusive from the start. Linux
+//! lets them share one until one of them writes, by its swap cache; for private memory that is a matter of room alone, because nobody can tell.
 
 use pagetable::{Entry, Position, Swap, SwapFlags};
 

@@ -16,7 +16,8 @@ impl<P: Platform> Mm<'_, P> {
     /// How many entries of the folio that `frame` belongs to were used since the last call, plus one if somebody said that it was used
     /// ([`FolioFlags::REFERENCED`]). Forgets that.
     ///
-    /// TLBs are not flushed: what a TLB holds may be used without the bit being set again, so that a busy folio may look idle once. It is a hint; nothing is lost by it.
+    /// TLBs are not flushed: what a TLB holds may be used without the bit being set again, so that a busy folio may look idle once. It is a hint;
+    /// nothing is lost by it.
     ///
     /// Context: interrupts on; no folio lock, rmap lock or page-table lock.
     ///

@@ -13,7 +13,8 @@ use crate::reclaim::rmap::{Intent, Step, contains};
 use crate::reclaim::unmap::Unmapped;
 
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Takes the folio that holds page `page` of a cached file out of memory, if it is clean and nobody uses it. The file has a hole there then, which whoever keeps the file fills again.
+    /// Takes the folio that holds page `page` of a cached file out of memory, if it is clean and nobody uses it. The file has a hole there then,
+    /// which whoever keeps the file fills again.
     ///
     /// Context: interrupts on; no folio lock, rmap lock or page-table lock. It may be called with mmap locks held.
     ///

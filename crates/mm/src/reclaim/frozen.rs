@@ -5,7 +5,8 @@ use machine::Cpu;
 use crate::folio::Folio;
 
 impl Folio<'_> {
-    /// Makes the reference count 0 if it is `expected`, all of which are the caller's to dispose of. Nobody can take a reference then, and nobody has one.
+    /// Makes the reference count 0 if it is `expected`, all of which are the caller's to dispose of. Nobody can take a reference then, and nobody has
+    /// one.
     ///
     /// A full barrier.
     ///

@@ -32,12 +32,13 @@ const UNMOVABLE: FolioFlags = FolioFlags::ZERO
 const OF_THE_PLACE: FolioFlags = FolioFlags::LOCKED.and(FolioFlags::EXCLUSIVE).and(FolioFlags::MOVABLE);
 
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Moves the folio that `frame` belongs to to frames that [`FrameSource::allocate`] gives. Wherever it was mapped, the new frames are mapped, with the same rights and the same accessed and dirty bits.
-    /// Whoever faults there meanwhile waits.
+    /// Moves the folio that `frame` belongs to to frames that [`FrameSource::allocate`] gives. Wherever it was mapped, the new frames are mapped,
+    /// with the same rights and the same accessed and dirty bits. Whoever faults there meanwhile waits.
     ///
     /// Anonymous folios move, and those of cached files whose records say of which ([`crate::Page::of_file`]).
     ///
-    /// Context: interrupts on; no folio lock, rmap lock or page-table lock. The caller has no reference of its own to the folio. It may hold mmap locks.
+    /// Context: interrupts on; no folio lock, rmap lock or page-table lock. The caller has no reference of its own to the folio. It may hold mmap
+    /// locks.
     ///
     /// # Errors
     /// Why it stays where it is. Nothing has changed then: entries, counts and contents are as they were.
@@ -76,7 +77,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         self.conclude_move(cpu, folio, &new, moved)
     }
 
-    /// Steps 4 to 6 of the move: what maps the folio is away, and flushed. On success the folio is frozen, and the caller's reference to `new` is used up.
+    /// Steps 4 to 6 of the move: what maps the folio is away, and flushed. On success the folio is frozen, and the caller's reference to `new` is
+    /// used up.
     ///
     /// # Errors
     /// Somebody has a reference. All entries are back.

@@ -1,7 +1,7 @@
 //! The pages of a range move: collected by address (Linux: `migrate_vma_setup`, `migrate_vma_collect_pmd`).
 //!
-//! The range's own entries are taken under the lock of their table, many at a time. Unlike those that rmap finds, they are flushed *before the lock is dropped* and nothing is left owed: whoever comes
-//! upon them next finds migration entries and trusts them (Linux 60bae7370896).
+//! The range's own entries are taken under the lock of their table, many at a time. Unlike those that rmap finds, they are flushed *before the lock
+//! is dropped* and nothing is left owed: whoever comes upon them next finds migration entries and trusts them (Linux 60bae7370896).
 
 use machine::Invalidation;
 use machine::addr::{PAGE_SIZE, VirtAddr};
@@ -33,7 +33,8 @@ struct Collected<'c, 'm, P: Platform> {
 }
 
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Moves the anonymous pages of a range to frames that [`crate::FrameSource::allocate`] gives. Returns how many moved; the others stay as they are: pinned, used, of a large folio, or just being moved by somebody else.
+    /// Moves the anonymous pages of a range to frames that [`crate::FrameSource::allocate`] gives. Returns how many moved; the others stay as they
+    /// are: pinned, used, of a large folio, or just being moved by somebody else.
     ///
     /// Context: interrupts on, no lock.
     ///

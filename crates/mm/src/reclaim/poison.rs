@@ -32,8 +32,8 @@ pub enum Contents {
 }
 
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Takes the folio of one page that `frame` belongs to out of use, because its memory has failed: from every address space and from its file. GUP refuses it from now on. The frame is never handed
-    /// out again: this call's reference stays.
+    /// Takes the folio of one page that `frame` belongs to out of use, because its memory has failed: from every address space and from its file. GUP
+    /// refuses it from now on. The frame is never handed out again: this call's reference stays.
     ///
     /// Context: interrupts on; no folio lock, rmap lock or page-table lock. It may be called with mmap locks held.
     ///

@@ -37,8 +37,8 @@ pub(super) struct At<'e, 'm, 't, P: Platform> {
 pub(super) type Step = core::ops::ControlFlow<()>;
 
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Visits every entry in every address space that a page of this folio belongs at: `order` and `mapping` say which those are. The entry may hold something
-    /// else; the visitor looks.
+    /// Visits every entry in every address space that a page of this folio belongs at: `order` and `mapping` say which those are. The entry may hold
+    /// something else; the visitor looks.
     ///
     /// Context: interrupts on, no rmap lock, no page-table lock. The folio is locked, so that its mapping stays.
     ///

@@ -2,11 +2,11 @@
 //!
 //! # Protocol
 //!
-//! Steps 1 to 4 are those of a folio that leaves its frames ([`crate::reclaim`]); huge leaves are split on the way, so that every entry is of one page.
-//! Then, with the reference count 0:
+//! Steps 1 to 4 are those of a folio that leaves its frames ([`crate::reclaim`]); huge leaves are split on the way, so that every entry is of one
+//! page. Then, with the reference count 0:
 //!
-//! 5. every frame's record is made that of a small folio. A lockless walker that read the old record adds to the old head's count: that is 0 until the
-//!    last record is made, and from then on the walker finds, when it looks at its frame's record again, that it changed (Linux c24d37322548);
+//! 5. every frame's record is made that of a small folio. A lockless walker that read the old record adds to the old head's count: that is 0 until
+//!    the last record is made, and from then on the walker finds, when it looks at its frame's record again, that it changed (Linux c24d37322548);
 //! 6. every migration entry becomes a leaf again, which holds a reference of its page's own folio.
 //!
 //! This CPU has a reference to each small folio until then: those that nothing maps any more go with it.
@@ -35,8 +35,8 @@ enum Stopped<'m> {
 }
 
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Splits the large anonymous folio that `frame` belongs to into folios of one page. Wherever it was mapped, the same frames are mapped with the same
-    /// rights, by leaves of one page. Whoever faults there meanwhile waits. Pages that are not mapped any more are freed.
+    /// Splits the large anonymous folio that `frame` belongs to into folios of one page. Wherever it was mapped, the same frames are mapped with the
+    /// same rights, by leaves of one page. Whoever faults there meanwhile waits. Pages that are not mapped any more are freed.
     ///
     /// Context: interrupts on; no folio lock, rmap lock or page-table lock. The caller has no reference of its own to the folio.
     ///
@@ -165,7 +165,8 @@ impl<'m, P: Platform> Mm<'m, P> {
 }
 
 impl Folio<'_> {
-    /// Step 5: makes each of the frames a folio of its own, with one reference. The folio is locked and frozen; the new ones but the first are not locked.
+    /// Step 5: makes each of the frames a folio of its own, with one reference. The folio is locked and frozen; the new ones but the first are not
+    /// locked.
     fn break_up<C: Cpu, M: MemoryMap<C>>(&self, cpu: &C, map: &M, mapping: FolioMapping) {
         let flags = self.flags(cpu).without(FolioFlags::LOCKED.and(FolioFlags::EXCLUSIVE));
         let Membership { head, order } = self.membership();

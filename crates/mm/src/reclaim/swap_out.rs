@@ -30,7 +30,8 @@ struct Candidate<'c, 'm, P: Platform> {
 impl<'m, P: Platform> Mm<'m, P> {
     /// Takes the anonymous folio of one page that `frame` belongs to out of memory. On return its frame is free, and the page on swap.
     ///
-    /// Context: interrupts on; no folio lock, rmap lock or page-table lock. The caller has no reference of its own to the folio. It may hold mmap locks.
+    /// Context: interrupts on; no folio lock, rmap lock or page-table lock. The caller has no reference of its own to the folio. It may hold mmap
+    /// locks.
     ///
     /// # Errors
     /// Why it stays. Nothing has changed then: entries, counts and contents are as they were.
@@ -146,7 +147,8 @@ impl<'m, P: Platform> Mm<'m, P> {
 
     /// Makes every migration entry of the folio a swap entry, each with a count of the place.
     ///
-    /// How many there are is counted first: zap may have taken some since they were made, and fork added others. Neither fork nor a new area comes in between, because the rmap lock is held.
+    /// How many there are is counted first: zap may have taken some since they were made, and fork added others. Neither fork nor a new area comes in
+    /// between, because the rmap lock is held.
     ///
     /// # Errors
     /// The place has no room for so many counts. No entry has changed.

@@ -105,9 +105,11 @@ impl<'m, P: Platform> Mm<'m, P> {
         Ok(())
     }
 
-    /// Makes every migration entry of the folio `from` a leaf that maps the same page of `to`: with the rights, the exclusivity, and the accessed and dirty bits that it had.
+    /// Makes every migration entry of the folio `from` a leaf that maps the same page of `to`: with the rights, the exclusivity, and the accessed and
+    /// dirty bits that it had.
     ///
-    /// Context: as for [`Self::unmap_for_migration`], of which this is the way back and the way on. The caller has a reference to `to`, whose count is not frozen.
+    /// Context: as for [`Self::unmap_for_migration`], of which this is the way back and the way on. The caller has a reference to `to`, whose count
+    /// is not frozen.
     pub(super) fn remap(&self, cpu: &P::Cpu, from: Membership, to: &Folio<'m>, unmapped: &Unmapped) {
         let anonymous = to.flags(cpu).contains(FolioFlags::ANON);
         let walked = self.for_each_place(cpu, unmapped.mapping, from.order, Intent::LookOrGive, |at| {

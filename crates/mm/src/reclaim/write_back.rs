@@ -6,8 +6,8 @@
 //! 2. Every entry that maps the folio loses its right to write and its dirty bit, and TLBs are flushed: the next store faults.
 //! 3. If the flag was set or an entry was dirty, the contents are written.
 //!
-//! A store before the flush is in what is written; a store after it makes an entry dirty again. A zap that takes such an entry sets the flag, which stays, because it was cleared before. (The other way round,
-//! as Linux does it, whoever makes an entry writable must hold the folio's lock.)
+//! A store before the flush is in what is written; a store after it makes an entry dirty again. A zap that takes such an entry sets the flag, which
+//! stays, because it was cleared before. (The other way round, as Linux does it, whoever makes an entry writable must hold the folio's lock.)
 //!
 //! Step 2 is left out for a folio that nothing maps. So zap counts a mapping until it has flushed ([`crate::guard::Guards::rmap_removal`]).
 
@@ -25,7 +25,8 @@ use crate::platform::Platform;
 use crate::reclaim::rmap::{Intent, Step};
 
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Cleans the folio that holds page `page` of a cached file. If it is dirty, lets `write` write it out, from its first frame on, and returns what that says.
+    /// Cleans the folio that holds page `page` of a cached file. If it is dirty, lets `write` write it out, from its first frame on, and returns what
+    /// that says.
     ///
     /// `write` is called with the folio locked. If it fails, it calls for the folio to be dirty again: see [`Self::redirty`].
     ///
