@@ -3,7 +3,7 @@
 use lab::{Arena, End, FrameKind, Lab, LabCpu, Machine, Paging, Pool};
 use machine::addr::PAGE_SIZE;
 use machine::user::FaultCause;
-use machine::{Cpu, CpuId, Frame, PageFault, PhysAddr, VirtAddr, Word, Word64};
+use machine::{Cpu, CpuId, Frame, PageFault, PhysAddr, VirtAddr, Word, Word32, Word64};
 use mm::special::DevicePages;
 use mm::{
     AddressSpace, AreaSlot, File, FileId, FolioFlags, FolioMapping, Mapping, Membership, Mm, NobodyListens, Page,
@@ -73,6 +73,8 @@ struct Shared<'l> {
     swap: &'l [PlaceWords],
     files: &'l [File<'l>],
     spaces: &'l [AddressSpace<'l>],
+    /// For each address space: 0 as long as a fork has not made it.
+    started: &'l [Word32],
     shootdown: &'l Shootdown,
 }
 
@@ -86,8 +88,9 @@ struct Engine<'l, M> {
 impl<M: PagingMode> Engine<'_, M> {
     /// Runs `work` on a CPU, with the memory manager as that CPU sees it.
     fn on(&self, cpu: &LabCpu, work: impl for<'m> FnOnce(&Mm<'m, InLab<'m, M>>)) {
-        let Shared { arena, metas, frames_of_tables, records, spare, zero_page, swap, files, spaces, shootdown } =
-            self.shared;
+        let Shared {
+            arena, metas, frames_of_tables, records, spare, zero_page, swap, files, spaces, shootdown, ..
+        } = self.shared;
         let tables = LabTables { cpu, arena, metas, frames_of_tables };
         let map = LabMap { cpu, records };
         let frames = LabFrames { records, spare, zero_page };
@@ -132,10 +135,14 @@ impl Kernel {
             } else {
                 format!("{name} in {}", setup.spaces[setup.space_of(number)].name)
             };
+            let own = setup.space_of(number);
+            let forked = self.columns.iter().any(|column| column.forks(own));
             lab.cpu(name, move |cpu| {
+                let Shared { records, started, .. } = engine.shared;
+                let begins = forked.then(|| &started[own]);
                 engine.on(cpu, |mm| {
-                    Runner { cpu, mm, setup, pages, records: engine.shared.records }
-                        .run(&column.steps, self.choices.rounds)
+                    let runner = Runner { cpu, mm, setup, pages, records, started, begins };
+                    runner.run(&column.steps, self.choices.rounds);
                 });
             });
         }
@@ -301,6 +308,7 @@ impl Kernel {
             let slots = arena.alloc_slice(self.areas_of_space(), |_| AreaSlot::new());
             AddressSpace::new(roots[space], slots)
         });
+        let started = arena.alloc_slice(roots.len(), |_| Word32::new(0));
         Shared {
             arena,
             metas,
@@ -311,6 +319,7 @@ impl Kernel {
             swap: arena.alloc_slice(setup.swap as usize, |_| PlaceWords::new()),
             files,
             spaces,
+            started,
             shootdown: arena.alloc(Shootdown::new()),
         }
     }
@@ -443,6 +452,7 @@ impl<'l> Shared<'l> {
             lab.name(words.mmap_lock().word(), format!("mmap lock{of}"));
             lab.name(words.active_word(), format!("active CPUs{of}"));
             lab.name(words.gathers_word(), format!("gathers{of}"));
+            lab.name(words.write_protect().word(), format!("fork sequence{of}"));
             lab.name(words.unflushed().word(), format!("unflushed{of}"));
         }
         for (number, place) in self.swap.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! Steps that a variant goes without: `without=`.
 
-use machine::{Cpu, CpuSet, Frame, VirtAddr};
+use machine::seqcount::Sequence;
+use machine::{Cpu, CpuSet, Frame, SeqCount, VirtAddr};
 use mm::batched_flush::Unflushed;
 use mm::guard::{DriverLock, FileForgets, RmapRemoval, SwapPlaceHold};
 use mm::lifetime::TableLifetime;
@@ -34,11 +35,15 @@ pub(super) enum Step {
     FlushGenerations,
     CollectedFlush,
     LeafCheckAfterSplit,
+    ForkCheck,
+    UnshareForPin,
+    LeftTableFlush,
+    LeftTableWait,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 19] = [
+    pub(super) const NAMES: [(&'static str, Self); 23] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -58,6 +63,10 @@ impl Step {
         ("flush-generations", Self::FlushGenerations),
         ("collected-flush", Self::CollectedFlush),
         ("leaf-check-after-split", Self::LeafCheckAfterSplit),
+        ("fork-check", Self::ForkCheck),
+        ("unshare-for-pin", Self::UnshareForPin),
+        ("left-table-flush", Self::LeftTableFlush),
+        ("left-table-wait", Self::LeftTableWait),
     ];
 }
 
@@ -124,6 +133,36 @@ impl Guards for Without {
 
     fn is_table_after_split<M: Mode>(&self, mode: &M, level: Level, entry: Entry) -> bool {
         unless!(self lacks LeafCheckAfterSplit, is_table_after_split(mode, level, entry))
+    }
+
+    #[track_caller]
+    fn before_pins<C: Cpu>(&self, cpu: &C, fork: &SeqCount) -> Option<Sequence> {
+        unless!(self lacks ForkCheck, before_pins(cpu, fork))
+    }
+
+    #[track_caller]
+    fn fork_began<C: Cpu>(&self, cpu: &C, fork: &SeqCount, since: Sequence) -> bool {
+        unless!(self lacks ForkCheck, fork_began(cpu, fork, since))
+    }
+
+    fn pin_unshares(&self) -> bool {
+        unless!(self lacks UnshareForPin, pin_unshares())
+    }
+
+    #[track_caller]
+    fn flush_left_table<C: Cpu>(&self, cpu: &C, flush: impl FnOnce()) {
+        unless!(self lacks LeftTableFlush, flush_left_table(cpu, flush));
+    }
+
+    #[track_caller]
+    fn wait_for_walkers_of_left_table<C: Cpu, L: TableLifetime>(
+        &self,
+        cpu: &C,
+        lifetime: &L,
+        mailbox: &Shootdown,
+        others: CpuSet,
+    ) {
+        unless!(self lacks LeftTableWait, wait_for_walkers_of_left_table(cpu, lifetime, mailbox, others));
     }
 
     fn hold_swap_place(&self) -> SwapPlaceHold {

@@ -1,6 +1,7 @@
 //! Guards that lack one step each.
 
-use machine::{Cpu, CpuSet, Frame, VirtAddr};
+use machine::seqcount::Sequence;
+use machine::{Cpu, CpuSet, Frame, SeqCount, VirtAddr};
 use mm::batched_flush::Unflushed;
 use mm::guard::{DriverLock, FileForgets, RmapRemoval};
 use mm::lifetime::TableLifetime;
@@ -186,4 +187,40 @@ impl Guards for LeafCheckAfterSplit {
     fn is_table_after_split<M: Mode>(&self, _: &M, _: Level, entry: Entry) -> bool {
         !entry.is_none()
     }
+}
+
+/// Fast GUP does not look whether a fork shares pages meanwhile: Linux before 57efa1fe5957.
+pub(in crate::kernel) struct ForkCheck;
+
+impl Guards for ForkCheck {
+    fn before_pins<C: Cpu>(&self, _: &C, _: &SeqCount) -> Option<Sequence> {
+        Some(Sequence::default())
+    }
+
+    fn fork_began<C: Cpu>(&self, _: &C, _: &SeqCount, _: Sequence) -> bool {
+        false
+    }
+}
+
+/// A pin for reading takes a page that may be shared as it is: Linux before a7f226604170.
+pub(in crate::kernel) struct UnshareForPin;
+
+impl Guards for UnshareForPin {
+    fn pin_unshares(&self) -> bool {
+        false
+    }
+}
+
+/// Who leaves a shared table does not flush: Linux before a4a118f2eead.
+pub(in crate::kernel) struct LeftTableFlush;
+
+impl Guards for LeftTableFlush {
+    fn flush_left_table<C: Cpu>(&self, _: &C, _: impl FnOnce()) {}
+}
+
+/// Who leaves a shared table does not wait for lockless walkers: Linux before 1013af4f585f.
+pub(in crate::kernel) struct LeftTableWait;
+
+impl Guards for LeftTableWait {
+    fn wait_for_walkers_of_left_table<C: Cpu, L: TableLifetime>(&self, _: &C, _: &L, _: &Shootdown, _: CpuSet) {}
 }

@@ -58,6 +58,10 @@ pub(super) enum Action {
     WriteBack { file: FileId, page: u64 },
     /// `drop_page(f, 0)`: a clean page of a cached file is taken out of memory.
     DropPage { file: FileId, page: u64 },
+    /// `fork(q)`: the address space `q` becomes a child of the CPU's.
+    Fork { space: SpaceId, child: SpaceId },
+    /// `share_table(y, x)`: `y` gets the table of leaves that `x` has.
+    ShareTable { to: (SpaceId, VirtAddr), from: (SpaceId, VirtAddr) },
     /// `mprotect(x, rights=r)`.
     Mprotect { space: SpaceId, start: VirtAddr, pages: u64, rights: AreaRights },
     /// `mremap(x, y)`: moves pages to the address of `y`, which is `later`.
@@ -182,6 +186,13 @@ impl Column {
                     | Action::Follow { device: Some(_), .. }
             )
         })
+    }
+
+    /// Whether an operation makes this address space.
+    pub(super) fn forks(&self, space: usize) -> bool {
+        let makes =
+            |step: &Step| matches!(step.action, Action::Fork { child, .. } if usize::from(child.number()) == space);
+        self.steps.iter().any(makes)
     }
 
     /// The number of the register of this name.

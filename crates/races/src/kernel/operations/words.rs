@@ -1,7 +1,7 @@
 //! Which operations there are.
 
 use machine::Access;
-use mm::{AreaRights, FileId, FileKind, Foll};
+use mm::{AreaRights, FileId, FileKind, Foll, SpaceId};
 
 use super::cell::Cell;
 use super::{Action, Copy, Device, User};
@@ -48,6 +48,8 @@ const WORDS: &[(&str, Read)] = &[
     }),
     ("mprotect", mprotect),
     ("mremap", mremap),
+    ("fork", fork),
+    ("share_table", share_table),
     ("unmap_mapping", unmap_mapping),
     ("replace", |cell| {
         let (file, page) = cell.file_page(Some(FileKind::Cached))?;
@@ -87,7 +89,14 @@ pub(super) fn read(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
 }
 
 fn gup(cell: &mut Cell<'_, '_>, given: Foll) -> Result<Action, Error> {
-    let words = [("get", Foll::GET), ("pin", Foll::PIN), ("write", Foll::WRITE), ("longterm", Foll::LONGTERM)];
+    let words = [
+        ("get", Foll::GET),
+        ("pin", Foll::PIN),
+        ("write", Foll::WRITE),
+        ("longterm", Foll::LONGTERM),
+        ("force", Foll::FORCE),
+        ("nofault", Foll::NOFAULT),
+    ];
     let mut flags = given;
     for (word, flag) in words {
         if cell.arguments.flag(word).is_some() {
@@ -130,6 +139,20 @@ fn mprotect(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
 fn mremap(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
     let (from, pages) = cell.whole_or_part("mremap(x, y)")?;
     Ok(Action::Mremap { to: cell.address("mremap(x, y)")?, space: cell.space()?, from, pages })
+}
+
+fn fork(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    let child = cell.arguments.positional("space", "fork(q)")?;
+    let child = SpaceId::new(cell.setup.space_named(cell.race, child)? as u16);
+    Ok(Action::Fork { space: cell.space()?, child })
+}
+
+fn share_table(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    let place = |cell: &mut Cell<'_, '_>| {
+        let (area, address) = cell.place("share_table(y, x)")?;
+        Ok((SpaceId::new(area.space as u16), address))
+    };
+    Ok(Action::ShareTable { to: place(cell)?, from: place(cell)? })
 }
 
 fn unmap_mapping(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {

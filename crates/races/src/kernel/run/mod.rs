@@ -5,7 +5,7 @@ mod reclaim;
 
 use lab::LabCpu;
 use machine::addr::PAGE_SIZE;
-use machine::{Access, Cpu, Frame, UserAccess, VirtAddr};
+use machine::{Access, Cpu, Frame, UserAccess, VirtAddr, Word32};
 use mm::{AddressSpace, FaultError, File, FileId, Foll, GupError, Mm, Run, SpaceId};
 use pagetable::{Level, Mode};
 
@@ -30,6 +30,10 @@ pub(super) struct Runner<'r, 'm, M: Mode> {
     /// The watched pages.
     pub(super) pages: &'r [WatchedPage],
     pub(super) records: &'r [Records<'r>],
+    /// For each address space: 0 as long as a fork has not made it.
+    pub(super) started: &'r [Word32],
+    /// That of the CPU's own, if a fork makes it: the CPU begins then.
+    pub(super) begins: Option<&'r Word32>,
 }
 
 /// Results of operations.
@@ -44,6 +48,9 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
     /// Runs the operations; `rounds` is how often those that are to be repeated are.
     pub(super) fn run(&self, steps: &[Step], rounds: u32) {
         let mut results = Results { registers: [0; 16], runs: [const { None }; MOST_RUNS] };
+        if let Some(started) = self.begins {
+            self.cpu.await_value(started, |started| started != 0);
+        }
         let mut next = 0;
         while let Some(step) = steps.get(next) {
             let together = match step.repeat {
@@ -94,6 +101,13 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
             Action::WriteBack { file, page } => self.done(into, results, self.write_back(file, page)),
             Action::DropPage { file, page } => self.done(into, results, mm.drop_page(cpu, self.file(file), page)),
             Action::Mmap { space, area } => self.done(into, results, mm.mmap(cpu, space, area)),
+            Action::Fork { space, child } => {
+                let forked = mm.fork(cpu, space, child);
+                // Those that run in the child may begin, even if there is nothing in it.
+                cpu.swap(&self.started[usize::from(child.number())], 1);
+                self.done(into, results, forked);
+            }
+            Action::ShareTable { to, from } => self.done(into, results, mm.share_table(cpu, to, from)),
             Action::Mprotect { space, start, pages, rights } => {
                 self.done(into, results, mm.mprotect(cpu, space, start, pages, rights));
             }
