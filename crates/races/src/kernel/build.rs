@@ -136,7 +136,7 @@ impl Kernel {
                 format!("{name} in {}", setup.spaces[setup.space_of(number)].name)
             };
             let own = setup.space_of(number);
-            let forked = self.columns.iter().any(|column| column.forks(own));
+            let forked = self.columns.iter().flat_map(Column::children).any(|(_, child)| child == own);
             lab.cpu(name, move |cpu| {
                 let Shared { records, started, .. } = engine.shared;
                 let begins = forked.then(|| &started[own]);
@@ -338,6 +338,12 @@ impl Kernel {
         });
         let mut pages: Vec<(VirtAddr, usize)> =
             leaves.chain(named).map(|(address, space)| (address.align_down(PAGE_SIZE), space)).collect();
+        // What the parent has, the child has.
+        for (parent, child) in self.columns.iter().flat_map(Column::children) {
+            let theirs: Vec<_> =
+                pages.iter().filter(|(_, space)| *space == parent).map(|(at, _)| (*at, child)).collect();
+            pages.extend(theirs);
+        }
         pages.sort_unstable();
         pages.dedup();
         let watched = |(address, space)| WatchedPage {

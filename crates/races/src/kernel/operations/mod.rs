@@ -188,11 +188,13 @@ impl Column {
         })
     }
 
-    /// Whether an operation makes this address space.
-    pub(super) fn forks(&self, space: usize) -> bool {
-        let makes =
-            |step: &Step| matches!(step.action, Action::Fork { child, .. } if usize::from(child.number()) == space);
-        self.steps.iter().any(makes)
+    /// The address spaces that operations make: parent and child.
+    pub(super) fn children(&self) -> impl Iterator<Item = (usize, usize)> {
+        let number = |id: SpaceId| usize::from(id.number());
+        self.steps.iter().filter_map(move |step| match step.action {
+            Action::Fork { space, child } => Some((number(space), number(child))),
+            _ => None,
+        })
     }
 
     /// The number of the register of this name.
