@@ -168,6 +168,16 @@ impl FolioFlags {
 impl Membership {
     const ORDER_BITS: u32 = 8;
 
+    /// How many frames the folio has from `frame` on, which is one of its own.
+    #[inline(always)]
+    pub(crate) const fn frames_from(self, frame: Frame) -> u64 {
+        let frames = match 1_u64.checked_shl(self.order as u32) {
+            Some(frames) => frames,
+            None => 0,
+        };
+        self.head.number().saturating_add(frames).saturating_sub(frame.number())
+    }
+
     pub(crate) const fn pack(self) -> u64 {
         self.head.number() << Self::ORDER_BITS | self.order as u64
     }
@@ -329,6 +339,19 @@ impl<'m> Folio<'m> {
         references: u32,
         kind: Reference,
     ) -> Result<Self, NotGrabbed> {
+        Self::try_grab_some(map, cpu, frame, kind, |_| references).map(|(folio, _)| folio)
+    }
+
+    /// Takes references of the given kind to the folio that `frame` belongs to, without a lock, and returns how many: as many as
+    /// `references` says, once it is known which folio that may be; perhaps none. It is asked again if the folio turns out to be another.
+    #[inline]
+    pub(crate) fn try_grab_some<C: Cpu, M: MemoryMap<C>>(
+        map: &'m M,
+        cpu: &C,
+        frame: Frame,
+        kind: Reference,
+        references: impl Fn(Membership) -> u32,
+    ) -> Result<(Self, u32), NotGrabbed> {
         let record = map.page(cpu, frame).ok_or(NotGrabbed::NoRecord)?;
         let head = cpu.loop_head();
         loop {
@@ -341,8 +364,9 @@ impl<'m> Folio<'m> {
                 map.page(cpu, membership.head).ok_or(NotGrabbed::NoRecord)?
             };
             let folio = Self { page, membership };
-            if kind == Reference::Pin && folio.flags(cpu).contains(FolioFlags::ZERO) {
-                return Ok(folio);
+            let references = references(membership);
+            if references == 0 || kind == Reference::Pin && folio.flags(cpu).contains(FolioFlags::ZERO) {
+                return Ok((folio, references));
             }
             let weight = folio.weight(references, kind).ok_or(NotGrabbed::CountLimit)?;
             folio.add_unless_zero(cpu, map, weight)?;
@@ -352,7 +376,7 @@ impl<'m> Folio<'m> {
                 if kind == Reference::Pin && membership.order > 0 {
                     cpu.fetch_add(&page.pincount, references);
                 }
-                return Ok(folio);
+                return Ok((folio, references));
             }
             Self::drop_references(page, cpu, map, weight);
             if is_member {

@@ -74,6 +74,43 @@ fn without_a_frame_for_the_table_nothing_changes() {
     assert_eq!(kernel.mm.split_leaf(&cpu, kernel.space, AT), Ok(Level::Pmd));
 }
 
+/// Pages of one large folio that small leaves map come as one run, one reference each, until something is different.
+#[test]
+fn fast_gup_takes_small_leaves_of_a_large_folio_in_runs() {
+    let kernel = Kernel::build(1, TABLES, FolioFlags::SHMEM);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    kernel.mm.enter(&cpu, kernel.space);
+    kernel.mm.mmap(&cpu, SPACE, area(AT.as_u64(), 512, CACHED_HUGE)).expect("a good area");
+    kernel.fault(&cpu, AT, Access::Write).expect("a page of the file");
+    kernel.mm.split_leaf(&cpu, kernel.space, AT).expect("it is huge");
+    let mapped = 1 + 512;
+    let runs = |first: u64, pages: u64, flags: Foll| {
+        let mut runs = Vec::new();
+        let got = kernel.mm.gup(&cpu, kernel.space, page(first), pages, flags | Foll::FAST_ONLY, |run| runs.push(run));
+        assert_eq!(got, Ok(runs.iter().map(|run| u64::from(run.pages())).sum()));
+        let pins: u64 = runs.iter().map(|run| u64::from(run.pages())).sum();
+        assert_eq!(kernel.counts(&cpu, HUGE).1, pins, "each page is pinned once");
+        let found: Vec<_> = runs.iter().map(|run| (run.frame().number() - HUGE.number(), run.pages())).collect();
+        for run in runs {
+            kernel.mm.release(&cpu, run, Access::Read).expect("just taken");
+        }
+        assert_eq!(kernel.counts(&cpu, HUGE).1, 0);
+        found
+    };
+    assert_eq!(runs(0, 512, Foll::PIN | Foll::WRITE), [(0, 512)]);
+    assert_eq!(runs(3, 7, Foll::PIN), [(3, 7)]);
+    assert_eq!(kernel.counts(&cpu, HUGE), (mapped, 0, 512));
+
+    // An entry with other rights ends a run; where it must not be used, the walk.
+    kernel.mm.write_protect(&cpu, kernel.space, page(100), 2).expect("the tables are whole");
+    assert_eq!(runs(0, 512, Foll::PIN), [(0, 100), (100, 2), (102, 410)]);
+    assert_eq!(runs(0, 512, Foll::PIN | Foll::WRITE), [(0, 100)]);
+    // So does a hole.
+    kernel.mm.zap(&cpu, kernel.space, page(50), 1).expect("the tables are whole");
+    assert_eq!(runs(40, 20, Foll::PIN), [(40, 10)]);
+    assert_eq!(runs(51, 49, Foll::PIN), [(51, 49)]);
+}
+
 /// Drivers' leaves are special: no counts, no records, and fast GUP refuses what they become.
 #[test]
 fn drivers_leaves_split_at_both_levels() {

@@ -12,6 +12,20 @@
 //! 5. for a pin, looks whether a fork has begun since before step 1 (`crate::fork`): then the child may have been given the page;
 //! 6. asks whether the folio may be had like this (secret, truncated, must stay movable, shared with a child).
 //!
+//! # Runs
+//!
+//! Pages of one large folio that follow each other in one table are taken by one atomic operation. Between steps 2 and 3 the walker reads, each
+//! once, the entries behind the first, and stops at the first that is not equal to the one before it but for the frame, which must be the next, and of the
+//! same folio. So the rights, the special bit and the level of all of them are those that step 2 has looked at; where accessed or dirty flags differ, a run
+//! ends and another begins. Step 3 takes one reference for each page. Step 4 compares the entry of *each* page with what was read from it, and the entry of
+//! the table: the pages before the first that changed are kept, and the references for the others are given back.
+//!
+//! For every page of a run the argument below is that for a single page: its reference was taken *before* its entry was read again. That it
+//! was taken together with others makes no difference, and neither does a reference on the folio that is given back a moment later: who looks for
+//! pins meanwhile believes a page pinned that is not, which the small folios' counts bring about anyway.
+//!
+//! # Why it works
+//!
 //! Whoever takes a mapping away clears the entry first and looks for pins afterwards. So either the walker sees the change in step 4, or the other
 //! sees the pin.
 //!
@@ -33,7 +47,7 @@ use pagetable::walk::{self, Step};
 use pagetable::{Entry, Flags, Level, Mode, Rechecked, Rights, Slot, TableMemory};
 
 use crate::exclusive::{Exclusivity, exclusivity};
-use crate::folio::{Folio, FolioFlags, Reference};
+use crate::folio::{Folio, FolioFlags, Membership, Reference};
 use crate::guard::Guards;
 use crate::gup::Run;
 use crate::gup::flags::{Request, Term};
@@ -147,11 +161,13 @@ impl<P: Platform> FastWalk<'_, '_, P> {
         let mut at = at;
         let mut slot = first;
         loop {
-            match self.page(pmd, slot, at) {
-                Ok(run) => sink(run),
+            match self.run(pmd, slot, at, end) {
+                Ok(run) => {
+                    at = at.wrapping_add(u64::from(run.pages) * PAGE_SIZE);
+                    sink(run);
+                }
                 Err(Stopped) => return (at, Err(Stopped)),
             }
-            at = at.wrapping_add(PAGE_SIZE);
             if at == end {
                 return (at, Ok(()));
             }
@@ -163,20 +179,102 @@ impl<P: Platform> FastWalk<'_, '_, P> {
         }
     }
 
+    /// Takes the page at `at`, and of a large folio also the pages of `at..end` that follow it there and in its table.
     #[inline]
-    fn page(&self, pmd: (Slot<'_>, Entry), slot: Slot<'_>, at: VirtAddr) -> Result<Run, Stopped> {
+    fn run(&self, pmd: (Slot<'_>, Entry), slot: Slot<'_>, at: VirtAddr, end: VirtAddr) -> Result<Run, Stopped> {
         let protocols = self.mm.protocols();
         let cpu = self.cpu();
         let entry = slot.read(cpu, &protocols.read);
         self.may_use(Level::Pte, entry)?;
-        let folio = self.grab(Level::Pte, entry, at, 1)?;
+        let frame = entry.table_frame();
+        let one_if_small = |folio: Membership| u32::from(folio.order == 0);
+        let grabbed = Folio::try_grab_some(self.mm.map(), cpu, frame, self.request.reference, one_if_small);
+        let pages = match grabbed.map_err(|_| Stopped)? {
+            (_, 0) => self.run_of_large(pmd, slot, entry, at, end)?,
+            (folio, _) => self.keep(folio, (Level::Pte, entry), self.page_unchanged(pmd, slot, entry), 1)?,
+        };
+        Ok(Run { frame, pages, reference: self.request.reference })
+    }
+
+    /// Step 4 for one page: 1 if it is where it was, else 0.
+    #[inline(always)]
+    fn page_unchanged(&self, pmd: (Slot<'_>, Entry), slot: Slot<'_>, entry: Entry) -> u32 {
+        let protocols = self.mm.protocols();
+        let cpu = self.cpu();
         // Both: a collapse of the table into a huge page changes the pmd only (Linux 70cbc3cc78a9).
         let rechecked = match protocols.guards.recheck_table(cpu, &protocols.recheck, pmd.0, pmd.1) {
             Rechecked::Unchanged => slot.recheck(cpu, &protocols.recheck, entry),
             Rechecked::Changed => Rechecked::Changed,
         };
-        self.keep(folio, rechecked, (Level::Pte, entry), 1)?;
-        Ok(Run { frame: entry.table_frame(), pages: 1, reference: self.request.reference })
+        u32::from(rechecked == Rechecked::Unchanged)
+    }
+
+    /// Steps 3 to 6 for a run of pages of one large folio, of which `entry` maps the first. Returns how many.
+    #[inline(never)]
+    fn run_of_large(
+        &self,
+        pmd: (Slot<'_>, Entry),
+        slot: Slot<'_>,
+        entry: Entry,
+        at: VirtAddr,
+        end: VirtAddr,
+    ) -> Result<u32, Stopped> {
+        let cpu = self.cpu();
+        let frame = entry.table_frame();
+        let wanted = (end.as_u64() - at.as_u64()) / PAGE_SIZE;
+        // The records of the other pages are not needed: the folio's size says that they belong to it, and that holds while it is referenced.
+        let length = |folio: Membership| self.run_length(pmd.1, entry, at, wanted.min(folio.frames_from(frame)));
+        let grabbed = Folio::try_grab_some(self.mm.map(), cpu, frame, self.request.reference, length);
+        let (folio, pages) = grabbed.map_err(|_| Stopped)?;
+        let unchanged = match self.page_unchanged(pmd, slot, entry) {
+            0 => 0,
+            _ => self.run_unchanged(pmd.1, entry, at, pages),
+        };
+        self.keep(folio, (Level::Pte, entry), unchanged, pages)
+    }
+
+    /// How many entries from that for `at` on, at most `most` and at least one, hold what `first`, the one for `at`, holds but for the frame, which is
+    /// the next one in each.
+    #[inline]
+    fn run_length(&self, pmd: Entry, first: Entry, at: VirtAddr, most: u64) -> u32 {
+        let (cpu, read) = (self.cpu(), &self.mm.protocols().read);
+        self.run_while(pmd, first, at, most, |slot, entry| slot.read(cpu, read) == entry)
+    }
+
+    /// Step 4 for the entries of a run of `pages` pages behind the first: how many pages are where they were.
+    #[inline]
+    fn run_unchanged(&self, pmd: Entry, first: Entry, at: VirtAddr, pages: u32) -> u32 {
+        let (cpu, recheck) = (self.cpu(), &self.mm.protocols().recheck);
+        self.run_while(pmd, first, at, u64::from(pages), |slot, entry| {
+            slot.recheck(cpu, recheck, entry) == Rechecked::Unchanged
+        })
+    }
+
+    /// The length of the longest run of at most `most` pages from `at` on of which all but the first, which is not asked about, are as they should be.
+    #[inline(always)]
+    fn run_while(
+        &self,
+        pmd: Entry,
+        first: Entry,
+        at: VirtAddr,
+        most: u64,
+        is_so: impl Fn(Slot<'_>, Entry) -> bool,
+    ) -> u32 {
+        // The table comes from the copy of the entry, never from the entry again.
+        let Ok(table) = self.mm.tables().table(pmd.table_frame()) else { return 1 };
+        let mut entry = first.bits();
+        let mut address = at;
+        let mut pages = 1;
+        while u64::from(pages) < most {
+            address = address.wrapping_add(PAGE_SIZE);
+            // Does not carry out of the frame number: the next frame is of the same folio.
+            entry = entry.wrapping_add(PAGE_SIZE);
+            if !is_so(table.slot(Level::Pte, address), Entry::from_bits(entry)) {
+                break;
+            }
+            pages += 1;
+        }
+        pages
     }
 
     #[inline(never)]
@@ -194,7 +292,11 @@ impl<P: Platform> FastWalk<'_, '_, P> {
         self.may_use(level, entry)?;
         let pages = ((end.as_u64() - at.as_u64()) / PAGE_SIZE) as u32;
         let folio = self.grab(level, entry, at, pages)?;
-        self.keep(folio, slot.recheck(cpu, &protocols.recheck, entry), (level, entry), pages)?;
+        let unchanged = match slot.recheck(cpu, &protocols.recheck, entry) {
+            Rechecked::Unchanged => pages,
+            Rechecked::Changed => 0,
+        };
+        let pages = self.keep(folio, (level, entry), unchanged, pages)?;
         sink(Run { frame: subframe(level, entry, at), pages, reference: self.request.reference });
         Ok(())
     }
@@ -217,20 +319,26 @@ impl<P: Platform> FastWalk<'_, '_, P> {
         Folio::try_grab(self.mm.map(), self.cpu(), frame, pages, self.request.reference).map_err(|_| Stopped)
     }
 
-    /// Steps 4 to 6: keeps the references if the entry is unchanged, no fork has begun and the folio may be had like this, else gives them back.
+    /// Steps 5 and 6: of the references just taken, keeps those on the `unchanged` first pages that may be had like this, and gives the others
+    /// back. Returns how many it keeps. `leaf` maps the first of the pages, and perhaps all.
     #[inline(always)]
-    fn keep(&self, folio: Folio<'_>, rechecked: Rechecked, leaf: (Level, Entry), pages: u32) -> Result<(), Stopped> {
+    fn keep(&self, folio: Folio<'_>, leaf: (Level, Entry), unchanged: u32, pages: u32) -> Result<u32, Stopped> {
         let cpu = self.cpu();
-        if rechecked == Rechecked::Unchanged && !self.fork_began() {
+        let mut kept = 0;
+        if unchanged > 0 && !self.fork_began() {
             let flags = folio.flags(cpu);
-            if self.allowed(flags) && !self.must_unshare(flags, leaf) {
+            if self.allowed(flags) {
+                kept = self.own(flags, leaf, unchanged);
+            }
+            if kept > 0 {
                 folio.mark_seen(cpu, flags, FolioFlags::REFERENCED);
-                return Ok(());
             }
         }
-        // The references were taken a moment ago, so giving them back cannot underflow.
-        let _ = folio.put(cpu, self.mm.map(), pages, self.request.reference);
-        Err(Stopped)
+        if kept < pages {
+            // The references were taken a moment ago, so giving them back cannot underflow.
+            let _ = folio.put(cpu, self.mm.map(), pages - kept, self.request.reference);
+        }
+        if kept > 0 { Ok(kept) } else { Err(Stopped) }
     }
 
     #[inline(always)]
@@ -245,22 +353,32 @@ impl<P: Platform> FastWalk<'_, '_, P> {
         self.fork.is_some_and(|(fork, since)| guards.fork_began(self.cpu(), fork, since))
     }
 
-    /// Whether the next write by the address space would go to another page than the pin reads (Linux: `gup_must_unshare`). The slow path makes the page the
-    /// address space's own first.
+    /// How many of the pages, from the first on, the next write by the address space will find where the pin reads (Linux: `gup_must_unshare`). The slow path
+    /// makes others the address space's own first.
     #[inline(always)]
-    fn must_unshare(&self, flags: FolioFlags, (level, entry): (Level, Entry)) -> bool {
-        let Request { reference: Reference::Pin, access: Access::Read, term, .. } = self.request else { return false };
+    fn own(&self, flags: FolioFlags, (level, entry): (Level, Entry), pages: u32) -> u32 {
+        let Request { reference: Reference::Pin, access: Access::Read, term, .. } = self.request else { return pages };
         if entry.has(Flags::WRITE) {
             // Who may write through the entry shares the page with nobody.
-            return false;
+            return pages;
         }
         if !flags.contains(FolioFlags::ANON) {
             // Whether a write makes a copy, the area says, which only the slow path has.
-            return term == Term::Long;
+            return if term == Term::Long { 0 } else { pages };
         }
-        let cpu = self.cpu();
-        exclusivity(self.mm.map(), cpu, entry.leaf_frame(level)) == Exclusivity::Shared
-            && self.mm.protocols().guards.pin_unshares()
+        if !self.mm.protocols().guards.pin_unshares() {
+            return pages;
+        }
+        let first = entry.leaf_frame(level);
+        let is_own = |page: &u32| {
+            exclusivity(self.mm.map(), self.cpu(), first.wrapping_add(u64::from(*page))) == Exclusivity::Exclusive
+        };
+        match level {
+            Level::Pte => (0..pages).take_while(is_own).count() as u32,
+            // The record of its first frame speaks for the leaf.
+            _ if is_own(&0) => pages,
+            _ => 0,
+        }
     }
 }
 
