@@ -10,6 +10,7 @@ use pagetable::{Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Reche
 
 use crate::batched_flush::Unflushed;
 use crate::file::PageSlot;
+use crate::gup::Request;
 use crate::lifetime::TableLifetime;
 use crate::order::FlushMoment;
 use crate::shootdown::Shootdown;
@@ -117,6 +118,15 @@ pub trait Guards {
     #[track_caller]
     fn fork_began<C: Cpu>(&self, cpu: &C, fork: &SeqCount, since: Sequence) -> bool {
         fork.changed(cpu, since)
+    }
+
+    /// Slow GUP, after the fault for a forced write has made a copy: what the next look asks for.
+    ///
+    /// The copy may be gone by then. Whoever asks for reading only, because the copy was made, is given the file's own page and writes to that (CVE-2016-5195,
+    /// "Dirty COW"; Linux 19be0eaffa3a, and 5535be309971 without the flag that mended it).
+    #[inline(always)]
+    fn after_forced_fault(&self, request: Request) -> Request {
+        request
     }
 
     /// A pin for reading of an anonymous page that may be shared: whether the page must be made this space's alone first.

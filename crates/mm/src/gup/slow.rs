@@ -11,6 +11,7 @@ use crate::area::{Area, Sharing};
 use crate::error::{FaultError, GupError, SplitError};
 use crate::fault::Want;
 use crate::file::FileKind;
+use crate::guard::Guards;
 use crate::gup::Run;
 use crate::gup::flags::{Foll, Request, Signal};
 use crate::mm::Mm;
@@ -84,7 +85,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         cpu: &P::Cpu,
         space: &AddressSpace<'m>,
         (at, end): (VirtAddr, VirtAddr),
-        request: Request,
+        mut request: Request,
         signal: &impl Fn() -> Signal,
     ) -> Result<Run, GupError> {
         let area = space.find(cpu, at).ok_or(FaultError::NoArea { address: at })?;
@@ -92,17 +93,23 @@ impl<'m, P: Platform> Mm<'m, P> {
         let end = end.min(area.end());
         let head = cpu.loop_head();
         loop {
-            cpu.round(&head, 0);
+            // What a forced fault may have changed.
+            cpu.round(&head, u64::from(request.access == Access::Write));
             if signal() == Signal::Fatal {
                 return Err(GupError::Interrupted { address: at });
             }
             match self.follow(cpu, space, &area, (at, end), request)? {
                 Followed::Run(run) => return Ok(run),
                 Followed::Fault(_) if request.has(Foll::NOFAULT) => return Err(GupError::NotMapped { address: at }),
-                Followed::Fault(want) => self.fault_in(cpu, space, at, want).map_err(|error| match error {
-                    FaultError::Poisoned { .. } => poisoned(at, request),
-                    error => error.into(),
-                })?,
+                Followed::Fault(want) => {
+                    self.fault_in(cpu, space, at, want).map_err(|error| match error {
+                        FaultError::Poisoned { .. } => poisoned(at, request),
+                        error => error.into(),
+                    })?;
+                    if want == Want::ForcedWrite {
+                        request = self.protocols().guards.after_forced_fault(request);
+                    }
+                }
                 Followed::Split => match self.split_leaf_under_lock(cpu, space, at) {
                     Ok(_) | Err(SplitError::NotHuge { .. }) => {}
                     Err(SplitError::OutOfFrames) => return Err(FaultError::OutOfFrames.into()),

@@ -4,6 +4,7 @@ use machine::seqcount::Sequence;
 use machine::{Cpu, CpuSet, Frame, SeqCount, VirtAddr};
 use mm::batched_flush::Unflushed;
 use mm::guard::{DriverLock, FileForgets, RmapRemoval, SwapPlaceHold};
+use mm::gup::Request;
 use mm::lifetime::TableLifetime;
 use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
@@ -39,11 +40,12 @@ pub(super) enum Step {
     UnshareForPin,
     LeftTableFlush,
     LeftTableWait,
+    ForcedWrite,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 23] = [
+    pub(super) const NAMES: [(&'static str, Self); 24] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -67,6 +69,7 @@ impl Step {
         ("unshare-for-pin", Self::UnshareForPin),
         ("left-table-flush", Self::LeftTableFlush),
         ("left-table-wait", Self::LeftTableWait),
+        ("forced-write", Self::ForcedWrite),
     ];
 }
 
@@ -143,6 +146,10 @@ impl Guards for Without {
     #[track_caller]
     fn fork_began<C: Cpu>(&self, cpu: &C, fork: &SeqCount, since: Sequence) -> bool {
         unless!(self lacks ForkCheck, fork_began(cpu, fork, since))
+    }
+
+    fn after_forced_fault(&self, request: Request) -> Request {
+        unless!(self lacks ForcedWrite, after_forced_fault(request))
     }
 
     fn pin_unshares(&self) -> bool {

@@ -1,9 +1,10 @@
 //! Guards that lack one step each.
 
 use machine::seqcount::Sequence;
-use machine::{Cpu, CpuSet, Frame, SeqCount, VirtAddr};
+use machine::{Access, Cpu, CpuSet, Frame, SeqCount, VirtAddr};
 use mm::batched_flush::Unflushed;
 use mm::guard::{DriverLock, FileForgets, RmapRemoval};
+use mm::gup::Request;
 use mm::lifetime::TableLifetime;
 use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
@@ -223,4 +224,14 @@ pub(in crate::kernel) struct LeftTableWait;
 
 impl Guards for LeftTableWait {
     fn wait_for_walkers_of_left_table<C: Cpu, L: TableLifetime>(&self, _: &C, _: &L, _: &Shootdown, _: CpuSet) {}
+}
+
+/// A forced write asks for reading only once the fault has made a copy: Linux before 19be0eaffa3a.
+pub(in crate::kernel) struct ForcedWrite;
+
+impl Guards for ForcedWrite {
+    fn after_forced_fault(&self, mut request: Request) -> Request {
+        request.access = Access::Read;
+        request
+    }
 }
