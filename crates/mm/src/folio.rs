@@ -25,6 +25,7 @@ use machine::{Access, Cpu, Word32, Word64};
 use pagetable::Level;
 
 use crate::file::FileId;
+use crate::guard::{Guards, Sound};
 use crate::gup::Term;
 
 /// What one pin of a small folio adds to its reference count (Linux: `GUP_PIN_COUNTING_BIAS`).
@@ -182,7 +183,8 @@ impl Membership {
         self.head.number() << Self::ORDER_BITS | self.order as u64
     }
 
-    const fn unpack(word: u64) -> Self {
+    /// What the word of a record says: [`Page::membership_word`].
+    pub const fn unpack(word: u64) -> Self {
         Self { head: Frame::new(word >> Self::ORDER_BITS), order: word as u8 }
     }
 }
@@ -339,13 +341,14 @@ impl<'m> Folio<'m> {
         references: u32,
         kind: Reference,
     ) -> Result<Self, NotGrabbed> {
-        Self::try_grab_some(map, cpu, frame, kind, |_| references).map(|(folio, _)| folio)
+        Self::try_grab_some(&Sound, map, cpu, frame, kind, |_| references).map(|(folio, _)| folio)
     }
 
     /// Takes references of the given kind to the folio that `frame` belongs to, without a lock, and returns how many: as many as
     /// `references` says, once it is known which folio that may be; perhaps none. It is asked again if the folio turns out to be another.
     #[inline]
     pub(crate) fn try_grab_some<C: Cpu, M: MemoryMap<C>>(
+        guards: &impl Guards,
         map: &'m M,
         cpu: &C,
         frame: Frame,
@@ -370,9 +373,9 @@ impl<'m> Folio<'m> {
             }
             let weight = folio.weight(references, kind).ok_or(NotGrabbed::CountLimit)?;
             folio.add_unless_zero(cpu, map, weight)?;
-            let is_member = cpu.load(&record.membership) == word;
+            let is_member = guards.is_member_still(cpu, &record.membership, word);
             // The record of a free frame still names the folio that it was part of last. Its head may be in use again, alone: the head knows.
-            if is_member && (membership.head == frame || cpu.load(&page.membership) == word) {
+            if is_member && (membership.head == frame || guards.is_member_still(cpu, &page.membership, word)) {
                 if kind == Reference::Pin && membership.order > 0 {
                     cpu.fetch_add(&page.pincount, references);
                 }

@@ -5,7 +5,7 @@
 
 use machine::addr::{Frame, VirtAddr};
 use machine::seqcount::Sequence;
-use machine::{Cpu, CpuSet, SeqCount};
+use machine::{Cpu, CpuSet, SeqCount, Word64};
 use pagetable::{Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Recheck, Rechecked, Slot, TableSource};
 
 use crate::batched_flush::Unflushed;
@@ -25,6 +25,23 @@ pub trait Guards {
     #[track_caller]
     fn recheck_table<C: Cpu, K: Recheck>(&self, cpu: &C, recheck: &K, slot: Slot<'_>, seen: Entry) -> Rechecked {
         slot.recheck(cpu, recheck, seen)
+    }
+
+    /// Whoever has taken a reference to the folio that a record names: whether the record names it still.
+    ///
+    /// A split in between leaves the reference on a folio to which the frame does not belong (Linux c24d37322548).
+    #[inline(always)]
+    #[track_caller]
+    fn is_member_still<C: Cpu>(&self, cpu: &C, membership: &Word64, seen: u64) -> bool {
+        cpu.load(membership) == seen
+    }
+
+    /// Zap by rmap, of a file with huge pages: waits for faults that looked a page up before the file lost it, and have not mapped it yet.
+    ///
+    /// Without it the walk finds nothing, takes no lock there, and is past when the entry is written.
+    #[inline(always)]
+    fn wait_for_huge_faults(&self, wait: impl FnOnce()) {
+        wait();
     }
 
     /// Split of a huge leaf: the entry becomes `invalid`, which the hardware does not use, and what it held comes back with the accessed and dirty

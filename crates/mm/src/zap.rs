@@ -5,9 +5,10 @@ use machine::addr::{Frame, VirtAddr};
 use pagetable::{Level, LockedTable, Marker};
 
 use crate::error::{SplitError, ZapError};
-use crate::file::File;
+use crate::file::{File, FileKind};
 use crate::folio::{Folio, FolioFlags};
 use crate::gather::Gather;
+use crate::guard::Guards;
 use crate::leaf::Held;
 use crate::mm::Mm;
 use crate::platform::Platform;
@@ -59,6 +60,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         for mapping in file.mappings(cpu) {
             let Some((start, end)) = mapping.addresses(first, pages) else { continue };
             let Some(space) = self.space(mapping.space) else { continue };
+            self.protocols().guards.wait_for_huge_faults(|| self.wait_for_huge_faults(cpu, space, file, (start, end)));
             let reach = self.reach_of_file(file, (start, end));
             let zapped =
                 self.notify_of(cpu, space, reach, || self.zap_and_finish(cpu, space, start, end, ZapOf::FilePages));
@@ -66,6 +68,30 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
         rmap.unlock();
         result
+    }
+
+    /// Waits for faults that looked the file's huge pages up before it lost them, and are about to map them.
+    ///
+    /// They hold the lock of the table with the leaf over both. A walk does not take it where it finds nothing: only tables of small pages
+    /// are locked unseen. So it may pass while such a fault is at work.
+    fn wait_for_huge_faults(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        file: &File<'m>,
+        (start, end): (VirtAddr, VirtAddr),
+    ) {
+        let level = file.leaf();
+        let Some(table) = level.upper().filter(|_| level > Level::Pte && file.kind() == FileKind::Cached) else {
+            return;
+        };
+        let mut at = start;
+        while at < end {
+            if let Ok(position) = self.page_tables(space).find(cpu, at, level) {
+                position.lock(cpu).unlock();
+            }
+            at = table.next(at);
+        }
     }
 
     pub(crate) fn zap_and_finish(

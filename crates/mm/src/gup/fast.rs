@@ -188,7 +188,14 @@ impl<P: Platform> FastWalk<'_, '_, P> {
         self.may_use(Level::Pte, entry)?;
         let frame = entry.table_frame();
         let one_if_small = |folio: Membership| u32::from(folio.order == 0);
-        let grabbed = Folio::try_grab_some(self.mm.map(), cpu, frame, self.request.reference, one_if_small);
+        let grabbed = Folio::try_grab_some(
+            &self.mm.protocols().guards,
+            self.mm.map(),
+            cpu,
+            frame,
+            self.request.reference,
+            one_if_small,
+        );
         let pages = match grabbed.map_err(|_| Stopped)? {
             (_, 0) => self.run_of_large(pmd, slot, entry, at, end)?,
             (folio, _) => self.keep(folio, (Level::Pte, entry), self.page_unchanged(pmd, slot, entry), 1)?,
@@ -224,7 +231,14 @@ impl<P: Platform> FastWalk<'_, '_, P> {
         let wanted = (end.as_u64() - at.as_u64()) / PAGE_SIZE;
         // The records of the other pages are not needed: the folio's size says that they belong to it, and that holds while it is referenced.
         let length = |folio: Membership| self.run_length(pmd.1, entry, at, wanted.min(folio.frames_from(frame)));
-        let grabbed = Folio::try_grab_some(self.mm.map(), cpu, frame, self.request.reference, length);
+        let grabbed = Folio::try_grab_some(
+            &self.mm.protocols().guards,
+            self.mm.map(),
+            cpu,
+            frame,
+            self.request.reference,
+            length,
+        );
         let (folio, pages) = grabbed.map_err(|_| Stopped)?;
         let unchanged = match self.page_unchanged(pmd, slot, entry) {
             0 => 0,
@@ -316,7 +330,10 @@ impl<P: Platform> FastWalk<'_, '_, P> {
     #[inline(always)]
     fn grab(&self, level: Level, entry: Entry, at: VirtAddr, pages: u32) -> Result<Folio<'_>, Stopped> {
         let frame = subframe(level, entry, at);
-        Folio::try_grab(self.mm.map(), self.cpu(), frame, pages, self.request.reference).map_err(|_| Stopped)
+        let Request { reference, .. } = self.request;
+        let guards = &self.mm.protocols().guards;
+        let grabbed = Folio::try_grab_some(guards, self.mm.map(), self.cpu(), frame, reference, |_| pages);
+        grabbed.map(|(folio, _)| folio).map_err(|_| Stopped)
     }
 
     /// Steps 5 and 6: of the references just taken, keeps those on the `unchanged` first pages that may be had like this, and gives the others

@@ -13,17 +13,18 @@
 
 use machine::Cpu;
 use machine::addr::VirtAddr;
-use pagetable::Level;
+use pagetable::{Level, MigrationAccess};
 
 use crate::batched_flush::FlushBatch;
-use crate::error::{FolioSplitError, ReclaimError, SplitError};
-use crate::exclusive::MaybePinned;
+use crate::error::{FolioSplitError, ReclaimError, SplitError, ZapError};
+use crate::exclusive::{MaybePinned, make_exclusive};
 use crate::folio::{Folio, FolioFlags, FolioMapping, Membership, MemoryMap, Reference};
 use crate::folio_lock::FolioLock;
+use crate::leaf::Held;
 use crate::mm::Mm;
 use crate::platform::Platform;
-use crate::reclaim::rmap::{Intent, Step};
-use crate::reclaim::unmap::Unmapped;
+use crate::reclaim::rmap::{Intent, Step, contains};
+use crate::reclaim::unmap::{Unmapped, back};
 use crate::space::AddressSpace;
 
 /// Why entries could not all be made migration entries.
@@ -84,14 +85,28 @@ impl<'m, P: Platform> Mm<'m, P> {
             return Err(ReclaimError::Referenced { expected, references }.into());
         }
         folio.break_up(cpu, self.map(), home.mapping);
-        for index in 0..1 << old.order {
-            let small = Membership { head: old.head.wrapping_add(index), order: 0 };
-            let mapping = FolioMapping { page: home.mapping.page + index, ..home.mapping };
-            if let Some(page) = Folio::held(self.map(), cpu, small.head) {
-                self.remap(cpu, small, &page, &Unmapped { mapping, ..unmapped });
-            }
-        }
+        self.remap_small(cpu, old, home.mapping);
         Ok(())
+    }
+
+    /// Step 6.
+    fn remap_small(&self, cpu: &P::Cpu, old: Membership, mapping: FolioMapping) {
+        let walked = self.for_each_place(cpu, mapping, old.order, Intent::LookOrGive, |at| {
+            if let Held::Migration(away) = at.held
+                && contains(old, away.from)
+                && let Some(page) = Folio::held(self.map(), cpu, away.from)
+            {
+                page.get_held(cpu);
+                page.add_rmap(cpu);
+                if away.access != MigrationAccess::Read {
+                    make_exclusive(self.map(), cpu, away.from);
+                }
+                at.table.replace(&self.protocols().write, at.address, back(at.level, away.from, &away));
+            }
+            Step::Continue(())
+        });
+        // What lies behind a malformed table was not reached on the way there either.
+        let _: Result<(), ZapError> = walked;
     }
 
     /// Puts a migration entry in the place of every leaf that maps the folio, and flushes. Huge leaves are split first.

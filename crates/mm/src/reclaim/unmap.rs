@@ -151,7 +151,7 @@ fn away(folio: FolioFlags, leaf: &Leaf, attributes: Attributes, exclusivity: Exc
 }
 
 /// The leaf again, of another frame.
-fn back(level: Level, frame: Frame, away: &Migration) -> Entry {
+pub(super) fn back(level: Level, frame: Frame, away: &Migration) -> Entry {
     let rights = match away.access {
         MigrationAccess::Write => Rights::USER.and(Rights::WRITE),
         MigrationAccess::Read | MigrationAccess::ReadExclusive => Rights::USER,

@@ -17,7 +17,7 @@ use super::names::{FrameNames, name_tables};
 use super::operations::Column;
 use super::platform::{InLab, LabFrames, LabMap, LabTables, Records, SpareFrames, TABLES, protocols};
 use super::run::Runner;
-use super::setup::{Contents, FrameSetup, Owner, Setup, Start, TableFrames};
+use super::setup::{Contents, FrameSetup, Mapped, MappedSize, Owner, Setup, Start, TableFrames};
 use super::swap_device::{LabSwap, PlaceWords};
 use super::watch::{Watch, WatchedFolio, WatchedPage};
 use crate::report::MemoryOrder;
@@ -66,6 +66,7 @@ pub(super) enum Observed {
 struct Shared<'l> {
     arena: &'l Arena,
     metas: &'l [TableMeta],
+    aside: &'l Word64,
     frames_of_tables: TableFrames,
     records: &'l [Records<'l>],
     spare: &'l [SpareFrames],
@@ -88,11 +89,29 @@ struct Engine<'l, M> {
 impl<M: PagingMode> Engine<'_, M> {
     /// Runs `work` on a CPU, with the memory manager as that CPU sees it.
     fn on(&self, cpu: &LabCpu, work: impl for<'m> FnOnce(&Mm<'m, InLab<'m, M>>)) {
+        self.on_with(cpu, MappedSize::Any, work);
+    }
+
+    /// The same, where perhaps only small pages can be allocated.
+    fn on_with(&self, cpu: &LabCpu, size: MappedSize, work: impl for<'m> FnOnce(&Mm<'m, InLab<'m, M>>)) {
         let Shared {
-            arena, metas, frames_of_tables, records, spare, zero_page, swap, files, spaces, shootdown, ..
+            arena,
+            metas,
+            aside,
+            frames_of_tables,
+            records,
+            spare,
+            zero_page,
+            swap,
+            files,
+            spaces,
+            shootdown,
+            ..
         } = self.shared;
-        let tables = LabTables { cpu, arena, metas, frames_of_tables };
+        let tables = LabTables { cpu, arena, metas, frames_of_tables, aside, freed: self.choices.freed_tables };
         let map = LabMap { cpu, records };
+        let small = || spare.partition_point(|frames| frames.order == 0);
+        let spare = if size == MappedSize::Small { &spare[..small()] } else { spare };
         let frames = LabFrames { records, spare, zero_page };
         let parts = Parts {
             tables: &tables,
@@ -152,6 +171,7 @@ impl Kernel {
                 if number == 0 {
                     self.allocate(cpu, &arena);
                     engine.on(cpu, |mm| self.populate(cpu, mm));
+                    self.map(cpu, &engine);
                 }
                 engine.on(cpu, |mm| {
                     if let Some(space) = mm.space(SpaceId::new(setup.space_of(number) as u16)) {
@@ -195,7 +215,7 @@ impl Kernel {
         }
     }
 
-    /// The areas, and what is mapped at the start.
+    /// The areas.
     fn populate<'m, M: PagingMode>(&self, cpu: &LabCpu, mm: &Mm<'m, InLab<'m, M>>) {
         let spaces: Vec<_> = (0..self.setup.spaces.len() as u16).filter_map(|id| mm.space(SpaceId::new(id))).collect();
         for space in &spaces {
@@ -208,11 +228,33 @@ impl Kernel {
                 cpu.violate(rule::USER, format_args!("area {}: {error:?}", area.name));
             }
         }
-        for &(space, address, access) in &self.setup.mapped {
+    }
+
+    /// What is mapped at the start.
+    fn map<M: PagingMode>(&self, cpu: &LabCpu, engine: &Engine<'_, M>) {
+        for &Mapped { space, address, access, size } in &self.setup.mapped {
             let fault = PageFault { address, access, cause: FaultCause::NotPresent };
-            if let Err(error) = mm.handle_fault(cpu, spaces[space], fault) {
-                cpu.violate(rule::USER, format_args!("mapped: {error}"));
-            }
+            engine.on_with(cpu, size, |mm| {
+                let id = SpaceId::new(space as u16);
+                if let MappedSize::TableOf(other) = size {
+                    let other = &self.setup.areas[other];
+                    let other = (SpaceId::new(other.space as u16), other.area.start);
+                    if let Err(error) = mm.share_table(cpu, (id, address), other) {
+                        cpu.violate(rule::USER, format_args!("mapped: {error:?}"));
+                    }
+                    return;
+                }
+                let space = mm.space(id);
+                if let Some(Err(error)) = space.map(|space| mm.handle_fault(cpu, space, fault)) {
+                    cpu.violate(rule::USER, format_args!("mapped: {error}"));
+                }
+                if let (MappedSize::Part(pages), Some(space)) = (size, space) {
+                    let rest = address.wrapping_add(pages * PAGE_SIZE);
+                    if let Err(error) = mm.zap(cpu, space, rest, Level::Pmd.frames() - pages) {
+                        cpu.violate(rule::USER, format_args!("mapped: {error:?}"));
+                    }
+                }
+            });
         }
     }
 
@@ -312,6 +354,7 @@ impl Kernel {
         Shared {
             arena,
             metas,
+            aside: arena.alloc(Word64::new(0)),
             frames_of_tables: setup.frames_of_tables,
             records,
             spare,
@@ -324,7 +367,7 @@ impl Kernel {
         }
     }
 
-    /// The pages that the file speaks of: those that leaves start at, and those that operations name.
+    /// The pages that the file speaks of: those that leaves start at, those that are mapped at the start, and those that operations name.
     fn watched(&self) -> Vec<WatchedPage> {
         let leaves = self.setup.areas.iter().flat_map(|area| {
             let leaf = self.setup.files[area.file].leaf;
@@ -332,12 +375,13 @@ impl Kernel {
             let leaves = 0..(area.area.pages / leaf.frames()).min(MOST_WATCHED);
             leaves.map(move |piece| (area.area.start.wrapping_add(piece * leaf.size()), area.space))
         });
+        let mapped = self.setup.mapped.iter().map(|mapped| (mapped.address, mapped.space));
         let named = self.columns.iter().enumerate().flat_map(|(number, column)| {
             let own = self.setup.space_of(number);
             column.steps.iter().filter_map(move |step| step.action.page(own))
         });
         let mut pages: Vec<(VirtAddr, usize)> =
-            leaves.chain(named).map(|(address, space)| (address.align_down(PAGE_SIZE), space)).collect();
+            leaves.chain(mapped).chain(named).map(|(address, space)| (address.align_down(PAGE_SIZE), space)).collect();
         // What the parent has, the child has.
         for (parent, child) in self.columns.iter().flat_map(Column::children) {
             let theirs: Vec<_> =
@@ -377,7 +421,7 @@ impl Kernel {
         let folios =
             self.setup.frames.iter().zip(shared.records).map(|(setup, records)| WatchedFolio {
                 setup,
-                head: &records.pages[0],
+                pages: records.pages,
                 starts_in_file: self.setup.files.iter().any(|file| {
                     file.pages.iter().flatten().any(|index| self.setup.frames[*index].first == setup.first)
                 }),
@@ -465,6 +509,7 @@ impl<'l> Shared<'l> {
             lab.name(&place.counts, format!("counts of swap place {number}"));
             lab.name(&place.word, format!("contents of swap place {number}"));
         }
+        lab.name(self.aside, "table put aside");
         lab.name(self.shootdown.lock_word(), "shootdown lock");
         lab.name(self.shootdown.request_word(), "shootdown request");
         lab.name(self.shootdown.pending_word(), "shootdown pending");

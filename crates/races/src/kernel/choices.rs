@@ -130,6 +130,16 @@ choice! {
 }
 
 choice! {
+    /// What becomes of tables that are freed.
+    FreedTables "freed-tables" {
+        /// Their frames are free.
+        "given-back" GivenBack,
+        /// One is put aside for whoever needs a table next: what Linux does with the table that a collapse leaves over (`pgtable_trans_huge_deposit`).
+        "put-aside" PutAside,
+    }
+}
+
+choice! {
     /// How a new table becomes reachable.
     Link "publish" {
         /// Emptied first, linked second.
@@ -170,6 +180,7 @@ pub(super) struct Choices {
     pub(super) flush: FlushTime,
     pub(super) remote: Remote,
     pub(super) lifetime: Lifetime,
+    pub(super) freed_tables: FreedTables,
     pub(super) publish: Link,
     pub(super) special: SpecialMark,
     pub(super) special_check: SpecialLevels,
@@ -188,6 +199,7 @@ impl Choices {
         flush: FlushTime::AfterUnlock,
         remote: Remote::Ipi,
         lifetime: Lifetime::Rcu,
+        freed_tables: FreedTables::GivenBack,
         publish: Link::ZeroThenLink,
         special: SpecialMark::Low,
         special_check: SpecialLevels::All,

@@ -51,6 +51,7 @@ pub(super) fn choose(race: &Race, arguments: &[Argument], setup: &mut Setup) -> 
             || set(race, key, value, &mut choices.flush)?
             || set(race, key, value, &mut choices.remote)?
             || set(race, key, value, &mut choices.lifetime)?
+            || set(race, key, value, &mut choices.freed_tables)?
             || set(race, key, value, &mut choices.publish)?
             || set(race, key, value, &mut choices.special)?
             || set(race, key, value, &mut choices.special_check)?)
@@ -63,6 +64,7 @@ pub(super) fn choose(race: &Race, arguments: &[Argument], setup: &mut Setup) -> 
                     choices::FlushTime::KEY,
                     choices::Remote::KEY,
                     choices::Lifetime::KEY,
+                    choices::FreedTables::KEY,
                     choices::Link::KEY,
                     choices::SpecialMark::KEY,
                     choices::SpecialLevels::KEY,

@@ -1,7 +1,7 @@
 //! Steps that a variant goes without: `without=`.
 
 use machine::seqcount::Sequence;
-use machine::{Cpu, CpuSet, Frame, SeqCount, VirtAddr};
+use machine::{Cpu, CpuSet, Frame, SeqCount, VirtAddr, Word64};
 use mm::batched_flush::Unflushed;
 use mm::guard::{DriverLock, FileForgets, RmapRemoval, SwapPlaceHold};
 use mm::gup::Request;
@@ -41,11 +41,13 @@ pub(super) enum Step {
     LeftTableFlush,
     LeftTableWait,
     ForcedWrite,
+    MembershipCheck,
+    HugeFaultWait,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 24] = [
+    pub(super) const NAMES: [(&'static str, Self); 26] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -70,6 +72,8 @@ impl Step {
         ("left-table-flush", Self::LeftTableFlush),
         ("left-table-wait", Self::LeftTableWait),
         ("forced-write", Self::ForcedWrite),
+        ("membership-check", Self::MembershipCheck),
+        ("huge-fault-wait", Self::HugeFaultWait),
     ];
 }
 
@@ -126,6 +130,31 @@ impl Guards for Without {
         unless!(self lacks TableReuseWait, wait_before_table_reuse(cpu, lifetime, mailbox, others));
     }
 
+    #[track_caller]
+    fn flush_left_table<C: Cpu>(&self, cpu: &C, flush: impl FnOnce()) {
+        unless!(self lacks LeftTableFlush, flush_left_table(cpu, flush));
+    }
+
+    #[track_caller]
+    fn wait_for_walkers_of_left_table<C: Cpu, L: TableLifetime>(
+        &self,
+        cpu: &C,
+        lifetime: &L,
+        mailbox: &Shootdown,
+        others: CpuSet,
+    ) {
+        unless!(self lacks LeftTableWait, wait_for_walkers_of_left_table(cpu, lifetime, mailbox, others));
+    }
+
+    #[track_caller]
+    fn is_member_still<C: Cpu>(&self, cpu: &C, membership: &Word64, seen: u64) -> bool {
+        unless!(self lacks MembershipCheck, is_member_still(cpu, membership, seen))
+    }
+
+    fn wait_for_huge_faults(&self, wait: impl FnOnce()) {
+        unless!(self lacks HugeFaultWait, wait_for_huge_faults(wait));
+    }
+
     fn flush_moved(&self) -> FlushMoment {
         unless!(self lacks MovedFlush, flush_moved())
     }
@@ -154,22 +183,6 @@ impl Guards for Without {
 
     fn pin_unshares(&self) -> bool {
         unless!(self lacks UnshareForPin, pin_unshares())
-    }
-
-    #[track_caller]
-    fn flush_left_table<C: Cpu>(&self, cpu: &C, flush: impl FnOnce()) {
-        unless!(self lacks LeftTableFlush, flush_left_table(cpu, flush));
-    }
-
-    #[track_caller]
-    fn wait_for_walkers_of_left_table<C: Cpu, L: TableLifetime>(
-        &self,
-        cpu: &C,
-        lifetime: &L,
-        mailbox: &Shootdown,
-        others: CpuSet,
-    ) {
-        unless!(self lacks LeftTableWait, wait_for_walkers_of_left_table(cpu, lifetime, mailbox, others));
     }
 
     fn hold_swap_place(&self) -> SwapPlaceHold {

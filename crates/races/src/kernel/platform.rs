@@ -9,7 +9,9 @@ use mm::{FrameSource, Membership, MemoryMap, NobodyListens, Page, Platform, Prot
 use pagetable::table::{Pdpt, Table};
 use pagetable::{Mode, NotATable, OutOfFrames, TableMemory, TableMeta, TableSource};
 
-use super::choices::{Bracket, Check, Choices, FlushTime, Lifetime, Link, Read, ReadBy, Remote, SpecialBy, WriteBy};
+use super::choices::{
+    Bracket, Check, Choices, FlushTime, FreedTables, Lifetime, Link, Read, ReadBy, Remote, SpecialBy, WriteBy,
+};
 use super::drivers::LabDrivers;
 use super::guards::Without;
 use super::setup::{Owner, TableFrames};
@@ -63,6 +65,9 @@ pub(super) fn protocols<'l, M: Mode>(mode: M, choices: &Choices) -> Protocols<In
 
 /// The page tables, as one CPU sees them: so that using a frame that holds no table is noticed as that CPU's doing.
 pub(super) struct LabTables<'l> {
+    /// The frame of a table that was put aside; 0 = none.
+    pub(super) aside: &'l Word64,
+    pub(super) freed: FreedTables,
     pub(super) cpu: &'l LabCpu,
     pub(super) arena: &'l Arena,
     pub(super) metas: &'l [TableMeta],
@@ -103,13 +108,28 @@ impl TableMemory for LabTables<'_> {
 
 impl TableSource for LabTables<'_> {
     fn allocate_table<C: Cpu>(&self, _: &C) -> Result<Frame, OutOfFrames> {
+        if self.freed == FreedTables::PutAside {
+            match self.cpu.swap(self.aside, 0) {
+                0 => {}
+                frame => return Ok(Frame::new(frame)),
+            }
+        }
         self.cpu.alloc_frame(TABLES).ok_or(OutOfFrames)
     }
 
     fn free_table<C: Cpu>(&self, _: &C, frame: Frame) {
-        self.cpu.free_frame(frame);
+        let goes = match self.freed {
+            FreedTables::GivenBack => frame.number(),
+            FreedTables::PutAside => self.cpu.swap(self.aside, frame.number()),
+        };
+        if goes != 0 {
+            self.cpu.free_frame(Frame::new(goes));
+        }
     }
 }
+
+/// A larger folio than of this order has the records of its first frames only.
+pub(super) const MOST_RECORDS_ORDER: u8 = 9;
 
 /// The records of the frames of one folio that the file names.
 pub(super) struct Records<'l> {
@@ -147,8 +167,14 @@ impl MemoryMap<LabCpu> for LabMap<'_> {
     }
 
     fn release(&self, cpu: &LabCpu, folio: Membership) {
-        Told::Released { frame: folio.head }.tell(cpu);
-        cpu.free_frame(folio.head);
+        let is_whole = |records: &Records<'_>| {
+            records.first == folio.head && records.pages.len() == 1 << folio.order.min(MOST_RECORDS_ORDER)
+        };
+        // The pool hands frames out as the file names them. Pieces of a folio that was split stay out of it, and the watch knows whole folios only.
+        if self.records.iter().any(is_whole) {
+            Told::Released { frame: folio.head }.tell(cpu);
+            cpu.free_frame(folio.head);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Guards that lack one step each.
 
 use machine::seqcount::Sequence;
-use machine::{Access, Cpu, CpuSet, Frame, SeqCount, VirtAddr};
+use machine::{Access, Cpu, CpuSet, Frame, SeqCount, VirtAddr, Word64};
 use mm::batched_flush::Unflushed;
 use mm::guard::{DriverLock, FileForgets, RmapRemoval};
 use mm::gup::Request;
@@ -234,4 +234,21 @@ impl Guards for ForcedWrite {
         request.access = Access::Read;
         request
     }
+}
+
+/// Who has taken a reference does not look at the record again: Linux before c24d37322548.
+pub(in crate::kernel) struct MembershipCheck;
+
+impl Guards for MembershipCheck {
+    fn is_member_still<C: Cpu>(&self, _: &C, _: &Word64, _: u64) -> bool {
+        true
+    }
+}
+
+/// Zap by rmap trusts an empty entry of a huge page although it has not taken the lock of its table. No kernel is known to have done so: Linux holds
+/// the folio's lock here.
+pub(in crate::kernel) struct HugeFaultWait;
+
+impl Guards for HugeFaultWait {
+    fn wait_for_huge_faults(&self, _: impl FnOnce()) {}
 }

@@ -4,7 +4,7 @@ use machine::addr::PAGE_SIZE;
 use machine::{Access, VirtAddr};
 use mm::{AreaRights, FileKind, HugePages, Sharing};
 
-use super::{AreaSetup, Setup, Start, impossible, unique};
+use super::{AreaSetup, Mapped, MappedSize, Setup, Start, impossible, unique};
 use crate::error::{Error, Problem};
 use crate::kernel::arguments::Arguments;
 use crate::race::Race;
@@ -89,6 +89,15 @@ impl Setup {
         mut arguments: Arguments<'_>,
     ) -> Result<(), Error> {
         let access = arguments.one_of(&[("read", Access::Read), ("write", Access::Write)], Access::Read);
+        let size = arguments.one_of(&[("small", MappedSize::Small)], MappedSize::Any);
+        let most = arguments.number("pages", 1 << 20, 1 << 20)?;
+        let size = match arguments.one("shared")? {
+            Some(other) => MappedSize::TableOf(self.address(race, other)?.0),
+            None => match arguments.number("keep", 0, 512)? {
+                0 => size,
+                pages => MappedSize::Part(pages),
+            },
+        };
         arguments.finish()?;
         let (_, area) = self.area_named(race, name)?;
         if area.start == Start::Later {
@@ -97,7 +106,13 @@ impl Setup {
         }
         let (space, leaf) = (area.space, self.files[area.file].leaf);
         let mm::Area { start, pages, .. } = area.area;
-        let leaves = (0..pages / leaf.frames()).map(|piece| (space, start.wrapping_add(piece * leaf.size()), access));
+        let most = if matches!(size, MappedSize::TableOf(_)) { leaf.frames() } else { most };
+        let leaves = (0..pages.min(most).div_ceil(leaf.frames())).map(|piece| Mapped {
+            space,
+            address: start.wrapping_add(piece * leaf.size()),
+            access,
+            size,
+        });
         self.mapped.extend(leaves);
         Ok(())
     }

@@ -102,6 +102,30 @@ pub(super) struct AreaSetup {
     pub(super) start: Start,
 }
 
+/// A page that is touched before the start.
+#[derive(Clone, Copy)]
+pub(super) struct Mapped {
+    /// Its address space.
+    pub(super) space: usize,
+    pub(super) address: VirtAddr,
+    pub(super) access: Access,
+    /// The pages that may be allocated for it.
+    pub(super) size: MappedSize,
+}
+
+/// Which pages may be allocated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum MappedSize {
+    /// As the area says.
+    Any,
+    /// Only small ones, as if there were no large.
+    Small,
+    /// As the area says; of a huge page so many pages stay mapped.
+    Part(u64),
+    /// None: the table of the area with this index serves.
+    TableOf(usize),
+}
+
 /// All of an init block.
 pub(super) struct Setup {
     pub(super) tables: u64,
@@ -115,7 +139,7 @@ pub(super) struct Setup {
     /// Rules that are not held: a file that asks what happens *after* they are broken says so.
     pub(super) tolerated: Vec<&'static str>,
     /// What is faulted in before the start.
-    pub(super) mapped: Vec<(usize, VirtAddr, Access)>,
+    pub(super) mapped: Vec<Mapped>,
     pub(super) contents: Contents,
     /// How many places on swap there are.
     pub(super) swap: u64,
@@ -159,7 +183,7 @@ impl Setup {
         if root == Level::Pud {
             tables.extend((0..self.spaces.len()).flat_map(|space| (0..4).map(move |pdpte| (space, Level::Pud, pdpte))));
         }
-        for &(space, page, _) in &self.mapped {
+        for &Mapped { space, address: page, .. } in &self.mapped {
             let area = self.areas.iter().find(|area| area.space == space && area.area.contains(page));
             let leaf = area.map_or(Level::Pte, |area| self.files[area.file].leaf);
             // The entry of each level above the leaf, up to the root's own, points to a table.

@@ -32,6 +32,12 @@ impl Watch<'_> {
         })
     }
 
+    /// Whether one of the leaves in a list of ghost words begins in these frames.
+    fn remembers_any(ghost: &Ghost<'_>, list: usize, first: Frame, frames: u64) -> bool {
+        let leaves = (list..list + HISTORY).map(|index| ghost.get(index)).take_while(|&packed| packed != 0);
+        leaves.map(|packed| (packed >> 8).wrapping_sub(first.number())).any(|index| index < frames)
+    }
+
     /// Tables have changed: notes what is mapped now.
     pub(super) fn note_mappings(&self, ghost: &mut Ghost<'_>) {
         for (number, page) in self.pages.iter().enumerate() {
@@ -107,7 +113,12 @@ impl Watch<'_> {
         }
         let mut asked = (0..self.pages.len()).filter(|page| active >> page & 1 != 0);
         let names: Vec<&str> = asked.clone().map(|page| self.pages[page].name.as_str()).collect();
-        if !asked.any(|page| Self::remembers(ghost, Self::ever(page), frame)) {
+        // Through a page's record it comes to that of the folio's first frame.
+        let is_head_of = |page| {
+            let folio = self.folio(frame).map(|folio| self.folios[folio].setup).filter(|setup| setup.first == frame);
+            folio.is_some_and(|folio| Self::remembers_any(ghost, Self::ever(page), frame, 1 << folio.order))
+        };
+        if !asked.any(|page| Self::remembers(ghost, Self::ever(page), frame) || is_head_of(page)) {
             self.broken(
                 rule::PHANTOM_FRAME,
                 format!(

@@ -40,9 +40,17 @@ pub(super) struct WatchedPage {
 /// A folio that the file names, with its records.
 pub(super) struct WatchedFolio<'w> {
     pub(super) setup: &'w FrameSetup,
-    pub(super) head: &'w Page,
+    /// The records of its frames, or the first 512 of them.
+    pub(super) pages: &'w [Page],
     /// Whether a file holds it at the start. If not, its reference belongs to whoever is going to put it into one.
     pub(super) starts_in_file: bool,
+}
+
+impl WatchedFolio<'_> {
+    /// Which of its frames this is.
+    fn index(&self, frame: Frame) -> usize {
+        frame.number().wrapping_sub(self.setup.first.number()) as usize
+    }
 }
 
 /// Holds the rules.
@@ -146,7 +154,7 @@ impl Watch<'_> {
     /// A count changes where a record was and something else is now.
     fn record_written(&self, ghost: &Ghost<'_>, cpu: CpuId, address: usize) -> Result<(), Violation> {
         let counts = |folio: &WatchedFolio<'_>| {
-            [folio.head.refcount_word().address(), folio.head.pincount_word().address()].contains(&address)
+            [folio.pages[0].refcount_word().address(), folio.pages[0].pincount_word().address()].contains(&address)
         };
         match self.folios.iter().position(counts) {
             Some(folio) if ghost.get(self.records_gone(folio)) != 0 => {

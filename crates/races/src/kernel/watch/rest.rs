@@ -4,15 +4,28 @@ use lab::{End, Ghost, Paging, Violation};
 use machine::addr::PAGE_SIZE;
 use machine::{Frame, Word64};
 use mm::folio::PIN_BIAS;
-use mm::{FileKind, FolioFlags};
+use mm::{FileKind, FolioFlags, Membership};
 
-use super::Watch;
 use super::walk::Walked;
+use super::{Watch, WatchedFolio};
 use crate::kernel::setup::Owner;
 use crate::rule;
 
 /// A page slot that holds a frame.
 const PRESENT: u64 = 1 << 63;
+
+/// The leaves that map a folio.
+struct Mappings {
+    /// How many there are of each small folio that it was split into, by index; of one that is whole, of the first.
+    of_heads: Vec<u64>,
+    dirty: bool,
+}
+
+impl Mappings {
+    fn none(records: usize) -> Self {
+        Self { of_heads: vec![0; records], dirty: false }
+    }
+}
 
 impl Watch<'_> {
     /// What shared areas of files map is what their files have there.
@@ -35,27 +48,28 @@ impl Watch<'_> {
         Ok(())
     }
 
-    /// The leaves that map each folio now: one count a folio.
-    fn mappings(&self) -> Vec<(u64, bool)> {
-        let mut counts = vec![(0, false); self.folios.len()];
-        let mut cells = Vec::new();
-        for page in &self.pages {
-            let Some(Walked { cell, level, entry, leaf: Some(frame) }) = self.walk(page) else { continue };
-            if cells.contains(&cell) {
-                continue;
+    /// The leaves that map each folio now: how many map what is of its head still, and whether any is dirty.
+    fn mappings(&self, end: &End<'_>) -> Vec<Mappings> {
+        let mut counts: Vec<Mappings> = self.folios.iter().map(|folio| Mappings::none(folio.pages.len())).collect();
+        self.each_leaf(|level, entry, frame| {
+            let Some(number) = self.folio(frame) else { return };
+            let folio = &self.folios[number];
+            counts[number].dirty |= self.paging.decode(level, entry).dirty;
+            let head = folio
+                .pages
+                .get(folio.index(frame))
+                .map(|page| Membership::unpack(end.read(page.membership_word())).head);
+            if let Some(count) = head.and_then(|head| counts[number].of_heads.get_mut(folio.index(head))) {
+                *count += 1;
             }
-            cells.push(cell);
-            if let Some(folio) = self.folio(frame) {
-                counts[folio].0 += 1;
-                counts[folio].1 |= self.paging.decode(level, entry).dirty;
-            }
-        }
+        });
         counts
     }
 
     pub(super) fn counts(&self, ghost: &Ghost<'_>, end: &End<'_>) -> Result<(), Violation> {
-        for (number, (folio, (mapped, dirty))) in self.folios.iter().zip(self.mappings()).enumerate() {
+        for (number, (folio, mappings)) in self.folios.iter().zip(self.mappings(end)).enumerate() {
             let setup = folio.setup;
+            let (mapped, dirty) = (mappings.of_heads[0], mappings.dirty);
             if setup.owner == Owner::Device || ghost.get(self.records_gone(number)) != 0 {
                 continue;
             }
@@ -71,22 +85,38 @@ impl Watch<'_> {
                 // The driver's own reference, which is none of the engine's business.
                 Owner::Driver | Owner::Device => 1,
             };
-            let found = end.read(folio.head.refcount_word());
+            let found = end.read(folio.pages[0].refcount_word());
             if found != expected {
                 self.lost_count(&setup.name, "reference", found, expected)?;
             }
             let counted = matches!(setup.owner, Owner::Cache | Owner::Pagemap | Owner::Spare);
             let expected_mappings = if counted { mapped } else { 0 };
-            let found = end.read(folio.head.mapcount_word());
+            let found = end.read(folio.pages[0].mapcount_word());
             if found != expected_mappings {
                 self.lost_count(&setup.name, "map", found, expected_mappings)?;
             }
-            let marked = end.read(folio.head.flags_word()) as u32 & FolioFlags::DIRTY.bits() != 0;
+            if held == 0 && counted {
+                self.small_folios(folio, &mappings, end)?;
+            }
+            let marked = end.read(folio.pages[0].flags_word()) as u32 & FolioFlags::DIRTY.bits() != 0;
             if counted && allocated && ghost.get(self.written(number)) != 0 && !dirty && !marked {
                 self.broken(
                     rule::LOST_DIRTY,
                     format!("user code wrote to {}, and neither an entry nor the folio is dirty", setup.name),
                 )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a large folio was split into: each has the references of its mappings.
+    fn small_folios(&self, folio: &WatchedFolio<'_>, mappings: &Mappings, end: &End<'_>) -> Result<(), Violation> {
+        for (index, page) in folio.pages.iter().enumerate().skip(1) {
+            let head = Membership::unpack(end.read(page.membership_word())).head;
+            let (found, expected) = (end.read(page.refcount_word()), mappings.of_heads[index]);
+            if folio.index(head) == index && found != expected {
+                let name = format!("{}+{index:#x}", folio.setup.name);
+                self.lost_count(&name, "reference", found, expected)?;
             }
         }
         Ok(())

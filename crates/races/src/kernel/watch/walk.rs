@@ -12,7 +12,6 @@ pub(super) struct Walked {
     /// The entry at which the walk ended.
     pub(super) cell: usize,
     pub(super) level: u8,
-    pub(super) entry: u64,
     /// The leaf's first frame.
     pub(super) leaf: Option<Frame>,
 }
@@ -27,7 +26,7 @@ impl Watch<'_> {
             let word = table.get(self.paging.index(page.address, level))?;
             let entry = word.atomic_load(std::sync::atomic::Ordering::Relaxed);
             let decoded = self.paging.decode(level, entry);
-            let walked = |leaf| Some(Walked { cell: word.address(), level, entry, leaf });
+            let walked = |leaf| Some(Walked { cell: word.address(), level, leaf });
             if !decoded.present {
                 return walked(None);
             }
@@ -39,6 +38,36 @@ impl Watch<'_> {
                 None => return walked(None),
             }
             level -= 1;
+        }
+    }
+
+    /// Visits every leaf in the tables of all address spaces, once, though tables may be shared: its level, its entry and its first frame.
+    pub(super) fn each_leaf(&self, mut visit: impl FnMut(u8, u64, Frame)) {
+        let level = self.paging.levels();
+        let mut tables = Vec::new();
+        for root in &self.roots {
+            let top = self.paging.table_of_root(*root);
+            let first = (top.as_u64() % PAGE_SIZE / 8) as usize;
+            // On PAE the root is four entries, wherever they are.
+            let entries = if level == 3 { first..first + 4 } else { 0..512 };
+            tables.push((top.frame(), level, entries));
+        }
+        let mut next = 0;
+        while let Some((frame, level, entries)) = tables.get(next).cloned() {
+            next += 1;
+            let Some(words) = self.arena.table(frame) else { continue };
+            for word in &words[entries] {
+                let entry = word.atomic_load(std::sync::atomic::Ordering::Relaxed);
+                let decoded = self.paging.decode(level, entry);
+                if !decoded.present {
+                    continue;
+                }
+                if decoded.leaf {
+                    visit(level, entry, decoded.frame);
+                } else if !tables.iter().any(|(known, ..)| *known == decoded.frame) {
+                    tables.push((decoded.frame, level - 1, 0..512));
+                }
+            }
         }
     }
 
