@@ -148,6 +148,11 @@ impl<'a> AddressSpace<'a> {
         &self.unflushed
     }
 
+    /// The word that says whether somebody has ever pinned a page, so that a trace can name it.
+    pub const fn has_pinned_word(&self) -> &Word32 {
+        &self.has_pinned
+    }
+
     /// The word that counts gathers, so that a trace can name it.
     pub const fn gathers_word(&self) -> &Word32 {
         &self.gathers

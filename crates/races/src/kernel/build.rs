@@ -1,24 +1,21 @@
 //! The machine that a file describes, in the lab: what is placed, allocated and mapped before the start.
 
-use lab::{Arena, End, FrameKind, Lab, LabCpu, Machine, Paging, Pool};
+use lab::{Arena, End, Lab, LabCpu, Machine, Paging};
 use machine::addr::PAGE_SIZE;
 use machine::user::FaultCause;
-use machine::{Cpu, CpuId, Frame, PageFault, PhysAddr, VirtAddr, Word, Word32, Word64};
-use mm::special::DevicePages;
-use mm::{
-    AddressSpace, AreaSlot, File, FileId, FolioFlags, FolioMapping, Mapping, Membership, Mm, NobodyListens, Page,
-    PageSlot, Parts, Sharing, Shootdown, SpaceId,
-};
-use pagetable::{FiveLevel, FourLevel, Level, Mode as PagingMode, Pae, PhysicalWidth, Root, TableMeta};
+use machine::{Cpu, CpuId, PageFault, PhysAddr, VirtAddr, Word};
+use mm::{Mm, NobodyListens, Parts, Sharing, SpaceId};
+use pagetable::{FiveLevel, FourLevel, Level, Mode as PagingMode, Pae, PhysicalWidth, Root};
 
 use super::choices::{self, Choices};
 use super::drivers::LabDrivers;
 use super::names::{FrameNames, name_tables};
 use super::operations::Column;
-use super::platform::{InLab, LabFrames, LabMap, LabTables, Records, SpareFrames, TABLES, protocols};
+use super::platform::{InLab, LabFrames, LabMap, LabTables, TABLES, protocols};
 use super::run::Runner;
-use super::setup::{Contents, FrameSetup, Mapped, MappedSize, Owner, Setup, Start, TableFrames};
-use super::swap_device::{LabSwap, PlaceWords};
+use super::setup::{Mapped, MappedSize, Owner, Setup, Start};
+use super::shared::{Shared, data_pool};
+use super::swap_device::LabSwap;
 use super::watch::{Watch, WatchedFolio, WatchedPage};
 use crate::report::MemoryOrder;
 use crate::rule;
@@ -60,23 +57,6 @@ pub(super) enum Observed {
     Register(CpuId, usize),
     /// What the frame with this index holds.
     Contents(usize),
-}
-
-/// Everything that the CPUs share, in the arena.
-struct Shared<'l> {
-    arena: &'l Arena,
-    metas: &'l [TableMeta],
-    aside: &'l Word64,
-    frames_of_tables: TableFrames,
-    records: &'l [Records<'l>],
-    spare: &'l [SpareFrames],
-    zero_page: Option<Frame>,
-    swap: &'l [PlaceWords],
-    files: &'l [File<'l>],
-    spaces: &'l [AddressSpace<'l>],
-    /// For each address space: 0 as long as a fork has not made it.
-    started: &'l [Word32],
-    shootdown: &'l Shootdown,
 }
 
 /// The engine, ready to run on any CPU.
@@ -258,115 +238,6 @@ impl Kernel {
         }
     }
 
-    fn pools(&self) -> Vec<Pool> {
-        let tables = Pool::tables(
-            TABLES,
-            (0..self.setup.tables).map(|number| self.setup.frames_of_tables.frame(number).number()),
-        );
-        let owned = self.setup.frames.iter().enumerate().filter(|(_, frame)| frame.owner != Owner::Spare);
-        let data =
-            owned.map(|(number, frame)| Pool::data(data_pool(number), u32::from(frame.order), [frame.first.number()]));
-        let spare = self.spare_orders().into_iter().map(|order| {
-            let frames = self.setup.frames.iter().filter(|frame| frame.owner == Owner::Spare && frame.order == order);
-            Pool::data(spare_pool(order), u32::from(order), frames.map(|frame| frame.first.number()))
-        });
-        std::iter::once(tables).chain(data).chain(spare).collect()
-    }
-
-    /// The sizes of folios that the engine may allocate.
-    fn spare_orders(&self) -> Vec<u8> {
-        let spare = self.setup.frames.iter().filter(|frame| frame.owner == Owner::Spare);
-        let mut orders: Vec<u8> = spare.map(|frame| frame.order).collect();
-        orders.sort_unstable();
-        orders.dedup();
-        orders
-    }
-
-    fn object_bytes(&self) -> usize {
-        let records: usize = self.setup.frames.iter().map(records_of).sum();
-        let contents: usize = self.setup.frames.iter().map(|frame| self.contents_of(frame)).sum();
-        let slots: usize = self.setup.files.iter().map(|file| file.pages.len()).sum();
-        let (areas, mappings) = (self.areas_of_space(), self.areas_of_space() * self.setup.spaces.len());
-        SPARE_BYTES
-            + self.setup.swap as usize * size_of::<PlaceWords>()
-            + records * size_of::<Page>()
-            + self.setup.frames.len() * size_of::<Records<'_>>()
-            + contents * size_of::<Word64>()
-            + slots * size_of::<PageSlot>()
-            + self.setup.tables as usize * size_of::<TableMeta>()
-            + self.setup.spaces.len() * (areas * size_of::<AreaSlot>() + size_of::<AddressSpace<'_>>())
-            + self.setup.files.len() * (mappings * size_of::<Mapping>() + size_of::<File<'_>>())
-    }
-
-    /// Room for areas in each address space: those that the file names may be split, and a child has them, too.
-    fn areas_of_space(&self) -> usize {
-        2 * self.setup.areas.len() + 2
-    }
-
-    /// How many words of contents a folio has.
-    fn contents_of(&self, frame: &FrameSetup) -> usize {
-        match self.setup.contents {
-            Contents::Ignored => 0,
-            Contents::Words => 1 << frame.order.min(9),
-        }
-    }
-
-    /// Puts everything that CPUs share into the arena.
-    fn place<'l>(&self, arena: &'l Arena, roots: &[Root]) -> Shared<'l> {
-        let setup = &self.setup;
-        let metas = arena.alloc_slice(setup.tables as usize, |_| TableMeta::new());
-        let records = arena.alloc_slice(setup.frames.len(), |number| {
-            let frame = &setup.frames[number];
-            let membership = Membership { head: frame.first, order: frame.order };
-            // One reference is the file's, the driver's, or that of whoever is going to put the frame into a file.
-            let references = |index| u32::from(index == 0 && frame.owner != Owner::Spare);
-            let pages = arena.alloc_slice(records_of(frame), |index| {
-                let page = Page::new(membership, references(index), frame.flags);
-                match setup.home_of(number) {
-                    Some((file, home)) if index == 0 => {
-                        page.of_file(FolioMapping { file: FileId::new(file as u16), page: home })
-                    }
-                    _ => page,
-                }
-            });
-            let contents = arena.alloc_slice(self.contents_of(frame), |_| Word64::new(frame.holds));
-            let device = (frame.owner == Owner::Pagemap).then(|| DevicePages::new(frame.first, pages));
-            Records { first: frame.first, pages, contents, device, owner: frame.owner }
-        });
-        let orders = self.spare_orders();
-        let spare = arena
-            .alloc_slice(orders.len(), |index| SpareFrames { order: orders[index], pool: spare_pool(orders[index]) });
-        let zero_page =
-            setup.frames.iter().find(|frame| frame.flags.contains(FolioFlags::ZERO)).map(|frame| frame.first);
-        let files = arena.alloc_slice(setup.files.len(), |number| {
-            let file = &setup.files[number];
-            let pages = arena.alloc_slice(file.pages.len(), |page| {
-                PageSlot::new(file.pages[page].map(|index| setup.frames[index].first))
-            });
-            let mappings = arena.alloc_slice(self.areas_of_space() * setup.spaces.len(), |_| Mapping::new());
-            File::new(file.kind, file.leaf, pages, mappings)
-        });
-        let spaces = arena.alloc_slice(roots.len(), |space| {
-            let slots = arena.alloc_slice(self.areas_of_space(), |_| AreaSlot::new());
-            AddressSpace::new(roots[space], slots)
-        });
-        let started = arena.alloc_slice(roots.len(), |_| Word32::new(0));
-        Shared {
-            arena,
-            metas,
-            aside: arena.alloc(Word64::new(0)),
-            frames_of_tables: setup.frames_of_tables,
-            records,
-            spare,
-            zero_page,
-            swap: arena.alloc_slice(setup.swap as usize, |_| PlaceWords::new()),
-            files,
-            spaces,
-            started,
-            shootdown: arena.alloc(Shootdown::new()),
-        }
-    }
-
     /// The pages that the file speaks of: those that leaves start at, those that are mapped at the start, and those that operations name.
     fn watched(&self) -> Vec<WatchedPage> {
         let leaves = self.setup.areas.iter().flat_map(|area| {
@@ -442,76 +313,5 @@ impl Kernel {
     }
 }
 
-/// Room for objects beside those that are counted.
-const SPARE_BYTES: usize = 4096;
-
 /// How many leaves of an area are watched though no operation names them.
 const MOST_WATCHED: u64 = 8;
-
-/// The pool that holds just the data frame with this number.
-fn data_pool(number: usize) -> FrameKind {
-    FrameKind(number as u8 + 1)
-}
-
-/// The pool of the folios of this order that the engine may allocate.
-fn spare_pool(order: u8) -> FrameKind {
-    FrameKind(u8::MAX - order)
-}
-
-/// How many records a folio has. One of a gigabyte has those of its first 2 MiB only: they are all that tests reach.
-fn records_of(frame: &FrameSetup) -> usize {
-    match frame.owner {
-        Owner::Device => 1,
-        _ => 1 << frame.order.min(9),
-    }
-}
-
-impl<'l> Shared<'l> {
-    fn name_objects(&self, lab: &mut Lab<'l>, setup: &Setup, frames: &FrameNames) {
-        for (frame, records) in setup.frames.iter().zip(self.records) {
-            for (index, word) in records.contents.iter().enumerate() {
-                let name = if index == 0 { frame.name.clone() } else { format!("{}+{index:#x}", frame.name) };
-                lab.name(word, format!("contents of {name}"));
-            }
-            if frame.owner == Owner::Device {
-                continue;
-            }
-            let page = &records.pages[0];
-            let name = &frame.name;
-            lab.name(page.refcount_word(), format!("refcount of {name}"));
-            lab.name(page.pincount_word(), format!("pincount of {name}"));
-            lab.name(page.mapcount_word(), format!("mapcount of {name}"));
-            lab.name(page.flags_word(), format!("flags of {name}"));
-            lab.name(page.membership_word(), format!("folio of {name}"));
-        }
-        for (file, words) in setup.files.iter().zip(self.files) {
-            let name = &file.name;
-            lab.name(words.rmap_lock().word(), format!("rmap lock of {name}"));
-            lab.name(words.driver_lock().word(), format!("driver lock of {name}"));
-            for (index, slot) in words.slots().iter().enumerate() {
-                let frames = frames.clone();
-                let show = move |bits: u64| match bits {
-                    0 => "none".to_owned(),
-                    bits => frames.show(machine::Frame::new(bits & !(1 << 63))),
-                };
-                lab.name_range(slot.word().address(), 8, format!("{name}[{index}]"), Some(Box::new(show)));
-            }
-        }
-        for (words, space) in self.spaces.iter().zip(&setup.spaces) {
-            let of = if setup.spaces.len() == 1 { String::new() } else { format!(" of {}", space.name) };
-            lab.name(words.mmap_lock().word(), format!("mmap lock{of}"));
-            lab.name(words.active_word(), format!("active CPUs{of}"));
-            lab.name(words.gathers_word(), format!("gathers{of}"));
-            lab.name(words.write_protect().word(), format!("fork sequence{of}"));
-            lab.name(words.unflushed().word(), format!("unflushed{of}"));
-        }
-        for (number, place) in self.swap.iter().enumerate() {
-            lab.name(&place.counts, format!("counts of swap place {number}"));
-            lab.name(&place.word, format!("contents of swap place {number}"));
-        }
-        lab.name(self.aside, "table put aside");
-        lab.name(self.shootdown.lock_word(), "shootdown lock");
-        lab.name(self.shootdown.request_word(), "shootdown request");
-        lab.name(self.shootdown.pending_word(), "shootdown pending");
-    }
-}

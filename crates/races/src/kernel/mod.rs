@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`setup`], [`operations`], [`arguments`] | what the file says |
 //! | [`choose`], [`choices`], [`guards`], [`historic`] | protocols by name; those that turned out wrong |
-//! | [`build`] | the machine, before the start |
+//! | [`build`], [`shared`] | the machine, before the start |
 //! | [`drivers`] | what drivers do when their areas fault |
 //! | [`platform`], [`swap_device`] | where the engine finds tables, records and swap |
 //! | [`run`] | operations are calls of the engine |
@@ -25,6 +25,7 @@ mod operations;
 mod platform;
 mod run;
 mod setup;
+mod shared;
 mod swap_device;
 mod watch;
 
