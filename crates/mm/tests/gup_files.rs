@@ -97,7 +97,7 @@ fn pages_move_before_they_are_pinned() {
     kernel.mm.mmap(&cpu, SpaceId::new(0), area).expect("a good area");
     kernel.store(&cpu, 0, AT, 1234).expect("memory");
     let before = [0, 1].map(|page| kernel.file_frame(page).expect("filled"));
-    before.map(|frame| mark(&kernel, &cpu, frame, FolioFlags::MOVABLE));
+    before.into_iter().for_each(|frame| mark(&kernel, &cpu, frame, FolioFlags::MOVABLE));
     let (got, runs) = pin(&kernel, &cpu, 0, 1);
     assert_eq!(got, Ok(1));
     assert_ne!(runs[0].frame(), before[0]);
