@@ -124,6 +124,15 @@ impl FolioFlags {
     /// Its contents are also on swap, or on their way (Linux: swap cache).
     pub const SWAP_BACKED: Self = Self(1 << 12);
 
+    /// One of the eight flags that are the platform's own, 0 to 7: the engine neither looks at them nor changes them, but that a new folio has none.
+    ///
+    /// # Panics
+    /// There is no such flag; at compile time, if a constant is asked for.
+    pub const fn platform(number: u32) -> Self {
+        assert!(number < 8, "the platform has eight flags");
+        Self(1 << (24 + number))
+    }
+
     /// Both sets.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
@@ -261,8 +270,14 @@ pub trait MemoryMap<C: Cpu> {
     /// them (CVE-2019-11487).
     #[inline(always)]
     fn may_count(&self, count: u32, more: u32) -> bool {
-        count < COUNT_LIMIT && more <= COUNT_LIMIT - count
+        count_fits(count, more)
     }
+}
+
+/// Whether `more` references on top of `count` are within [`COUNT_LIMIT`].
+#[inline(always)]
+pub const fn count_fits(count: u32, more: u32) -> bool {
+    count < COUNT_LIMIT && more <= COUNT_LIMIT - count
 }
 
 /// Which kind of reference fast GUP takes.

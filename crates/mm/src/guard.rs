@@ -10,6 +10,7 @@ use pagetable::{Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Reche
 
 use crate::batched_flush::Unflushed;
 use crate::file::PageSlot;
+use crate::folio::FolioFlags;
 use crate::gup::Request;
 use crate::lifetime::TableLifetime;
 use crate::order::FlushMoment;
@@ -259,6 +260,15 @@ pub trait Guards {
     #[track_caller]
     fn free_table<C: Cpu>(&self, cpu: &C, source: &impl TableSource, table: FlushedTable) {
         table.free(cpu, source);
+    }
+
+    /// Fast GUP, after the pin: which of a folio's flags decide whether it may be had.
+    ///
+    /// All of them, whatever lists the folio is on: a test for secret memory that left folios out that were not on the LRU list yet let those be pinned
+    /// (CVE-2024-35872; Linux 65291dcfcf89).
+    #[inline(always)]
+    fn flags_that_decide(&self, flags: FolioFlags) -> FolioFlags {
+        flags
     }
 
     /// When a zap takes a folio off its rmap.

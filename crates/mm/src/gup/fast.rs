@@ -360,6 +360,7 @@ impl<P: Platform> FastWalk<'_, '_, P> {
 
     #[inline(always)]
     fn allowed(&self, flags: FolioFlags) -> bool {
+        let flags = self.mm.protocols().guards.flags_that_decide(flags);
         flags.allow(self.request.term, self.request.access) && !peer_to_peer_unasked(flags, self.request)
     }
 

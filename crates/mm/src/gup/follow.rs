@@ -10,6 +10,7 @@ use crate::exclusive::{Exclusivity, exclusivity};
 use crate::fault::Want;
 use crate::file::FileKind;
 use crate::folio::{Folio, FolioFlags, NotGrabbed, Reference};
+use crate::guard::Guards;
 use crate::gup::Run;
 use crate::gup::flags::{Foll, Request, Term};
 use crate::gup::slow::{Followed, pages_of_leaf, poisoned};
@@ -100,7 +101,10 @@ impl<'m, P: Platform> Mm<'m, P> {
             Access::Write => return Ok(Followed::Fault(look.want())),
             // Who may write through the entry shares the page with nobody.
             Access::Read if leaf.attributes.has(Flags::WRITE) || request.reference == Reference::Get => {}
-            Access::Read if (is_anon && !is_own) || (!is_anon && look.must_leave_file()) => {
+            Access::Read
+                if (is_anon && !is_own && self.protocols().guards.pin_unshares())
+                    || (!is_anon && look.must_leave_file()) =>
+            {
                 return Ok(Followed::Fault(look.want_own()));
             }
             Access::Read => {}

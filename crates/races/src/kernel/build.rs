@@ -4,7 +4,7 @@ use lab::{Arena, End, Lab, LabCpu, Machine, Paging};
 use machine::addr::PAGE_SIZE;
 use machine::user::FaultCause;
 use machine::{Cpu, CpuId, PageFault, PhysAddr, VirtAddr, Word};
-use mm::{Mm, NobodyListens, Parts, Sharing, SpaceId};
+use mm::{MemoryMap, Mm, NobodyListens, Parts, Sharing, SpaceId};
 use pagetable::{FiveLevel, FourLevel, Level, Mode as PagingMode, Pae, PhysicalWidth, Root};
 
 use super::choices::{self, Choices};
@@ -89,7 +89,7 @@ impl<M: PagingMode> Engine<'_, M> {
             ..
         } = self.shared;
         let tables = LabTables { cpu, arena, metas, frames_of_tables, aside, freed: self.choices.freed_tables };
-        let map = LabMap { cpu, records };
+        let map = LabMap { cpu, records, without: self.choices.without };
         let small = || spare.partition_point(|frames| frames.order == 0);
         let spare = if size == MappedSize::Small { &spare[..small()] } else { spare };
         let frames = LabFrames { records, spare, zero_page };
@@ -236,6 +236,13 @@ impl Kernel {
                 }
             });
         }
+        engine.on(cpu, |mm| {
+            for frame in self.setup.frames.iter().filter(|frame| frame.elsewhere != 0) {
+                if let Some(record) = mm.map().page(cpu, frame.first) {
+                    cpu.fetch_add(record.refcount_word(), frame.elsewhere);
+                }
+            }
+        });
     }
 
     /// The pages that the file speaks of: those that leaves start at, those that are mapped at the start, and those that operations name.

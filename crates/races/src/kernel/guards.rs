@@ -8,7 +8,7 @@ use mm::gup::Request;
 use mm::lifetime::TableLifetime;
 use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
-use mm::{AddressSpace, Guards, PageSlot, Sound};
+use mm::{AddressSpace, FolioFlags, Guards, PageSlot, Sound};
 use pagetable::{Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Recheck, Rechecked, Slot, TableSource};
 
 use super::historic::steps;
@@ -43,11 +43,13 @@ pub(super) enum Step {
     ForcedWrite,
     MembershipCheck,
     HugeFaultWait,
+    CountLimit,
+    SecretOffList,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 26] = [
+    pub(super) const NAMES: [(&'static str, Self); 28] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -74,6 +76,8 @@ impl Step {
         ("forced-write", Self::ForcedWrite),
         ("membership-check", Self::MembershipCheck),
         ("huge-fault-wait", Self::HugeFaultWait),
+        ("count-limit", Self::CountLimit),
+        ("secret-off-list", Self::SecretOffList),
     ];
 }
 
@@ -90,7 +94,7 @@ impl Without {
         self.0 |= 1 << step as u32;
     }
 
-    const fn lacks(self, step: Step) -> bool {
+    pub(super) const fn lacks(self, step: Step) -> bool {
         self.0 >> step as u32 & 1 != 0
     }
 }
@@ -241,6 +245,10 @@ impl Guards for Without {
     #[track_caller]
     fn free_table<C: Cpu>(&self, cpu: &C, source: &impl TableSource, table: FlushedTable) {
         unless!(self lacks ClearBeforeFree, free_table(cpu, source, table));
+    }
+
+    fn flags_that_decide(&self, flags: FolioFlags) -> FolioFlags {
+        unless!(self lacks SecretOffList, flags_that_decide(flags))
     }
 
     fn rmap_removal(&self) -> RmapRemoval {

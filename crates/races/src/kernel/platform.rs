@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use lab::{Arena, FrameKind, LabCpu};
 use machine::{Cpu, Frame, PhysAddr, Word64};
+use mm::folio::count_fits;
 use mm::special::DevicePages;
 use mm::{FrameSource, Membership, MemoryMap, NobodyListens, Page, Platform, Protocols};
 use pagetable::table::{Pdpt, Table};
@@ -13,7 +14,7 @@ use super::choices::{
     Bracket, Check, Choices, FlushTime, FreedTables, Lifetime, Link, Read, ReadBy, Remote, SpecialBy, WriteBy,
 };
 use super::drivers::LabDrivers;
-use super::guards::Without;
+use super::guards::{Step, Without};
 use super::setup::{Owner, TableFrames};
 use super::swap_device::LabSwap;
 use super::watch::Told;
@@ -146,6 +147,7 @@ pub(super) struct Records<'l> {
 pub(super) struct LabMap<'l> {
     pub(super) cpu: &'l LabCpu,
     pub(super) records: &'l [Records<'l>],
+    pub(super) without: Without,
 }
 
 impl MemoryMap<LabCpu> for LabMap<'_> {
@@ -175,6 +177,11 @@ impl MemoryMap<LabCpu> for LabMap<'_> {
             Told::Released { frame: folio.head }.tell(cpu);
             cpu.free_frame(folio.head);
         }
+    }
+
+    /// References were taken without a look at how many there are: Linux before the merge 6b3a70773630.
+    fn may_count(&self, count: u32, more: u32) -> bool {
+        self.without.lacks(Step::CountLimit) || count_fits(count, more)
     }
 }
 

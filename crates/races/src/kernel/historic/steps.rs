@@ -8,7 +8,7 @@ use mm::gup::Request;
 use mm::lifetime::TableLifetime;
 use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
-use mm::{AddressSpace, Guards, PageSlot};
+use mm::{AddressSpace, FolioFlags, Guards, PageSlot};
 use pagetable::{Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Recheck, Rechecked, Slot, TableSource};
 
 /// Fast GUP looks at the entry of the page again, and not at that of its table: before Linux 70cbc3cc78a9.
@@ -251,4 +251,16 @@ pub(in crate::kernel) struct HugeFaultWait;
 
 impl Guards for HugeFaultWait {
     fn wait_for_huge_faults(&self, _: impl FnOnce()) {}
+}
+
+/// Of the kernel's list of used pages. A page that was faulted in waits in a batch of its CPU before it comes there.
+pub(in crate::kernel) const ON_LIST: FolioFlags = FolioFlags::platform(0);
+
+/// Only folios on the list are tested for secret memory: Linux before 65291dcfcf89.
+pub(in crate::kernel) struct SecretOffList;
+
+impl Guards for SecretOffList {
+    fn flags_that_decide(&self, flags: FolioFlags) -> FolioFlags {
+        if flags.contains(ON_LIST) { flags } else { flags.without(FolioFlags::SECRET) }
+    }
 }

@@ -62,6 +62,8 @@ pub(super) enum Action {
     Fork { space: SpaceId, child: SpaceId },
     /// `share_table(y, x)`: `y` gets the table of leaves that `x` has.
     ShareTable { to: (SpaceId, VirtAddr), from: (SpaceId, VirtAddr) },
+    /// `drain(A)`: what was used lately comes on the kernel's list of used pages.
+    Drain { frame: usize },
     /// `mprotect(x, rights=r)`.
     Mprotect { space: SpaceId, start: VirtAddr, pages: u64, rights: AreaRights },
     /// `mremap(x, y)`: moves pages to the address of `y`, which is `later`.

@@ -41,6 +41,10 @@ const WORDS: &[(&str, Read)] = &[
         let (file, page) = cell.file_page(Some(FileKind::Cached))?;
         Ok(Action::DropPage { file, page })
     }),
+    ("drain", |cell| {
+        let value = cell.arguments.positional("frame", "drain(A)")?;
+        Ok(Action::Drain { frame: cell.setup.frame_named(cell.race, value)? })
+    }),
     ("mmap", |cell| Ok(Action::Mmap { area: cell.place("mmap(x)")?.0.area, space: cell.space()? })),
     ("munmap", |cell| {
         let (start, pages) = cell.whole_or_part("munmap(x)")?;

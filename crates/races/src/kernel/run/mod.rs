@@ -6,9 +6,10 @@ mod reclaim;
 use lab::LabCpu;
 use machine::addr::PAGE_SIZE;
 use machine::{Access, Cpu, Frame, UserAccess, VirtAddr, Word32};
-use mm::{AddressSpace, FaultError, File, FileId, Foll, GupError, Mm, Run, SpaceId};
+use mm::{AddressSpace, FaultError, File, FileId, Foll, GupError, MemoryMap, Mm, Run, SpaceId};
 use pagetable::{Level, Mode};
 
+use super::historic::steps;
 use super::operations::{Action, Repeat, Step, User};
 use super::platform::{InLab, Records};
 use super::setup::Setup;
@@ -100,6 +101,11 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
             }
             Action::WriteBack { file, page } => self.done(into, results, self.write_back(file, page)),
             Action::DropPage { file, page } => self.done(into, results, mm.drop_page(cpu, self.file(file), page)),
+            Action::Drain { frame } => {
+                if let Some(record) = mm.map().page(cpu, self.setup.frames[frame].first) {
+                    cpu.fetch_or(record.flags_word(), steps::ON_LIST.bits());
+                }
+            }
             Action::Mmap { space, area } => self.done(into, results, mm.mmap(cpu, space, area)),
             Action::Fork { space, child } => {
                 let forked = mm.fork(cpu, space, child);

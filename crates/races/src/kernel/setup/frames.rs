@@ -68,6 +68,7 @@ impl Setup {
         ];
         let flags = arguments.one_of(&kinds, FolioFlags::SHMEM);
         let holds = arguments.number("holds", 0, u64::MAX)?;
+        let elsewhere = arguments.number("references", 0, u64::from(u32::MAX))? as u32;
         arguments.finish()?;
         let frames = 1u64 << order;
         if first % frames != 0 {
@@ -91,7 +92,8 @@ impl Setup {
                 "frames that do not overlap",
             ));
         }
-        self.frames.push(FrameSetup { name: name.node.clone(), first: Frame::new(first), order, owner, flags, holds });
+        let first = Frame::new(first);
+        self.frames.push(FrameSetup { name: name.node.clone(), first, order, owner, flags, holds, elsewhere });
         Ok(())
     }
 

@@ -42,6 +42,8 @@ pub(super) struct FrameSetup {
     pub(super) flags: FolioFlags,
     /// What is in it at the start, where contents matter.
     pub(super) holds: u64,
+    /// How many references are held, for ever, by who takes no part.
+    pub(super) elsewhere: u32,
 }
 
 /// Whose a frame is.

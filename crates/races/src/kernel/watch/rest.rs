@@ -85,6 +85,8 @@ impl Watch<'_> {
                 // The driver's own reference, which is none of the engine's business.
                 Owner::Driver | Owner::Device => 1,
             };
+            // It may have come round to 0, where nothing keeps it from that.
+            let expected = u64::from((expected as u32).wrapping_add(setup.elsewhere));
             let found = end.read(folio.pages[0].refcount_word());
             if found != expected {
                 self.lost_count(&setup.name, "reference", found, expected)?;
