@@ -10,7 +10,7 @@ use crate::area::Area;
 use crate::file::FileId;
 use crate::folio::CountUnderflow;
 use crate::gup::InvalidFlags;
-pub use crate::huge::error::{CollapseError, FolioSplitError, ShareError, SplitError};
+pub use crate::huge::error::{CollapseError, FolioSplitError, RetractError, ShareError, SplitError};
 use crate::space::SpaceId;
 use crate::special::InsertError;
 use crate::swap::SwapError;

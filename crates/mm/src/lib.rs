@@ -93,7 +93,7 @@ mod zap;
 pub use area::{Area, AreaRights, AreaSlot, HugePages, Sharing};
 pub use error::{
     AreaError, CollapseError, FaultError, FolioSplitError, ForkError, GupError, MapError, PopulateError, RangeError,
-    ReclaimError, ReleaseError, ShareError, SplitError, ZapError,
+    ReclaimError, ReleaseError, RetractError, ShareError, SplitError, ZapError,
 };
 pub use file::{File, FileId, FileKind, Mapping, PageSlot};
 pub use folio::{FolioFlags, FolioMapping, Membership, MemoryMap, Page, Reference};

@@ -5,7 +5,7 @@ mod memory;
 use hosted::ThreadCpu;
 use machine::VirtAddr;
 use memory::{CACHED, Kernel};
-use mm::{Area, AreaRights, ShareError, SpaceId};
+use mm::{Area, AreaRights, FolioFlags, RetractError, ShareError, SpaceId};
 
 /// At the same place of their tables, not at the same address.
 const AT: [VirtAddr; 2] = [VirtAddr::new(0x40_0000_0000), VirtAddr::new(0x50_0020_0000)];
@@ -114,6 +114,35 @@ fn what_differs_is_not_shared() {
     // An area that does not reach as far as the table.
     kernel.mm.munmap(&cpu, SPACES[1], page(1, 511), 1).expect("it is mapped");
     assert_eq!(share((SPACES[1], AT[1]), (SPACES[0], AT[0])), Err(ShareError::Area { address: AT[1] }));
+    end(&kernel, &cpu);
+}
+
+/// A table goes with all its entries; the pages stay in the file and come back.
+#[test]
+fn a_table_of_a_files_pages_is_retracted() {
+    let kernel = build([AreaRights::ReadWrite; 2]);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    kernel.mm.enter(&cpu, kernel.space(0));
+    let retract = || kernel.mm.retract_table(&cpu, kernel.space(0), page(0, 7));
+    assert_eq!(retract(), Err(RetractError::NoTable { address: page(0, 7) }));
+    for number in [3, 60] {
+        kernel.store(&cpu, 0, page(0, number), 100 + number).expect("a page of the file");
+    }
+    let tables = kernel.tables.arena.in_use();
+    retract().expect("a table is there");
+    assert_eq!(kernel.tables.arena.in_use(), tables - 1);
+    for number in [3, 60] {
+        let frame = kernel.file_frame(number).expect("a page of the file");
+        assert_eq!(kernel.frame_at(&cpu, 0, page(0, number)), None);
+        assert_eq!(kernel.counts(&cpu, frame), (1, 0, 0));
+        assert_ne!(kernel.flags(&cpu, frame) & FolioFlags::DIRTY.bits(), 0, "the entry was dirty");
+        assert_eq!(kernel.load(&cpu, 0, page(0, number)), Ok(100 + number));
+    }
+    // One that is shared stays with the other.
+    kernel.mm.share_table(&cpu, (SPACES[1], AT[1]), (SPACES[0], AT[0])).expect("the same pages");
+    retract().expect("a table is there");
+    assert_eq!(kernel.frame_at(&cpu, 0, page(0, 3)), None);
+    assert_eq!(kernel.frame_at(&cpu, 1, page(1, 3)), kernel.file_frame(3));
     end(&kernel, &cpu);
 }
 

@@ -138,7 +138,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
         upper.get_and_clear(write, start);
         upper.unlock();
-        self.drain(cpu, space, start);
+        self.drain(cpu, space, start, Level::Pmd.frames());
 
         let mut pages = child.lock(cpu);
         let checked = self.check_pages(&pages, start, max_none);
@@ -166,10 +166,10 @@ impl<'m, P: Platform> Mm<'m, P> {
         checked.map(|_| ())
     }
 
-    /// Steps 1 and 2, once the entry that leads to the table of pages at `start` is cleared: afterwards no walker, in hardware or software, is in it.
-    pub(super) fn drain(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, start: VirtAddr) {
+    /// Steps 1 and 2, once the entry that leads to the table of `pages` pages from `start` on is cleared: afterwards no walker, in hardware or software, is in it.
+    pub(super) fn drain(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, start: VirtAddr, pages: u64) {
         let Protocols { guards, lifetime, .. } = self.protocols();
-        self.flush(cpu, space, Invalidation::pages(start, Level::Pmd.frames()));
+        self.flush(cpu, space, Invalidation::pages(start, pages));
         guards.wait_before_table_reuse(cpu, lifetime, self.shootdown(), self.others(cpu, space));
     }
 
@@ -183,9 +183,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         let cpu = table.cpu();
         let end = Level::Pmd.next(start);
         let mut pages = 0;
-        let mut next = first_used(table, start, end, table.children());
-        for left in (0..table.children()).rev() {
-            let Some(address) = next else { break };
+        let mut next = first_used(table, start, end);
+        while let Some(address) = next {
             let busy = CollapseError::Busy { address };
             match self.held(Level::Pte, table.entry(&self.protocols().mode, address)) {
                 Held::Zero(_) => {}
@@ -202,7 +201,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                 }
                 _ => return Err(busy),
             }
-            next = first_used(table, address.wrapping_add(PAGE_SIZE), end, left);
+            next = first_used(table, address.wrapping_add(PAGE_SIZE), end);
         }
         let none = Level::Pmd.frames() as u32 - pages;
         if none > max_none { Err(CollapseError::TooFew { pages }) } else { Ok(none) }
@@ -212,7 +211,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     fn copy_pages(&self, table: &mut LockedTable<'_, P::Cpu>, start: VirtAddr, folio: Membership) {
         let cpu = table.cpu();
         let end = Level::Pmd.next(start);
-        let mut next = first_used(table, start, end, table.children());
+        let mut next = first_used(table, start, end);
         while let Some(address) = next {
             let held = self.held(Level::Pte, table.get_and_clear(&self.protocols().write, address));
             if let Held::Page(leaf) = held
@@ -224,17 +223,18 @@ impl<'m, P: Platform> Mm<'m, P> {
                 // The entry's reference: this cannot underflow.
                 let _ = page.put(cpu, self.map(), 1, Reference::Get);
             }
-            next = first_used(table, address.wrapping_add(PAGE_SIZE), end, table.children());
+            next = first_used(table, address.wrapping_add(PAGE_SIZE), end);
         }
     }
 }
 
-/// The first address of `from..end`, all in what the table translates, whose entry is not none. `left` such entries are left: with none, none is looked at.
+/// The first address of `from..end`, all in what the table translates, whose entry is not none.
 ///
 /// Neither hardware nor software writes to the table: it is out of the tree, and flushed.
-fn first_used<C: Cpu>(table: &LockedTable<'_, C>, from: VirtAddr, end: VirtAddr, left: u32) -> Option<VirtAddr> {
-    let pages = if left == 0 { 0 } else { (end.as_u64() - from.as_u64()) / PAGE_SIZE };
-    (0..pages)
-        .map(|page| from.wrapping_add(page * PAGE_SIZE))
+pub(super) fn first_used<C: Cpu>(table: &LockedTable<'_, C>, from: VirtAddr, end: VirtAddr) -> Option<VirtAddr> {
+    let size = table.level().size();
+    let entries = if table.children() == 0 { 0 } else { (end.as_u64() - from.as_u64()) / size };
+    (0..entries)
+        .map(|entry| from.wrapping_add(entry * size))
         .find(|&address| table.cpu().owned_load(table.slot(address).cell()) != 0)
 }

@@ -57,7 +57,7 @@ pub enum ShareError {
     },
     /// The areas do not map the same pages of one file, or not with the same rights.
     Different,
-    /// The other address space has no table there.
+    /// The other address space has no table there, or one that leads to more tables.
     NoTable {
         /// The address there.
         address: VirtAddr,
@@ -71,6 +71,21 @@ pub enum ShareError {
     OutOfFrames,
     /// A page table holds what it must not.
     Malformed(WalkError),
+}
+
+/// Why a table was not taken out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RetractError {
+    /// No shared area of a cached file has all that the table translates, or the mode's tables of that level cannot go.
+    Area {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// No table is there.
+    NoTable {
+        /// The address.
+        address: VirtAddr,
+    },
 }
 
 /// Why a huge leaf was not split.

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `split_leaf` | a huge leaf becomes a table of smaller ones; the folio stays as it is |
 //! | `collapse` | small pages become a huge one |
+//! | `retract` | a table of a file's pages goes |
 //! | `share` | two address spaces use one table |
 //! | `counts` | what that does to the folio's counts |
 
 mod collapse;
 mod counts;
 pub(crate) mod error;
+mod retract;
 mod share;
 mod split_leaf;
 

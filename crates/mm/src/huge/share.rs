@@ -17,6 +17,7 @@
 
 use machine::addr::VirtAddr;
 use machine::{Cpu, Invalidation};
+use pagetable::level::ENTRIES;
 use pagetable::recheck::Atomic;
 use pagetable::{Level, LockedRun, LockedTable, MapError, Mode, WalkError};
 
@@ -124,6 +125,10 @@ impl<'m, P: Platform> Mm<'m, P> {
                 cpu.await_value(sharers, |owners| owners & LEAVING == 0);
                 continue;
             }
+            // Where a huge leaf was split, the table below would be shared without anybody knowing.
+            if !self.has_leaves_only(&table, from_address) {
+                return Err(ShareError::NoTable { address: from_address });
+            }
             cpu.store(sharers, owners + 1);
             upper_table.fill(write, to_address, mode.table_entry(upper, link.entry.table_frame()));
             table.unlock();
@@ -132,8 +137,16 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
     }
 
+    /// Whether no entry of a table leads to another.
+    fn has_leaves_only(&self, table: &LockedTable<'_, P::Cpu>, start: VirtAddr) -> bool {
+        let mode = &self.protocols().mode;
+        let level = table.level();
+        let mut addresses = (0..ENTRIES as u64).map(|entry| start.wrapping_add(entry * level.size()));
+        level == Level::Pte || !addresses.any(|address| mode.leads_to_table(level, table.entry(mode, address)))
+    }
+
     /// The area at an address, if the table with its leaves for that address may be shared, and the level of that table.
-    fn shareable(
+    pub(super) fn shareable(
         &self,
         cpu: &P::Cpu,
         space: &AddressSpace<'m>,
