@@ -1,8 +1,8 @@
 //! The buffer manager of one device: its objects, from first to last.
 
-use machine::{Cpu, SpinLock};
+use machine::SpinLock;
 use mm::{File, FileId, FileKind, Mm};
-use pagetable::{Level, Mode};
+use pagetable::Mode;
 
 use crate::driver::{CpuOf, Driver};
 use crate::error::{CreateError, MoveError, NoObject, ReserveError, SetupError};
@@ -19,7 +19,7 @@ use crate::ww::{AcquireContext, Tickets, WwGuard};
 pub struct Parts<'d, D: Driver> {
     /// The memory manager that maps its objects.
     pub mm: &'d Mm<'d, D::Platform>,
-    /// The file that user space maps to reach them: of [`FileKind::Handler`], and of nobody else.
+    /// The file that user space maps to reach them: of [`FileKind::PfnMapped`], and of nobody else.
     pub file: FileId,
     /// The driver.
     pub driver: &'d D,
@@ -58,7 +58,7 @@ impl<'d, D: Driver> Device<'d, D> {
     /// What is wrong with the parts.
     pub fn new(parts: Parts<'d, D>) -> Result<Self, SetupError> {
         let file = parts.mm.file(parts.file).ok_or(SetupError::File)?;
-        if file.kind() != FileKind::Driver || file.leaf() != Level::Pte {
+        if file.kind() != FileKind::PfnMapped {
             return Err(SetupError::File);
         }
         if parts.objects.len() > MAX_OBJECTS || parts.kinds.len() > MAX_KINDS || parts.timelines.len() > MAX_OBJECTS {
@@ -79,7 +79,8 @@ impl<'d, D: Driver> Device<'d, D> {
                 return Err(SetupError::Frames { kind });
             }
         }
-        if let Some(object) = parts.objects.iter().position(|object| object.room.fences.len() != parts.timelines.len()) {
+        if let Some(object) = parts.objects.iter().position(|object| object.room.fences.len() != parts.timelines.len())
+        {
             return Err(SetupError::FenceSlots { object });
         }
         let ghosts = Ghosts::new(parts.ghosts);

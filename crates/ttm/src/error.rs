@@ -13,7 +13,7 @@ use crate::ww::LockError;
 /// Why a device cannot be made of these parts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SetupError {
-    /// There is no such file, or it is not a driver's with leaves of 4 KiB.
+    /// There is no such file, or it is not PFN-mapped by a driver's fault handler.
     File,
     /// The first kind, and only the first, is system memory.
     SystemFirst {

@@ -97,12 +97,7 @@ impl Extent<'_> {
 
 /// Calls `each` for what is to be copied from one extent to the other: a frame, the one that it goes to, and how many follow. For engines that are CPUs
 /// (Linux: `ttm_bo_move_memcpy`), and to make the list for one that is not.
-pub fn for_each_pair<C: Cpu>(
-    cpu: &C,
-    from: &Extent<'_>,
-    to: &Extent<'_>,
-    mut each: impl FnMut(Frame, Frame, u64),
-) {
+pub fn for_each_pair<C: Cpu>(cpu: &C, from: &Extent<'_>, to: &Extent<'_>, mut each: impl FnMut(Frame, Frame, u64)) {
     let mut page = 0;
     while let (Some(source), Some(target)) = (from.run(cpu, page), to.run(cpu, page)) {
         let pages = source.pages.min(target.pages);

@@ -75,11 +75,7 @@ impl<'d, D: Driver> Device<'d, D> {
     }
 
     /// Moves an object into room that was taken for it. If that fails, the room is given back.
-    pub(crate) fn relocate(
-        &self,
-        reserved: &mut Reserved<'_, 'd, CpuOf<D>>,
-        to: Placed,
-    ) -> Result<(), MoveError> {
+    pub(crate) fn relocate(&self, reserved: &mut Reserved<'_, 'd, CpuOf<D>>, to: Placed) -> Result<(), MoveError> {
         let result = match self.transfer(reserved, to) {
             Err(MoveError::Refused(Refused::Hop(via))) => self.hop(reserved, via, to),
             result => result,

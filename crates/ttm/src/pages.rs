@@ -140,8 +140,8 @@ impl<'d, D: Driver> Device<'d, D> {
         let system = &self.parts.kinds[Kind::SYSTEM.index()];
         let found = system.find_oldest(cpu, self.parts.objects, |index, object| {
             let reserved = Reserved { object, index, guard: object.lock.try_lock(cpu)? };
-            let can_be = object.pages_state(cpu) == PagesState::Populated
-                && object.room.swap.len() as u64 >= reserved.pages();
+            let can_be =
+                object.pages_state(cpu) == PagesState::Populated && object.room.swap.len() as u64 >= reserved.pages();
             can_be.then_some(reserved)
         });
         let Some(mut reserved) = found else { return Ok(None) };

@@ -43,12 +43,7 @@ const STATIC: u32 = 2;
 impl AttachmentSlot {
     /// A slot that is not in use.
     pub const fn new() -> Self {
-        Self {
-            mode: Word32::new(FREE),
-            object: Word32::new(0),
-            importer: Word64::new(0),
-            told: Word32::new(0),
-        }
+        Self { mode: Word32::new(FREE), object: Word32::new(0), importer: Word64::new(0), told: Word32::new(0) }
     }
 }
 
@@ -147,11 +142,7 @@ impl<'d, D: Driver> Device<'d, D> {
         }
     }
 
-    fn attach_slot(
-        &self,
-        reserved: &mut Reserved<'_, 'd, CpuOf<D>>,
-        importer: Importer,
-    ) -> Result<usize, ShareError> {
+    fn attach_slot(&self, reserved: &mut Reserved<'_, 'd, CpuOf<D>>, importer: Importer) -> Result<usize, ShareError> {
         let cpu = reserved.cpu();
         let slot = self.attachments.claim(cpu, reserved.index, importer).ok_or(ShareError::NoSlot)?;
         if importer == Importer::Static

@@ -107,7 +107,9 @@ impl fmt::Display for LockError {
         match self {
             Self::BackOff { holder } => write!(f, "the older context {} has the lock: back off", holder.0),
             Self::Already => f.write_str("this context has the lock already"),
-            Self::HoldsOthers { held } => write!(f, "the slow path is for contexts that hold nothing, not {held} locks"),
+            Self::HoldsOthers { held } => {
+                write!(f, "the slow path is for contexts that hold nothing, not {held} locks")
+            }
         }
     }
 }

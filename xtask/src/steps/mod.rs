@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use crate::summary::{Counts, Outcome};
 
 /// The packages that must build without the standard library.
-pub(crate) const ENGINE: [&str; 3] = ["fastgup-machine", "fastgup-pagetable", "fastgup-mm"];
+pub(crate) const ENGINE: [&str; 4] = ["fastgup-machine", "fastgup-pagetable", "fastgup-mm", "fastgup-ttm"];
 
 /// Runs a command that either succeeds or fails as a whole.
 fn whole(command: &mut Command) -> Result<Outcome> {
