@@ -21,6 +21,7 @@ use crate::machine_config::Reduction;
 use crate::monitor::{Event, Writer};
 use crate::op::{Effect, Kind, Op, place_seed};
 use crate::owned::{ByteRange, OwnedAccess};
+use crate::record::OWNED;
 use crate::verdict::{MisuseKind, Violation};
 
 /// One simulated CPU. Every operation of [`Cpu`] is a step that the explorer interleaves with those of the other CPUs.
@@ -381,7 +382,7 @@ impl Cpu for LabCpu {
         if let Some(recorder) = &mut core.recorder {
             let place = core.symbols.place(offset, W::BYTES);
             let value = core.symbols.value(offset, W::BYTES, value.into());
-            recorder.mark(self.cpu, format!("{place} := {value} (owned)"));
+            recorder.mark(self.cpu, format!("{place} := {value} {OWNED}"));
         }
         if core.waits_for(self.cpu, offset, W::BYTES) {
             if !core.push_store(self.cpu, Waiting::Store { offset, bytes: W::BYTES, value: value.into() }) {

@@ -41,7 +41,8 @@ impl Recorder {
 impl Core<'_> {
     /// Ends the recording.
     pub(crate) fn take_trace(&mut self) -> Trace {
-        let steps = self.recorder.take().map(|recorder| recorder.steps).unwrap_or_default();
+        let mut steps = self.recorder.take().map(|recorder| recorder.steps).unwrap_or_default();
+        steps.iter_mut().for_each(|step| shorten(&mut step.marks_after));
         Trace { cpus: self.programs.iter().map(|(name, _)| name.clone()).collect(), steps }
     }
 
@@ -207,6 +208,27 @@ impl Core<'_> {
             Some(Outcome::NoTable { frame }) => step.note = Some(format!("walks frame {frame:#x}, which is no table")),
             None => (),
         }
+    }
+}
+
+/// The end of the note of an owned store.
+pub(crate) const OWNED: &str = "(owned)";
+/// So many owned stores in a row are written down, half of them at each end: filling a table is not worth 512 lines.
+const MOST_OWNED: usize = 8;
+
+/// Leaves out what lies in the middle of long runs of owned stores.
+fn shorten(marks: &mut Vec<String>) {
+    let all = std::mem::take(marks);
+    for run in all.chunk_by(|one, next| one.ends_with(OWNED) && next.ends_with(OWNED)) {
+        let hidden = run.len().saturating_sub(MOST_OWNED);
+        if hidden < 2 {
+            marks.extend_from_slice(run);
+            continue;
+        }
+        let (first, rest) = run.split_at(MOST_OWNED / 2);
+        marks.extend_from_slice(first);
+        marks.push(format!("... {hidden} more {OWNED}"));
+        marks.extend_from_slice(&rest[hidden..]);
     }
 }
 

@@ -19,7 +19,9 @@ use pagetable::{
 };
 
 use super::guards::Without;
-use super::historic::{AtOnce, HighLow, LinkThenZero, LowThenHigh, NotAtAll, Reread, TornHighLow, TornLowHigh};
+use super::historic::{
+    AtOnce, EstablishHalves, HighLow, LinkThenZero, LowThenHigh, NotAtAll, Reread, TornHighLow, TornLowHigh,
+};
 
 /// A choice that has a name for each of its values.
 pub(super) trait Named: Copy + 'static {
@@ -90,6 +92,8 @@ choice! {
         "whole" Whole,
         /// High half, then low half, where nothing is present; locked instructions otherwise (PAE).
         "two-step" TwoStep,
+        /// The same, and what is replaced by an entry that is not present is exchanged by halves (PAE).
+        "establish-halves" EstablishHalves,
         /// Always all 64 bits by one locked instruction (PAE).
         "xchg64" Xchg64,
     }
@@ -263,9 +267,11 @@ macro_rules! by_choice {
         match ($self.bracket, $self.write) {
             (Bracket::Plain, Write::Whole) => Whole.$method($($argument),*),
             (Bracket::Plain, Write::TwoStep) => TwoStep.$method($($argument),*),
+            (Bracket::Plain, Write::EstablishHalves) => EstablishHalves.$method($($argument),*),
             (Bracket::Plain, Write::Xchg64) => Xchg64.$method($($argument),*),
             (Bracket::Sequenced, Write::Whole) => Sequenced(Whole).$method($($argument),*),
             (Bracket::Sequenced, Write::TwoStep) => Sequenced(TwoStep).$method($($argument),*),
+            (Bracket::Sequenced, Write::EstablishHalves) => Sequenced(EstablishHalves).$method($($argument),*),
             (Bracket::Sequenced, Write::Xchg64) => Sequenced(Xchg64).$method($($argument),*),
         }
     };

@@ -6,7 +6,7 @@ use machine::{Cpu, CpuSet, SeqCount, Word64};
 use mm::lifetime::TableLifetime;
 use mm::shootdown::Shootdown;
 use pagetable::table::{Slot, Table};
-use pagetable::{Entry, EntryRead, EntryWrite, Publish, Recheck, Rechecked};
+use pagetable::{Entry, EntryRead, EntryWrite, Flags, Publish, Recheck, Rechecked, TwoStep};
 
 /// The high half first, then the low one: what a compiler may make of a plain read on a 32-bit CPU (CVE-2012-2373).
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +52,43 @@ impl EntryRead for Reread {
                 return Entry::from_halves(low, high);
             }
         }
+    }
+}
+
+/// As the engine's two-step writer, but an entry that is replaced by one that is not present is exchanged by halves: the low one, which has the accessed and
+/// dirty bits, by an `xchg`. So does Linux on PAE (`pmdp_establish`, `arch/x86/include/asm/pgtable-3level.h`). Not wrong; the engine has 64 bits at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EstablishHalves;
+
+impl EntryWrite for EstablishHalves {
+    fn replace<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, new: Entry) -> Entry {
+        if new.is_present() {
+            return TwoStep.replace(cpu, cell, sequence, new);
+        }
+        let low = cpu.swap(cell.low(), new.low());
+        let high = cpu.load(cell.high());
+        cpu.store(cell.high(), new.high());
+        Entry::from_halves(low, high)
+    }
+
+    fn set<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, new: Entry) {
+        TwoStep.set(cpu, cell, sequence, new);
+    }
+
+    fn get_and_clear<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount) -> Entry {
+        TwoStep.get_and_clear(cpu, cell, sequence)
+    }
+
+    fn update<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, change: impl Fn(Entry) -> Entry) -> Entry {
+        TwoStep.update(cpu, cell, sequence, change)
+    }
+
+    fn clear_flags<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, flags: Flags) -> Entry {
+        TwoStep.clear_flags(cpu, cell, sequence, flags)
+    }
+
+    fn set_flags<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, flags: Flags) -> Entry {
+        TwoStep.set_flags(cpu, cell, sequence, flags)
     }
 }
 
