@@ -277,7 +277,8 @@ pub trait MemoryMap<C: Cpu> {
 /// Whether `more` references on top of `count` are within [`COUNT_LIMIT`].
 #[inline(always)]
 pub const fn count_fits(count: u32, more: u32) -> bool {
-    count < COUNT_LIMIT && more <= COUNT_LIMIT - count
+    // One comparison where `more` is a constant.
+    more <= COUNT_LIMIT && count <= COUNT_LIMIT - more
 }
 
 /// Which kind of reference fast GUP takes.
