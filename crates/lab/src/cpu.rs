@@ -1,34 +1,27 @@
 //! One simulated CPU, as the code under test sees it.
 
-use std::fmt::Display;
 use std::panic::Location;
 use std::sync::atomic::Ordering;
 
-use machine::user::{FaultCause, PageFault};
-use machine::{
-    Access, Cpu, CpuId, CpuSet, Frame, Invalidation, IrqState, LoopHead, PhysAddr, UserAccess, Vector, VirtAddr, Word,
-    Word64,
-};
+use machine::{Cpu, CpuId, CpuSet, Invalidation, IrqState, LoopHead, PhysAddr, Vector, Word, Word64};
 
 use crate::agent::{Status, interrupt_return, vector_number, vector_of};
 use crate::buffer::Waiting;
 use crate::cells;
 use crate::core::{Core, Stop};
-use crate::execute::{NO_FRAME, NOT_PRESENT, REACHED};
-use crate::frames::FrameKind;
 use crate::hash::Chain;
 use crate::machine_config::Reduction;
-use crate::monitor::{Event, Writer};
-use crate::op::{Effect, Kind, Op, place_seed};
+use crate::monitor::Writer;
+use crate::op::{Effect, Kind, Op};
 use crate::owned::{ByteRange, OwnedAccess};
 use crate::record::OWNED;
-use crate::verdict::{MisuseKind, Violation};
+use crate::verdict::MisuseKind;
 
 /// One simulated CPU. Every operation of [`Cpu`] is a step that the explorer interleaves with those of the other CPUs.
 pub struct LabCpu {
     core: *mut Core<'static>,
-    cpu: usize,
-    agent: usize,
+    pub(crate) cpu: usize,
+    pub(crate) agent: usize,
 }
 
 impl LabCpu {
@@ -38,7 +31,7 @@ impl LabCpu {
 
     /// The machine. References must not live across a suspension: every use here is one expression or one block without one.
     #[allow(clippy::mut_from_ref)]
-    fn core(&self) -> &mut Core<'static> {
+    pub(crate) fn core(&self) -> &mut Core<'static> {
         // SAFETY: the machine outlives the code that runs on it; it is this thread's, and whoever else reaches it (the explorer)
         // waits until this code suspends itself.
         unsafe { &mut *self.core }
@@ -73,7 +66,7 @@ impl LabCpu {
     }
 
     /// Ends the run and never comes back. The stack is abandoned.
-    fn stop(&self, stop: Stop) -> ! {
+    pub(crate) fn stop(&self, stop: Stop) -> ! {
         let core = self.core();
         core.halt(stop);
         loop {
@@ -119,31 +112,8 @@ impl LabCpu {
         W::Value::try_from(bits).ok().expect("a word holds what fits into it")
     }
 
-    fn booting(&self) -> bool {
+    pub(crate) fn booting(&self) -> bool {
         self.core().booting
-    }
-
-    /// Takes the lowest free block of frames of a pool: one step, and a full barrier, as the locked operations of an allocator are. `None` if
-    /// there is none. What is in the frames is garbage.
-    #[track_caller]
-    pub fn alloc_frame(&self, kind: FrameKind) -> Option<Frame> {
-        let mut op = Op::new(Kind::AllocFrame);
-        op.a = kind.0.into();
-        let frame = self.perform(op);
-        (frame != NO_FRAME).then(|| Frame::new(frame))
-    }
-
-    /// Gives a block of frames back: one step, and a full barrier. Freeing what is free breaks a rule: `freed-table`, or `lost-count` for data.
-    #[track_caller]
-    pub fn free_frame(&self, first: Frame) {
-        let mut op = Op::new(Kind::FreeFrame);
-        op.a = first.number();
-        self.perform(op);
-    }
-
-    /// The words of a frame that has some.
-    pub fn table(&self, frame: Frame) -> Option<&[Word64; 512]> {
-        self.core().arena.table(frame)
     }
 
     /// Whether this CPU takes interrupts now. Not a step: nobody else can change it.
@@ -151,53 +121,7 @@ impl LabCpu {
         !self.core().interrupts_off(self.cpu)
     }
 
-    /// Notes a text in the trace. Not a step.
-    pub fn mark(&self, text: impl Display) {
-        let core = self.core();
-        if let Some(recorder) = &mut core.recorder {
-            recorder.mark(self.cpu, text.to_string());
-        }
-    }
-
-    /// Tells the monitors that something happened. Not a step.
-    pub fn emit(&self, kind: u32, args: &[u64]) {
-        let core = self.core();
-        if !core.unwinding {
-            core.event(&Event::Emitted { cpu: self.id(), kind, args });
-        }
-        self.stop_if_stopped();
-    }
-
-    /// Writes down a result for [`crate::End::reported`]. Not a step.
-    ///
-    /// # Panics
-    /// If `slot` is not below 16.
-    #[track_caller]
-    pub fn report(&self, slot: usize, value: u64) {
-        assert!(slot < cells::MAX_REPORTS, "reports have slots below {}", cells::MAX_REPORTS);
-        self.core().set_reg(self.cpu, cells::REPORTS.plus(slot), value);
-    }
-
-    /// An operation of the test has returned: what this CPU does from here on depends only on memory, reports, this place in the code, and `digest`.
-    ///
-    /// Unlike [`Cpu::round`] it forgets everything that the CPU read before.
-    #[track_caller]
-    pub fn op_boundary(&self, digest: u64) {
-        let core = self.core();
-        if core.booting || core.unwinding {
-            return;
-        }
-        let chain = Chain::new(0xb0 + self.agent as u64).with(place_seed(Location::caller())).with(digest);
-        core.set_chain(self.agent, chain);
-    }
-
-    /// Breaks a rule: the run ends here.
-    pub fn violate(&self, rule: &str, sentence: impl Display) -> ! {
-        assert!(!self.booting(), "{rule}: {sentence}");
-        self.stop(Stop::Violation(Violation::new(rule, sentence.to_string())))
-    }
-
-    fn stop_if_stopped(&self) {
+    pub(crate) fn stop_if_stopped(&self) {
         if self.core().stop.is_some() && !self.core().unwinding && !self.booting() {
             loop {
                 // SAFETY: this is the running agent's stack, and no reference to the machine is held.
@@ -233,7 +157,7 @@ impl LabCpu {
         self.perform_op(&mut op)
     }
 
-    fn perform_op(&self, op: &mut Op) -> u64 {
+    pub(crate) fn perform_op(&self, op: &mut Op) -> u64 {
         if self.booting() { self.core().execute_at_boot(self.cpu, op) } else { self.ask_for(op) }
     }
 
@@ -532,54 +456,4 @@ fn invalidation(mut op: Op, what: Invalidation) -> Op {
         Invalidation::Pages { start, pages } => (start.as_u64(), pages),
     };
     op
-}
-
-impl LabCpu {
-    /// A user access, and what it loaded.
-    #[track_caller]
-    fn user(&self, address: VirtAddr, access: Access, data: Data) -> Result<u64, PageFault> {
-        let mut op = Op::new(Kind::UserAccess);
-        op.a = address.as_u64();
-        op.b = (access == Access::Write) as u64;
-        (op.bytes, op.c) = match data {
-            Data::None => (0, 0),
-            Data::Word(value) => (8, value),
-        };
-        let watched = self.core().machine.watched.iter().any(|page| page.align_down(4096) == address.align_down(4096));
-        if !watched {
-            let sentence = format!("a user access at {address}, which is not on a watched page ({})", op.location);
-            self.stop(Stop::Misuse(MisuseKind::Setup, sentence));
-        }
-        match self.perform_op(&mut op) {
-            // SAFETY: a live local, which the explorer may have written through a pointer.
-            REACHED => Ok(unsafe { (&raw const op.c).read_volatile() }),
-            NOT_PRESENT => Err(PageFault { address, access, cause: FaultCause::NotPresent }),
-            _ => Err(PageFault { address, access, cause: FaultCause::Protection }),
-        }
-    }
-}
-
-/// What a user access moves.
-enum Data {
-    /// Nothing: only which frame is reached matters.
-    None,
-    /// A word: the one to store.
-    Word(u64),
-}
-
-impl UserAccess for LabCpu {
-    #[track_caller]
-    fn user_access(&self, address: VirtAddr, access: Access) -> Result<(), PageFault> {
-        self.user(address, access, Data::None).map(|_| ())
-    }
-
-    #[track_caller]
-    fn user_load(&self, address: VirtAddr) -> Result<u64, PageFault> {
-        self.user(address, Access::Read, Data::Word(0))
-    }
-
-    #[track_caller]
-    fn user_store(&self, address: VirtAddr, value: u64) -> Result<(), PageFault> {
-        self.user(address, Access::Write, Data::Word(value)).map(|_| ())
-    }
 }

@@ -114,6 +114,7 @@ mod machine_config;
 mod mapping;
 mod mmu;
 mod monitor;
+mod notes;
 mod op;
 mod owned;
 mod paging;
@@ -124,6 +125,7 @@ mod stack;
 mod symbols;
 mod tlb;
 pub mod trace;
+mod user;
 mod verdict;
 mod visited;
 
