@@ -11,10 +11,11 @@ use crate::arena::{Arena, MACHINE_BYTES};
 use crate::cells::{self, CpuCell, flag};
 use crate::choice::Choice;
 use crate::contents::Contents;
+use crate::ghost::{Copied, View};
 use crate::hash;
 use crate::lab::{Handler, Program};
 use crate::machine_config::{Machine, MemoryOrder};
-use crate::monitor::{End, Event, Ghost, GhostWords, Monitor};
+use crate::monitor::{End, Event, Ghost, Monitor};
 use crate::owned::OwnedLog;
 use crate::quiet::QuietWords;
 use crate::record::Recorder;
@@ -66,7 +67,7 @@ pub(crate) struct Core<'a> {
     pub(crate) programs: Vec<(String, Program<'a>)>,
     pub(crate) handler: Option<Handler<'a>>,
     monitors: Vec<(usize, Box<dyn Monitor + 'a>)>,
-    ghost_words: usize,
+    pub(crate) ghost_words: usize,
     pub(crate) symbols: Symbols<'a>,
     pub(crate) contents: Vec<Contents>,
     /// Which block lies at which table frame of the arena, in order of the frames' words.
@@ -484,41 +485,5 @@ impl<'a> Core<'a> {
     /// The CPU of a choice, as an id.
     pub(crate) fn id(&self, choice: Choice) -> CpuId {
         CpuId::new(choice.cpu() as u32)
-    }
-}
-
-/// One monitor's words.
-struct View<'c, 'a> {
-    core: &'c mut Core<'a>,
-    first: usize,
-}
-
-impl View<'_, '_> {
-    fn offset(&self, index: usize) -> usize {
-        assert!(self.first + index < self.core.ghost_words, "the monitor remembers no word {index}");
-        cells::ghost_cell(self.first + index)
-    }
-}
-
-impl GhostWords for View<'_, '_> {
-    fn get(&self, index: usize) -> u64 {
-        self.core.get(self.offset(index), 8)
-    }
-
-    fn set(&mut self, index: usize, value: u64) {
-        let offset = self.offset(index);
-        self.core.set(offset, 8, value);
-    }
-}
-
-struct Copied(Vec<u64>);
-
-impl GhostWords for Copied {
-    fn get(&self, index: usize) -> u64 {
-        self.0[index]
-    }
-
-    fn set(&mut self, index: usize, value: u64) {
-        self.0[index] = value;
     }
 }

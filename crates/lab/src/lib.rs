@@ -107,6 +107,7 @@ mod enabled;
 mod execute;
 mod explore;
 mod frames;
+mod ghost;
 mod hash;
 mod lab;
 mod limits;
