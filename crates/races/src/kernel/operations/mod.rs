@@ -42,6 +42,8 @@ pub(super) enum Action {
     Follow { space: SpaceId, start: VirtAddr, device: Option<Device> },
     /// `r = walk(x)`: a walker that knows small pages only.
     Walk { space: SpaceId, address: VirtAddr },
+    /// `r = dump(x, rcu)`: reads the entries on the way to the address without a lock.
+    Dump { space: SpaceId, address: VirtAddr, section: Section },
     /// `r = io(r0, write=1)`: a device accesses the frame in a register.
     Io { from: usize, device: Device },
     /// `write_protect(x)`.
@@ -94,6 +96,17 @@ pub(super) enum User {
 pub(super) enum Device {
     Load,
     Store(u64),
+}
+
+/// What keeps tables alive under a walker without locks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Section {
+    /// Nothing.
+    None,
+    /// An RCU read-side section, with interrupts on.
+    Rcu,
+    /// Interrupts are off, which is an RCU read-side section as well.
+    IrqOff,
 }
 
 /// When a driver copies what it moves.

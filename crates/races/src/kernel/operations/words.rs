@@ -4,7 +4,7 @@ use machine::Access;
 use mm::{AreaRights, FileId, FileKind, Foll, SpaceId};
 
 use super::cell::Cell;
-use super::{Action, Copy, Device, User};
+use super::{Action, Copy, Device, Section, User};
 use crate::error::{Error, Problem};
 
 /// Reads the arguments of one operation.
@@ -75,6 +75,11 @@ const WORDS: &[(&str, Read)] = &[
     ("io", |cell| {
         let device = cell.device()?.unwrap_or(Device::Load);
         Ok(Action::Io { from: cell.register("io(r0, write=1)")?, device })
+    }),
+    ("dump", |cell| {
+        let sections = [("rcu", Section::Rcu), ("irq-off", Section::IrqOff)];
+        let section = cell.arguments.one_of(&sections, Section::None);
+        Ok(Action::Dump { address: cell.address("dump(x)")?, space: cell.space()?, section })
     }),
     ("walk", |cell| Ok(Action::Walk { address: cell.address("walk(x)")?, space: cell.space()? })),
 ];

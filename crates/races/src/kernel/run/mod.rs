@@ -2,12 +2,13 @@
 
 mod driver;
 mod reclaim;
+mod walk;
 
 use lab::LabCpu;
 use machine::addr::PAGE_SIZE;
 use machine::{Access, Cpu, Frame, UserAccess, VirtAddr, Word32};
 use mm::{AddressSpace, FaultError, File, FileId, Foll, GupError, MemoryMap, Mm, Run, SpaceId};
-use pagetable::{Level, Mode};
+use pagetable::Mode;
 
 use super::historic::steps;
 use super::operations::{Action, Repeat, Step, User};
@@ -155,13 +156,15 @@ impl<'m, M: Mode> Runner<'_, 'm, M> {
                 }
             }
             Action::Walk { space, address } => {
-                let entry = mm.small_entry(cpu, self.space(space), address);
-                let frame = match entry {
-                    Ok(entry) => entry.map_or(0, |entry| entry.leaf_frame(Level::Pte).number()),
-                    Err(error) => cpu.violate(rule::USER, format_args!("{error:?}")),
-                };
+                let frame = self.walk(self.space(space), address);
                 if let Some(into) = into {
-                    results.registers[into] = frame;
+                    results.registers[into] = frame.map_or(0, Frame::number);
+                }
+            }
+            Action::Dump { space, address, section } => {
+                let frame = self.dump(self.space(space), address, section);
+                if let Some(into) = into {
+                    results.registers[into] = frame.map_or(0, Frame::number);
                 }
             }
             Action::Kill { file } => self.done(into, results, self.kill(file)),
