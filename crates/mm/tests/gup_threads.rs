@@ -133,7 +133,7 @@ impl Work<'_> {
                 mm.unmap_mapping(cpu, file, page, 2).expect("whole tables");
             }
             3 => {
-                let rights = if page % 2 == 0 { AreaRights::Read } else { AreaRights::ReadWrite };
+                let rights = if page.is_multiple_of(2) { AreaRights::Read } else { AreaRights::ReadWrite };
                 mm.mprotect(cpu, SPACE, ANON, PAGES, rights).expect("a whole area");
             }
             4 => {
