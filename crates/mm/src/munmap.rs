@@ -1,7 +1,7 @@
 //! Unmapping: areas go, with their entries and the tables that they leave empty.
 
 use machine::addr::VirtAddr;
-use pagetable::{Level, Mode};
+use pagetable::{Level, Mode, WalkError};
 
 use crate::area::Area;
 use crate::error::{AreaError, RangeError, ZapError};
@@ -104,10 +104,9 @@ impl<'m, P: Platform> Mm<'m, P> {
             while at < end {
                 // Others walk tables of their own areas: zap by rmap holds no lock of this address space. So only tables into which no other
                 // area reaches go (Linux: floor and ceiling of `free_pgd_range`).
-                if space.is_free(cpu, at.align_down(parent.size()), parent.size()) {
-                    self.free_table(cpu, gather, space, at, parent);
-                }
-                at = parent.next(at);
+                let is_free = space.is_free(cpu, at.align_down(parent.size()), parent.size());
+                let done = if is_free { self.free_table(cpu, gather, space, at, parent) } else { parent };
+                at = done.next(at);
             }
             match parent.upper() {
                 Some(upper) => parent = upper,
@@ -116,7 +115,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
     }
 
-    /// Detaches the table to which the entry of level `parent` for `at` points, if it is empty.
+    /// Detaches the table to which the entry of level `parent` for `at` points, if it is empty. Returns the level of the entry that has been dealt with: a greater
+    /// one, if so much is missing.
     fn free_table(
         &self,
         cpu: &P::Cpu,
@@ -124,13 +124,16 @@ impl<'m, P: Platform> Mm<'m, P> {
         space: &AddressSpace<'m>,
         at: VirtAddr,
         parent: Level,
-    ) {
+    ) -> Level {
+        let level = parent;
         let Protocols { mode, write, guards, .. } = self.protocols();
         let tables = self.page_tables(space);
-        let Some(child) = parent.lower() else { return };
+        let Some(child) = parent.lower() else { return level };
         // The mmap lock is held for writing: nobody else adds or detaches tables for areas of this address space. What is not there, need not be freed.
-        let (Ok(parent), Ok(child)) = (tables.find(cpu, at, parent), tables.find(cpu, at, child)) else {
-            return;
+        let (parent, child) = match (tables.find(cpu, at, parent), tables.find(cpu, at, child)) {
+            (Ok(parent), Ok(child)) => (parent, child),
+            (Err(WalkError::NotPresent { level, .. }), _) => return level,
+            _ => return level,
         };
         let mut parent = parent.lock(cpu);
         let child = child.lock(cpu);
@@ -143,5 +146,6 @@ impl<'m, P: Platform> Mm<'m, P> {
         if let Ok(table) = detached {
             gather.table(cpu, at, table);
         }
+        level
     }
 }
