@@ -1,6 +1,6 @@
 //! What must be reached: a line each.
 
-use crate::gup::{FAST_GUP, HOT, LOCKED, TWO_THREADS, WALK};
+use crate::gup::{ALL, FAST_GUP, HOT, HUGE_LEAF, LARGE_FOLIO, LARGE_HOT, LINUX_RING, LOCKED, TWO_THREADS, WALK};
 use crate::lab::{DECIDE_ALL, FAMILY_A, PUBLISHED};
 use crate::page_tables::{
     CONTROL, HAND, MAP_WARM, OURS, OURS_OFFLINE, PEERS, RANDOM, RANGE_MAP, RANGE_UNMAP, SEQUENTIAL, TRANSLATE,
@@ -63,6 +63,10 @@ pub(crate) const TARGETS: &[Target] = &[
     target(FAST_GUP, HOT, OURS, AtMostWhereWalkTakes5(30.0)),
     target(FAST_GUP, HOT, OURS, TimesOf(1.0, LOCKED)),
     target(FAST_GUP, TWO_THREADS, OURS, AtLeast(1.9)),
+    target(FAST_GUP, LARGE_HOT, OURS, AtMost(2.0)),
+    target(FAST_GUP, LARGE_FOLIO, OURS, AtMost(2.0)),
+    target(FAST_GUP, HUGE_LEAF, OURS, AtMost(60.0)),
+    target(FAST_GUP, ALL, OURS, TimesOf(1.0, LINUX_RING)),
     target(FAMILY_A, DECIDE_ALL, OURS, AtMost(10.0)),
     target(PUBLISHED, DECIDE_ALL, OURS, AtMost(5.0)),
 ];

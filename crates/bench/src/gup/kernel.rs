@@ -88,6 +88,8 @@ pub(super) const HUGE: VirtAddr = VirtAddr::new(0x2345_6780_0000);
 /// How many.
 pub(super) const HUGE_PAGES: u64 = 64;
 pub(super) const PAGES_PER_HUGE: u64 = 512;
+/// The same huge pages, mapped by small leaves: from here on.
+pub(super) const LARGE: VirtAddr = VirtAddr::new(0x3456_7800_0000);
 
 const FIRST_TABLE: Frame = Frame::new(0x100);
 const TABLES: u64 = 1024;
@@ -120,13 +122,19 @@ impl Kernel {
         cpu.zero(tables.table(root).expect("a frame of the arena").cells());
         let root = Root::new(&PROTOCOLS.mode, root.start()).expect("frames are aligned");
 
-        let spaces = leak_all([AddressSpace::new(root, leak_all([AreaSlot::new(), AreaSlot::new()]))]);
+        let spaces = leak_all([AddressSpace::new(root, leak_all((0..3).map(|_| AreaSlot::new())))]);
         let files = leak_all([
             File::new(FileKind::Cached, Level::Pte, slots(first_small(), SMALL_PAGES, 1), leak_all([Mapping::new()])),
             File::new(
                 FileKind::Cached,
                 Level::Pmd,
                 slots(FIRST_DATA, HUGE_PAGES, PAGES_PER_HUGE),
+                leak_all([Mapping::new()]),
+            ),
+            File::new(
+                FileKind::Cached,
+                Level::Pte,
+                slots(FIRST_DATA, HUGE_PAGES * PAGES_PER_HUGE, 1),
                 leak_all([Mapping::new()]),
             ),
         ]);
@@ -148,6 +156,7 @@ impl Kernel {
         let kernel = Self { machine: Arc::clone(&machine), mm: engine, space: &spaces[0] };
         kernel.map(&cpu, SMALL, SMALL_PAGES, FileId::new(0), 1);
         kernel.map(&cpu, HUGE, HUGE_PAGES * PAGES_PER_HUGE, FileId::new(1), PAGES_PER_HUGE);
+        kernel.map(&cpu, LARGE, HUGE_PAGES * PAGES_PER_HUGE, FileId::new(2), 1);
         kernel
     }
 

@@ -2,6 +2,7 @@
 
 mod hand;
 mod kernel;
+mod linux;
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -13,7 +14,8 @@ use machine::{Access, Cpu, CpuId, VirtAddr, Word64};
 use mm::Foll;
 
 use hand::{ByHand, Locked};
-use kernel::{HUGE, HUGE_PAGES, Kernel, PAGES_PER_HUGE, SMALL, SMALL_PAGES};
+use kernel::{HUGE, HUGE_PAGES, Kernel, LARGE, PAGES_PER_HUGE, SMALL, SMALL_PAGES};
+use linux::{Backing, Memory, Pipe, Ring, Unavailable};
 
 use crate::host::pin_to_core;
 use crate::page_tables::{HAND, OURS};
@@ -31,7 +33,14 @@ pub(crate) const HOT: &str = "pin and unpin, one hot page";
 pub(crate) const HOT_1_MIB: &str = "pin and unpin 1 MiB, per page";
 pub(crate) const ALL: &str = "pin and unpin 256 MiB, per page";
 pub(crate) const HUGE_LEAF: &str = "pin and unpin 2 MiB by one leaf";
+pub(crate) const LARGE_FOLIO: &str = "pin and unpin 4 KiB leaves of 2 MiB folios, per page";
+pub(crate) const LARGE_HOT: &str = "the same, one hot folio";
 pub(crate) const TWO_THREADS: &str = "two threads on disjoint ranges";
+
+/// Linux, io_uring registers a buffer and gives it back.
+pub(crate) const LINUX_RING: &str = "Linux, io_uring buffer";
+/// Linux, vmsplice: takes references only.
+pub(crate) const LINUX_PIPE: &str = "Linux, vmsplice (take only)";
 
 /// `x86_64` behind a `Mutex`, with counts.
 pub(crate) const LOCKED: &str = "Mutex and x86_64 0.15";
@@ -62,6 +71,7 @@ pub(crate) fn measure(effort: Effort, samples: &mut Samples) {
         operations: effort.pages as u64,
         hot_page: AtomicU64::new(0),
     };
+    let mut peers = Peers::new();
     let samples = RefCell::new(samples);
     let mut turns: Vec<Box<dyn FnMut() + '_>> = vec![
         Box::new(|| {
@@ -72,6 +82,7 @@ pub(crate) fn measure(effort: Effort, samples: &mut Samples) {
         Box::new(|| bench.by_hand(&mut samples.borrow_mut())),
         Box::new(|| bench.locked(&mut samples.borrow_mut())),
         Box::new(|| bench.two_threads(&mut samples.borrow_mut())),
+        Box::new(|| kernel_itself(&mut peers, &mut samples.borrow_mut())),
     ];
     interleave("fast GUP", effort.rounds, &mut turns);
 }
@@ -133,6 +144,14 @@ impl Bench {
             (0..rounds).map(|_| self.pin_and_unpin(&cpu, HUGE, HUGE_PAGES * PAGES_PER_HUGE)).sum::<u64>()
         });
         assert_eq!(huge, rounds * HUGE_PAGES * PAGES_PER_HUGE);
+        let pages = HUGE_PAGES * PAGES_PER_HUGE;
+        let large = watch.time(LARGE_FOLIO, pages, || self.pin_and_unpin(&cpu, LARGE, pages));
+        assert_eq!(large, pages);
+        let rounds = self.operations / PAGES_PER_HUGE;
+        let large = watch.time(LARGE_HOT, rounds * PAGES_PER_HUGE, || {
+            (0..rounds).map(|_| self.pin_and_unpin(&cpu, LARGE, PAGES_PER_HUGE)).sum::<u64>()
+        });
+        assert_eq!(large, rounds * PAGES_PER_HUGE);
     }
 
     fn hot_address(&self) -> VirtAddr {
@@ -231,5 +250,64 @@ impl Bench {
         let ended = times.iter().map(|(_, ended)| *ended).max();
         let seconds = began.zip(ended).map_or(f64::NAN, |(began, ended)| (ended - began).as_secs_f64());
         pinned.load(Ordering::Relaxed) as f64 / seconds
+    }
+}
+
+/// The kernel that runs us, and the same memory three times.
+struct Peers {
+    ring: Option<Ring>,
+    pipe: Option<Pipe>,
+    memories: Vec<(Memory, Backing)>,
+}
+
+impl Peers {
+    fn new() -> Self {
+        let bytes = |pages: u64| (pages << 12) as usize;
+        let sizes = [
+            (bytes(SMALL_PAGES), Backing::Small),
+            (bytes(HUGE_PAGES * PAGES_PER_HUGE), Backing::Huge),
+            (bytes(HUGE_PAGES * PAGES_PER_HUGE), Backing::HugeSplit),
+        ];
+        let mut memories = Vec::new();
+        for (bytes, backing) in sizes {
+            let Some(memory) = or_say(Memory::new(bytes, backing)) else { continue };
+            let wanted = if backing == Backing::Huge { bytes } else { 0 };
+            let huge = memory.huge_bytes();
+            if huge == wanted {
+                memories.push((memory, backing));
+            } else {
+                eprintln!("Linux mapped {huge} bytes by huge leaves, and not {wanted}: left out");
+            }
+        }
+        Self { ring: or_say(Ring::new()), pipe: or_say(Pipe::new()), memories }
+    }
+}
+
+/// Says why something is missing from the comparison.
+fn or_say<T>(result: Result<T, Unavailable>) -> Option<T> {
+    result.inspect_err(|why| eprintln!("{why}")).ok()
+}
+
+/// What the kernel takes for the same pages. What failed once is not tried again.
+fn kernel_itself(peers: &mut Peers, samples: &mut Samples) {
+    let Peers { ring, pipe, memories } = peers;
+    for (memory, backing) in memories {
+        let (operation, count) = match backing {
+            Backing::Small => (ALL, SMALL_PAGES),
+            Backing::Huge => (HUGE_LEAF, HUGE_PAGES),
+            Backing::HugeSplit => (LARGE_FOLIO, HUGE_PAGES * PAGES_PER_HUGE),
+        };
+        if let Some(time) = ring.as_ref().map(|ring| ring.pin_and_unpin(memory)) {
+            match or_say(time) {
+                Some(time) => Stopwatch::new(samples, FAST_GUP, LINUX_RING).add(operation, count, time),
+                None => *ring = None,
+            }
+        }
+        if let Some(time) = pipe.as_mut().map(|pipe| pipe.take(memory)) {
+            match or_say(time) {
+                Some(time) => Stopwatch::new(samples, FAST_GUP, LINUX_PIPE).add(operation, count, time),
+                None => *pipe = None,
+            }
+        }
     }
 }
