@@ -8,6 +8,7 @@ mod page_tables;
 mod report;
 mod rounds;
 mod samples;
+mod spaces;
 mod targets;
 
 use std::fs;
@@ -47,8 +48,10 @@ struct Options {
 enum Suite {
     /// Single pages and ranges, beside four other crates.
     PageTables,
-    /// Pin and unpin on threads.
+    /// Pin and unpin on threads, beside Linux's own fast GUP.
     Gup,
+    /// Faults, mappings, rights and forks on threads.
+    Spaces,
     /// How long deciding races takes.
     Lab,
 }
@@ -92,6 +95,10 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     if options.wants(Suite::Gup) {
         host::pin_to_core(0);
         gup::measure(effort, &mut samples);
+    }
+    if options.wants(Suite::Spaces) {
+        host::pin_to_core(0);
+        spaces::measure(effort, &mut samples);
     }
     if options.wants(Suite::Lab) {
         host::leave_core();

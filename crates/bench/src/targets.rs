@@ -7,6 +7,7 @@ use crate::page_tables::{
     TRANSLATE_SHUFFLED, UNMAP,
 };
 use crate::samples::{Samples, Series};
+use crate::spaces::{OWN_SPACES, TWO, TWO_FAULT, TWO_GUP, TWO_MAP, TWO_ZAP};
 
 /// One thing that must be reached.
 pub(crate) struct Target {
@@ -67,6 +68,10 @@ pub(crate) const TARGETS: &[Target] = &[
     target(FAST_GUP, LARGE_FOLIO, OURS, AtMost(2.0)),
     target(FAST_GUP, HUGE_LEAF, OURS, AtMost(60.0)),
     target(FAST_GUP, ALL, OURS, TimesOf(1.0, LINUX_RING)),
+    target(TWO, TWO_MAP, OWN_SPACES, AtLeast(1.9)),
+    target(TWO, TWO_FAULT, OWN_SPACES, AtLeast(1.9)),
+    target(TWO, TWO_ZAP, OWN_SPACES, AtLeast(1.9)),
+    target(TWO, TWO_GUP, OWN_SPACES, AtLeast(1.9)),
     target(FAMILY_A, DECIDE_ALL, OURS, AtMost(10.0)),
     target(PUBLISHED, DECIDE_ALL, OURS, AtMost(5.0)),
 ];

@@ -72,6 +72,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// If `pages` is not 0 and not a single page could be had. An error after the first page is not reported: the count is short then, and no reference is lost.
+    #[inline]
     pub fn gup(
         &self,
         cpu: &P::Cpu,
@@ -92,6 +93,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// As for [`Self::gup`].
+    #[inline]
     pub fn gup_until(
         &self,
         cpu: &P::Cpu,
@@ -108,8 +110,25 @@ impl<'m, P: Platform> Mm<'m, P> {
         if fast == pages || request.fallback == Fallback::None {
             return Ok(fast);
         }
+        self.gup_rest(cpu, space, (start, end), fast, request, &signal, &mut sink)
+    }
+
+    /// What the fast path has left over of `start..end`, behind `fast` pages. Out of the way: with flags known to the compiler, all of the rest is one function.
+    #[cold]
+    #[inline(never)]
+    #[expect(clippy::too_many_arguments, reason = "what the fast path knows")]
+    fn gup_rest(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        (start, end): (VirtAddr, VirtAddr),
+        fast: u64,
+        request: Request,
+        signal: &impl Fn() -> Signal,
+        sink: &mut impl FnMut(Run),
+    ) -> Result<u64, GupError> {
         let rest = (start.wrapping_add(fast * PAGE_SIZE), end);
-        match self.gup_slow(cpu, space, rest, request, &signal, &mut sink) {
+        match self.gup_slow(cpu, space, rest, request, signal, sink) {
             Err(error) if fast == 0 => Err(error),
             Err(_) => Ok(fast),
             Ok(slow) => Ok(fast + slow),

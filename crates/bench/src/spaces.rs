@@ -1,0 +1,190 @@
+//! Address spaces on threads: what faults, maps, unmaps, changes of rights and forks cost by page and by call, and how two threads get on.
+
+mod kernel;
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use hosted::ThreadCpu;
+use machine::{Access, CpuId, VirtAddr};
+use mm::{AreaRights, Foll, SpaceId};
+
+use kernel::{CHILD, IDLE, Kernel, PAGES, PARENT, SPACE_OF_ITS_OWN, area};
+
+use crate::host::pin_to_core;
+use crate::page_tables::OURS;
+use crate::rounds::{Effort, interleave};
+use crate::samples::{Key, Samples, Stopwatch, Unit};
+
+pub(crate) const SPACES: &str = "address spaces";
+const FAULT: &str = "fault, one page";
+const FAULT_HUGE: &str = "fault, 2 MiB";
+const ZAP: &str = "zap 4 MiB, per page";
+const MMAP: &str = "mmap and munmap of nothing, per call";
+const PROTECT: &str = "mprotect 4 MiB, per page";
+const PROTECT_ONE: &str = "mprotect one page, per call";
+const FORK: &str = "fork of 4 MiB, per page";
+const FORK_EMPTY: &str = "fork and exit of nothing, per call";
+const EXIT: &str = "exit of 4 MiB, per page";
+
+pub(crate) const TWO: &str = "two threads beside one";
+pub(crate) const TWO_MAP: &str = "map and unmap areas";
+pub(crate) const TWO_FAULT: &str = "fault";
+pub(crate) const TWO_ZAP: &str = "zap";
+pub(crate) const TWO_GUP: &str = "pin and unpin";
+
+/// What each thread works on, in a space of its own or in half of a common one.
+pub(crate) const OWN_SPACES: &str = "fastgup, a space each";
+pub(crate) const ONE_SPACE: &str = "fastgup, halves of one space";
+
+const BURSTS: usize = 5;
+const START: VirtAddr = VirtAddr::new(0x40_0000_0000);
+
+/// Measures everything about address spaces.
+pub(crate) fn measure(effort: Effort, samples: &mut Samples) {
+    let kernel = Kernel::build();
+    let samples = RefCell::new(samples);
+    let calls = (effort.pages as u64 / 512).max(64);
+    let mut turns: Vec<Box<dyn FnMut() + '_>> = vec![
+        Box::new(|| one_thread(&kernel, calls, &mut samples.borrow_mut())),
+        Box::new(|| two_threads(&kernel, &mut samples.borrow_mut())),
+    ];
+    interleave("address spaces", effort.rounds, &mut turns);
+}
+
+fn one_thread(kernel: &Kernel, calls: u64, samples: &mut Samples) {
+    let mut watch = Stopwatch::new(samples, SPACES, OURS);
+    let cpu = kernel.machine.attach_as(CpuId::new(0)).expect("nobody else has it now");
+    let (mm, parent) = (kernel.mm, kernel.space(PARENT));
+    mm.enter(&cpu, parent);
+    mm.mmap(&cpu, PARENT, area(START, PAGES, 0)).expect("nothing is there");
+    watch.time(FAULT, PAGES, || kernel.touch(&cpu, PARENT, START, PAGES, 1));
+    watch.time(PROTECT, 2 * PAGES, || {
+        mm.mprotect(&cpu, PARENT, START, PAGES, AreaRights::Read).expect("an area");
+        mm.mprotect(&cpu, PARENT, START, PAGES, AreaRights::ReadWrite).expect("an area");
+    });
+    kernel.touch(&cpu, PARENT, START, PAGES, 1);
+    let one = START.wrapping_add(4096 * 77);
+    watch.time(PROTECT_ONE, 2 * calls, || {
+        for _ in 0..calls {
+            mm.mprotect(&cpu, PARENT, one, 1, AreaRights::Read).expect("an area");
+            mm.mprotect(&cpu, PARENT, one, 1, AreaRights::ReadWrite).expect("an area");
+        }
+    });
+    watch.time(FORK, PAGES, || mm.fork(&cpu, PARENT, CHILD).expect("there are frames"));
+    watch.time(EXIT, PAGES, || mm.exit(&cpu, CHILD).expect("it is there"));
+    watch.time(ZAP, PAGES, || mm.zap(&cpu, parent, START, PAGES).expect("tables are whole"));
+    mm.munmap(&cpu, PARENT, START, PAGES).expect("an area");
+    watch.time(MMAP, 2 * calls, || {
+        for _ in 0..calls {
+            mm.mmap(&cpu, PARENT, area(START, PAGES, 0)).expect("nothing is there");
+            mm.munmap(&cpu, PARENT, START, PAGES).expect("an area");
+        }
+    });
+    watch.time(FORK_EMPTY, calls, || {
+        for _ in 0..calls {
+            mm.fork(&cpu, PARENT, CHILD).expect("nothing to copy");
+            mm.exit(&cpu, CHILD).expect("it is there");
+        }
+    });
+    mm.mmap(&cpu, PARENT, area(START, PAGES, 0).with_huge_pages()).expect("nothing is there");
+    watch.time(FAULT_HUGE, PAGES / 512, || kernel.touch(&cpu, PARENT, START, PAGES, 512));
+    mm.exit(&cpu, PARENT).expect("it is there");
+    mm.switch(&cpu, parent, kernel.space(IDLE));
+}
+
+/// What one thread does again and again with its pages.
+type Work = fn(&Kernel, &ThreadCpu, SpaceId, VirtAddr, &mut Duration);
+
+fn two_threads(kernel: &Kernel, samples: &mut Samples) {
+    let works: [(&'static str, Work); 4] = [(TWO_MAP, map), (TWO_FAULT, fault), (TWO_ZAP, zap), (TWO_GUP, gup)];
+    for (operation, work) in works {
+        for (contestant, spaces) in [(OWN_SPACES, SPACE_OF_ITS_OWN), (ONE_SPACE, [PARENT, PARENT])] {
+            let (mut alone, mut together) = (f64::INFINITY, f64::INFINITY);
+            for _ in 0..BURSTS {
+                alone = alone.min(run(kernel, &spaces[..1], work));
+                together = together.min(run(kernel, &spaces, work));
+            }
+            samples.add(Key { workload: TWO, operation, contestant }, Unit::Times, 2.0 * alone / together);
+        }
+    }
+}
+
+/// How long the slowest thread takes for its share.
+fn run(kernel: &Kernel, spaces: &[SpaceId], work: Work) -> f64 {
+    let ready = AtomicU32::new(0);
+    let times: Vec<Duration> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..)
+            .zip(spaces)
+            .map(|(number, &space)| {
+                let ready = &ready;
+                scope.spawn(move || {
+                    pin_to_core(number as usize);
+                    let cpu = kernel.machine.attach_as(CpuId::new(number)).expect("nobody else has it now");
+                    let start = START.wrapping_add(u64::from(number) << 32);
+                    kernel.mm.enter(&cpu, kernel.space(space));
+                    kernel.mm.mmap(&cpu, space, area(start, PAGES, u64::from(number) << 20)).expect("nothing is there");
+                    kernel.touch(&cpu, space, start, PAGES, 1);
+                    ready.fetch_add(1, Ordering::SeqCst);
+                    while ready.load(Ordering::SeqCst) < spaces.len() as u32 {
+                        std::hint::spin_loop();
+                    }
+                    let mut spent = Duration::ZERO;
+                    work(kernel, &cpu, space, start, &mut spent);
+                    kernel.mm.munmap(&cpu, space, start, PAGES).expect("an area");
+                    // Out of the set of those that are flushed, or who is measured next would wait for this CPU.
+                    kernel.mm.switch(&cpu, kernel.space(space), kernel.space(IDLE));
+                    spent
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panics")).collect()
+    });
+    times.into_iter().max().unwrap_or_default().as_secs_f64()
+}
+
+const TIMES: usize = 8;
+
+fn timed(spent: &mut Duration, work: impl FnOnce()) {
+    let began = Instant::now();
+    work();
+    *spent += began.elapsed();
+}
+
+/// Areas come and go beside one that stays.
+fn map(kernel: &Kernel, cpu: &ThreadCpu, space: SpaceId, start: VirtAddr, spent: &mut Duration) {
+    let beside = start.wrapping_add(PAGES << 12);
+    timed(spent, || {
+        for _ in 0..TIMES * 256 {
+            kernel.mm.mmap(cpu, space, area(beside, 16, 1 << 19)).expect("nothing is there");
+            kernel.mm.munmap(cpu, space, beside, 16).expect("an area");
+        }
+    });
+}
+
+fn fault(kernel: &Kernel, cpu: &ThreadCpu, space: SpaceId, start: VirtAddr, spent: &mut Duration) {
+    for _ in 0..TIMES {
+        kernel.mm.zap(cpu, kernel.space(space), start, PAGES).expect("tables are whole");
+        timed(spent, || kernel.touch(cpu, space, start, PAGES, 1));
+    }
+}
+
+fn zap(kernel: &Kernel, cpu: &ThreadCpu, space: SpaceId, start: VirtAddr, spent: &mut Duration) {
+    for _ in 0..TIMES {
+        timed(spent, || kernel.mm.zap(cpu, kernel.space(space), start, PAGES).expect("tables are whole"));
+        kernel.touch(cpu, space, start, PAGES, 1);
+    }
+}
+
+fn gup(kernel: &Kernel, cpu: &ThreadCpu, space: SpaceId, start: VirtAddr, spent: &mut Duration) {
+    timed(spent, || {
+        for _ in 0..TIMES * 8 {
+            let flags = Foll::PIN | Foll::WRITE | Foll::FAST_ONLY;
+            let got = kernel.mm.gup(cpu, kernel.space(space), start, PAGES, flags, |run| {
+                kernel.mm.release(cpu, run, Access::Read).expect("pinned a moment ago");
+            });
+            assert_eq!(got, Ok(PAGES), "every page is there");
+        }
+    });
+}

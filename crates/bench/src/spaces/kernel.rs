@@ -1,0 +1,135 @@
+//! A kernel on threads with memory of its own: spaces for parents, children and threads.
+
+use std::sync::{Arc, OnceLock};
+
+use hosted::{DataFrames, Failures, FrameArena, ThreadCpu, Threads};
+use machine::user::FaultCause;
+use machine::{Access, Cpu, Frame, PageFault, VirtAddr};
+use mm::lifetime::ByRcu;
+use mm::order::FlushAfterUnlock;
+use mm::shootdown::ByIpi;
+use mm::{
+    AddressSpace, Area, AreaRights, AreaSlot, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoSwap, NobodyListens,
+    Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+};
+use pagetable::recheck::Atomic;
+use pagetable::software::Softw1;
+use pagetable::{FourLevel, Level, PhysicalWidth, ReadOnce, Root, TableMemory, Whole, Wide, ZeroThenLink};
+
+/// The engine as a kernel for x86-64 would have it.
+pub(super) struct OnThreads;
+
+impl Platform for OnThreads {
+    type Cpu = ThreadCpu;
+    type Mode = FourLevel;
+    type Tables = FrameArena;
+    type Map = DataFrames;
+    type Frames = DataFrames;
+    type Swap = NoSwap;
+    type Notify = NobodyListens;
+    type Drivers = NoDrivers;
+    type Read = ReadOnce<Wide>;
+    type Write = Whole;
+    type Recheck = Atomic;
+    type Publish = ZeroThenLink;
+    type FlushOrder = FlushAfterUnlock;
+    type RemoteFlush = ByIpi;
+    type Lifetime = ByRcu;
+    type Special = Softw1;
+    type Guards = Sound;
+}
+
+const PROTOCOLS: Protocols<OnThreads> = Protocols {
+    mode: FourLevel::new(PhysicalWidth::MAX),
+    read: ReadOnce::new(),
+    write: Whole,
+    recheck: Atomic,
+    publish: ZeroThenLink,
+    flush_order: FlushAfterUnlock,
+    remote_flush: ByIpi,
+    lifetime: ByRcu,
+    special: Softw1,
+    guards: Sound,
+};
+
+pub(super) const PARENT: SpaceId = SpaceId::new(0);
+pub(super) const CHILD: SpaceId = SpaceId::new(1);
+pub(super) const SPACE_OF_ITS_OWN: [SpaceId; 2] = [SpaceId::new(2), SpaceId::new(3)];
+/// For CPUs that have nothing to do.
+pub(super) const IDLE: SpaceId = SpaceId::new(4);
+const SPACES: u32 = 5;
+/// Of every area that is measured: 4 MiB.
+pub(super) const PAGES: u64 = 1024;
+const FRAMES: u64 = 8 * PAGES;
+const TABLES: u64 = 256;
+const CPUS: u32 = 2;
+
+pub(super) struct Kernel {
+    pub(super) machine: Arc<Threads>,
+    pub(super) mm: &'static Mm<'static, OnThreads>,
+}
+
+fn leak<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+fn leak_all<T>(values: impl IntoIterator<Item = T>) -> &'static [T] {
+    Vec::leak(values.into_iter().collect())
+}
+
+/// Private anonymous memory.
+pub(super) const fn area(start: VirtAddr, pages: u64, offset: u64) -> Area {
+    Area::private(start, pages, AreaRights::ReadWrite, FileId::new(0), offset)
+}
+
+impl Kernel {
+    /// Builds it, once per process: it is never given back.
+    pub(super) fn build() -> Self {
+        let mm: &'static OnceLock<&'static Mm<'static, OnThreads>> = leak(OnceLock::new());
+        let handler = move |cpu: &ThreadCpu, vector| mm.get().expect("interrupts come later").handle_ipi(cpu, vector);
+        let machine = Threads::new(CPUS, handler).expect("a small machine");
+        let cpu = machine.attach().expect("a free CPU");
+        let data =
+            leak(DataFrames::new(Frame::new(1 << 28), FRAMES, Failures::none()).expect("address space for data"));
+        data.populate().expect("memory for data");
+        let tables = leak(FrameArena::new(Frame::new(0x100), TABLES).expect("address space for tables"));
+        tables.populate(TABLES).expect("memory for tables");
+        let space = |_| {
+            let root = tables.allocate().expect("a frame for the root");
+            cpu.zero(tables.table(root).expect("a frame of the arena").cells());
+            let root = Root::new(&PROTOCOLS.mode, root.start()).expect("frames are aligned");
+            AddressSpace::new(root, leak_all((0..8).map(|_| AreaSlot::new())))
+        };
+        let spaces = leak_all((0..SPACES).map(space));
+        let mappings = leak_all((0..64).map(|_| Mapping::new()));
+        let files = leak_all([File::new(FileKind::Anonymous, Level::Pte, &[], mappings)]);
+        let parts = Parts {
+            tables,
+            map: data,
+            frames: data,
+            swap: &NoSwap,
+            notify: &NobodyListens,
+            drivers: &NoDrivers,
+            spaces,
+            files,
+            shootdown: leak(Shootdown::new()),
+        };
+        let engine: &'static Mm<_> = leak(Mm::new(PROTOCOLS, parts));
+        assert!(mm.set(engine).is_ok(), "set once");
+        drop(cpu);
+        Self { machine, mm: engine }
+    }
+
+    pub(super) fn space(&self, id: SpaceId) -> &'static AddressSpace<'static> {
+        self.mm.space(id).expect("there are so many")
+    }
+
+    /// Write faults on every `step`th of the pages.
+    pub(super) fn touch(&self, cpu: &ThreadCpu, space: SpaceId, start: VirtAddr, pages: u64, step: usize) {
+        for page in (0..pages).step_by(step) {
+            let address = start.wrapping_add(page << 12);
+            let fault = PageFault { address, access: Access::Write, cause: FaultCause::NotPresent };
+            self.mm.handle_fault(cpu, self.space(space), fault).expect("a page in the area");
+        }
+    }
+}
