@@ -6,7 +6,11 @@
 use machine::addr::{Frame, VirtAddr};
 use machine::seqcount::Sequence;
 use machine::{Cpu, CpuSet, SeqCount, Word64};
-use pagetable::{Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Recheck, Rechecked, Slot, TableSource};
+use pagetable::recheck::Atomic;
+use pagetable::{
+    Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot, TableSource,
+    Unlinked,
+};
 
 use crate::batched_flush::Unflushed;
 use crate::file::PageSlot;
@@ -43,6 +47,19 @@ pub trait Guards {
     #[inline(always)]
     fn wait_for_huge_faults(&self, wait: impl FnOnce()) {
         wait();
+    }
+
+    /// A fault on a file's page: the lock of the table with the leaf, if the entry that led there still does.
+    ///
+    /// The address space may leave a table that others share while a fault is on its way to it; what the fault then fills may be the others' or nobody's
+    /// (Linux keeps faults out with the `hugetlb_vma_lock`, 40549ba8f8e0).
+    ///
+    /// # Errors
+    /// It does not.
+    #[inline(always)]
+    #[track_caller]
+    fn lock_if_linked<'t, C: Cpu>(&self, cpu: &'t C, position: &Position<'t>) -> Result<LockedTable<'t, C>, Unlinked> {
+        position.lock_linked(cpu, &Atomic)
     }
 
     /// Split of a huge leaf: the entry becomes `invalid`, which the hardware does not use, and what it held comes back with the accessed and dirty

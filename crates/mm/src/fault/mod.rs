@@ -34,6 +34,7 @@ use pagetable::{Attributes, Flags, Level, LockedTable, MapError, Rights, WalkErr
 use crate::area::{Area, AreaRights, Sharing};
 use crate::error::FaultError;
 use crate::file::FileKind;
+use crate::guard::Guards;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
@@ -177,14 +178,20 @@ impl<'m, P: Platform> Mm<'m, P> {
         fault: &Fault,
     ) -> Result<LockedTable<'t, P::Cpu>, FaultError> {
         let tables = self.page_tables(space);
-        let position = tables
-            .populate(cpu, self.tables(), &self.protocols().publish, fault.address, fault.level)
-            .map_err(|error| match error {
+        let head = cpu.loop_head();
+        loop {
+            cpu.round(&head, 0);
+            let position = tables
+                .populate(cpu, self.tables(), &self.protocols().publish, fault.address, fault.level)
+                .map_err(|error| match error {
                 MapError::Walk(WalkError::Leaf { .. }) => fault.occupied(),
                 error => error.into(),
             })?;
-        // The mmap lock is held: no table is detached.
-        Ok(position.lock(cpu))
+            // The mmap lock is held: no table is detached. But this address space may leave one that others share.
+            if let Ok(table) = self.protocols().guards.lock_if_linked(cpu, &position) {
+                return Ok(table);
+            }
+        }
     }
 }
 

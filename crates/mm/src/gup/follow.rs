@@ -2,6 +2,7 @@
 
 use machine::Access;
 use machine::addr::{PAGE_SIZE, VirtAddr};
+use pagetable::recheck::Atomic;
 use pagetable::{Entry, Flags, Level, LockedTable, Marker, WalkError};
 
 use crate::area::{Area, Sharing};
@@ -47,7 +48,8 @@ impl<'m, P: Platform> Mm<'m, P> {
             Err(error) => return Err(FaultError::from(error).into()),
         };
         let Ok(position) = tables.find(cpu, at, level) else { return Ok(Followed::Changed) };
-        let table = position.lock(cpu);
+        // A table that others share may be left although the mmap lock is held.
+        let Ok(table) = position.lock_linked(cpu, &Atomic) else { return Ok(Followed::Changed) };
         let look = Look { area, at, end, level, request };
         let result = self.look(cpu, &table, look);
         table.unlock();

@@ -9,7 +9,10 @@ use mm::lifetime::TableLifetime;
 use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
 use mm::{AddressSpace, FolioFlags, Guards, PageSlot, Sound};
-use pagetable::{Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Recheck, Rechecked, Slot, TableSource};
+use pagetable::{
+    Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot, TableSource,
+    Unlinked,
+};
 
 use super::historic::steps;
 
@@ -43,13 +46,14 @@ pub(super) enum Step {
     ForcedWrite,
     MembershipCheck,
     HugeFaultWait,
+    FaultTableCheck,
     CountLimit,
     SecretOffList,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 28] = [
+    pub(super) const NAMES: [(&'static str, Self); 29] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -76,6 +80,7 @@ impl Step {
         ("forced-write", Self::ForcedWrite),
         ("membership-check", Self::MembershipCheck),
         ("huge-fault-wait", Self::HugeFaultWait),
+        ("fault-table-check", Self::FaultTableCheck),
         ("count-limit", Self::CountLimit),
         ("secret-off-list", Self::SecretOffList),
     ];
@@ -153,6 +158,11 @@ impl Guards for Without {
     #[track_caller]
     fn is_member_still<C: Cpu>(&self, cpu: &C, membership: &Word64, seen: u64) -> bool {
         unless!(self lacks MembershipCheck, is_member_still(cpu, membership, seen))
+    }
+
+    #[track_caller]
+    fn lock_if_linked<'t, C: Cpu>(&self, cpu: &'t C, position: &Position<'t>) -> Result<LockedTable<'t, C>, Unlinked> {
+        unless!(self lacks FaultTableCheck, lock_if_linked(cpu, position))
     }
 
     fn wait_for_huge_faults(&self, wait: impl FnOnce()) {

@@ -9,7 +9,10 @@ use mm::lifetime::TableLifetime;
 use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
 use mm::{AddressSpace, FolioFlags, Guards, PageSlot};
-use pagetable::{Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Recheck, Rechecked, Slot, TableSource};
+use pagetable::{
+    Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot, TableSource,
+    Unlinked,
+};
 
 /// Fast GUP looks at the entry of the page again, and not at that of its table: before Linux 70cbc3cc78a9.
 pub(in crate::kernel) struct TableRecheck;
@@ -262,5 +265,15 @@ pub(in crate::kernel) struct SecretOffList;
 impl Guards for SecretOffList {
     fn flags_that_decide(&self, flags: FolioFlags) -> FolioFlags {
         if flags.contains(ON_LIST) { flags } else { flags.without(FolioFlags::SECRET) }
+    }
+}
+
+/// A fault fills the table that it came to, although its address space may have left that meanwhile: hugetlb before 40549ba8f8e0 (6.1), where faults and
+/// unsharing had no lock in common.
+pub(in crate::kernel) struct FaultTableCheck;
+
+impl Guards for FaultTableCheck {
+    fn lock_if_linked<'t, C: Cpu>(&self, cpu: &'t C, position: &Position<'t>) -> Result<LockedTable<'t, C>, Unlinked> {
+        Ok(position.lock(cpu))
     }
 }
