@@ -3,7 +3,7 @@
 //! # Protocol
 //!
 //! 1. Reclaim clears an entry under the page-table lock and, still under it, notes in the address space that a flush is *pending*, and in its own
-//!    [`FlushBatch`] which CPUs need it.
+//!    `FlushBatch` which CPUs need it.
 //! 2. It goes on to other pages, of other address spaces too, and flushes once for all of them, before anything happens to the pages.
 //!
 //! In between, entries look as if they were gone although TLBs hold them. Whoever comes upon them under the page-table lock and promises its caller

@@ -17,7 +17,7 @@
 //! # Protocol for a folio that leaves its frames
 //!
 //! 1. *Lock* the folio, with a reference held: of those who take folios apart there is one at a time.
-//! 2. *Unmap*: under the lock of each table, clear the leaf, look for pins if it is exclusive ([`crate::exclusive`]), and write a migration entry. It
+//! 2. *Unmap*: under the lock of each table, clear the leaf, look for pins if it is exclusive (`exclusive`), and write a migration entry. It
 //!    holds no reference and no mapping: those are taken off. The flush is owed ([`crate::batched_flush`]).
 //! 3. *Flush*, once for all folios that are on their way. Now no CPU can reach the folio through a TLB.
 //! 4. *Freeze*: if the references are exactly those that are expected, the count becomes 0, and fast GUP can take none any more. Else somebody uses

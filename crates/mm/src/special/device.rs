@@ -27,7 +27,7 @@ use crate::platform::Platform;
 
 /// The records of a device's frames.
 ///
-/// The platform's [`MemoryMap::page`] asks [`Self::page`] for frames of [`Self::frames`]. Each folio begins with one reference, the device's.
+/// The platform's [`MemoryMap::page`](crate::MemoryMap::page) asks [`Self::page`] for frames of [`Self::frames`]. Each folio begins with one reference, the device's.
 pub struct DevicePages<'a> {
     first: Frame,
     pages: &'a [Page],
@@ -114,7 +114,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// The driver maps none of the frames from here on.
     ///
-    /// The platform hears of each folio by [`MemoryMap::release`] when its last reference goes.
+    /// The platform hears of each folio by [`MemoryMap::release`](crate::MemoryMap::release) when its last reference goes.
     ///
     /// Context: interrupts on, no lock; the caller holds no reference to the frames. May wait very long: as long as the longest pin.
     ///
