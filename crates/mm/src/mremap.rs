@@ -66,7 +66,8 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// Nothing has changed: a range is wrong, the first one is not in one area, there is an area where the second one is, an area is cut where it must
-    /// not be, there are no slots, or no frames for tables. Or tables were malformed: then the areas have moved, but not all entries.
+    /// not be, there are no slots, or no frames for tables; of these, some may have been found and stay, empty, where another area reaches into them. Or
+    /// tables were malformed: then the areas have moved, but not all entries.
     pub fn mremap(
         &self,
         cpu: &P::Cpu,

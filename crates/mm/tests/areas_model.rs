@@ -13,6 +13,8 @@ use proptest::prelude::*;
 
 const SPACE: SpaceId = SpaceId::new(0);
 const TABLES: u64 = 48;
+/// With the root.
+const TABLES_OF_A_WALK: u64 = 4;
 const SLOTS: usize = 16;
 
 /// Pages are numbered in zones of [`ZONE`], each of which lies across the end of a table: of pages, of 2 MiB entries, of 1 GiB entries.
@@ -167,11 +169,17 @@ impl Pair {
         naive: impl FnOnce(&mut Naive) -> Result<(), Refused>,
     ) {
         let tables = |pair: &Self| pair.kernel.tables.arena.in_use();
-        let before = (self.frames(), tables(self));
+        let (frames, in_use) = (self.frames(), tables(self));
         let mut came = engine(&self.kernel, &self.cpu);
         self.kernel.failures.fail_at(0);
         if !matches!(came, Came::Done) {
-            assert_eq!((self.frames(), tables(self)), before, "{came:?}, and yet something changed");
+            assert_eq!(self.frames(), frames, "{came:?}, and yet something changed");
+            // A table that was made for a move stays, empty, where another area reaches into it; `end` sees that it is not lost.
+            let more = tables(self) - in_use;
+            assert!(
+                more == 0 || matches!(came, Came::OutOfFrames) && more < TABLES_OF_A_WALK,
+                "{came:?}: {more} tables"
+            );
         }
         if matches!(came, Came::OutOfFrames) {
             came = engine(&self.kernel, &self.cpu);
