@@ -19,7 +19,7 @@ use hosted::ThreadCpu;
 use machine::{Access, VirtAddr, Word};
 use mm::{Foll, GupError};
 use pagetable::Level;
-use ttm::{AcquireContext, Handle, Kind, MoveError, Moved, Place};
+use ttm::{Handle, Kind, MoveError};
 
 const PAINTERS: u64 = 3;
 /// Words of each page that each painter draws.
@@ -98,9 +98,9 @@ pub(crate) fn show(rounds: u64) -> Report {
     machine.map(&cpu, frame_buffer, FRAME_BUFFER, FRAME_BUFFER_PAGES);
     machine.map(&cpu, cursor, CURSOR, CURSOR_PAGES);
     machine.map(&cpu, aperture, APERTURE, GIGABYTE_PAGES);
-    place(&machine, &cpu, frame_buffer, VRAM).expect("there is room");
-    place(&machine, &cpu, cursor, VRAM).expect("there is room");
-    place(&machine, &cpu, aperture, STOLEN).expect("there is room");
+    machine.place(&cpu, frame_buffer, VRAM).expect("there is room");
+    machine.place(&cpu, cursor, VRAM).expect("there is room");
+    machine.place(&cpu, aperture, STOLEN).expect("there is room");
 
     let mut report = Report::default();
     let stop = AtomicBool::new(false);
@@ -126,21 +126,6 @@ pub(crate) fn show(rounds: u64) -> Report {
     report
 }
 
-/// Moves an object where it is wanted; an engine may have yet to bring it there. With a ticket, so that what somebody else has reserved can be waited for instead of
-/// passed over.
-fn place(machine: &Machine, cpu: &ThreadCpu, handle: &Handle, kind: Kind) -> Result<Moved, MoveError> {
-    loop {
-        let context = AcquireContext::new(cpu, machine.device.tickets());
-        // The first of a context never has to back off.
-        let Ok(mut reserved) = machine.device.reserve(handle, &context) else { continue };
-        let moved = machine.device.validate(&mut reserved, &[Place::anywhere(kind)], Some(&context));
-        reserved.unlock();
-        if !matches!(moved, Err(MoveError::Lock(_))) {
-            return moved;
-        }
-    }
-}
-
 /// The card's memory is too small for both: what was used longest ago leaves when the other comes.
 fn take_turns(
     machine: &Machine,
@@ -149,12 +134,12 @@ fn take_turns(
     rounds: u64,
 ) -> Result<(), MoveError> {
     for round in 0..rounds {
-        place(machine, cpu, rival, VRAM)?;
+        machine.place(cpu, rival, VRAM)?;
         if round % 4 == 3 {
             machine.device.swap_out(cpu)?;
         }
         std::thread::sleep(TURN);
-        place(machine, cpu, frame_buffer, VRAM)?;
+        machine.place(cpu, frame_buffer, VRAM)?;
         std::thread::sleep(TURN);
         machine.device.reap(cpu);
     }

@@ -356,10 +356,11 @@ impl<'d, D: Driver> Device<'d, D> {
         self.parts.kinds.get(kind.index())
     }
 
-    /// The object was used: it is evicted last. Pinned objects are in no list.
+    /// The object was used: it is evicted last. Pinned objects are in no list, nor is one in system memory without frames: there is nothing to gain from it. In an
+    /// aperture it takes room, with frames or without.
     pub(crate) fn used_just_now(&self, reserved: &Reserved<'_, 'd, CpuOf<D>>) {
         let (cpu, kind) = (reserved.cpu(), reserved.placed().kind);
-        if reserved.pins() == 0 {
+        if reserved.pins() == 0 && (kind != Kind::SYSTEM || self.has_frames(reserved)) {
             self.parts.kinds[kind.index()].list(cpu, self.parts.objects, reserved.index, kind);
         }
     }

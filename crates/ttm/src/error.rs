@@ -137,20 +137,6 @@ pub enum MmapError {
     Map(MapError),
 }
 
-/// Why a fault on an object was not resolved.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BadFault {
-    /// No object has that page (SIGBUS).
-    NoPage {
-        /// The page of the device's file.
-        page: u64,
-    },
-    /// Its pages cannot be had now (SIGBUS).
-    Pages(MoveError),
-    /// The engine does not map the page.
-    Insert(mm::FaultError),
-}
-
 /// Why writes to an object are not tracked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TrackError {
@@ -197,7 +183,6 @@ from! {
     MoveError: SwapError => Swap, ZapError => Unmap, LockError => Lock, ReleaseError => Release;
     PinError: MoveError => Move;
     MmapError: NoObject => NoObject, MapError => Map;
-    BadFault: MoveError => Pages, mm::FaultError => Insert;
     TrackError: ZapError => Tables;
     ShareError: NoObject => NoObject, PinError => Pin, MoveError => Pages;
 }
@@ -225,15 +210,3 @@ impl fmt::Display for MoveError {
 }
 
 impl core::error::Error for MoveError {}
-
-impl fmt::Display for BadFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoPage { page } => write!(f, "no object has page {page} of the device's file"),
-            Self::Pages(error) => error.fmt(f),
-            Self::Insert(error) => error.fmt(f),
-        }
-    }
-}
-
-impl core::error::Error for BadFault {}

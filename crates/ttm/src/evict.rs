@@ -62,14 +62,16 @@ impl<'d, D: Driver> Device<'d, D> {
                 Err(why) => why,
             };
             let no_room = |why| MoveError::NoRoom { kind: place.kind, why };
-            match self.candidate(cpu, place.kind, context) {
-                Some(Candidate::Free(mut victim)) => self.evict(&mut victim)?,
-                other => match (self.ghosts.of_kind(cpu, place.kind), other, context) {
-                    (Some(ghost), ..) => self.wait_for(cpu, ghost.fence),
-                    (None, Some(Candidate::Busy(object)), Some(context)) => object.lock.lock(context)?.unlock(),
-                    // What left since the first attempt was given back since.
-                    _ => return resource.allocate(cpu, pages, place).map_err(|_| no_room(why)),
-                },
+            // Before somebody else has to leave, what is on its way out already is waited for.
+            if let Some(ghost) = self.ghosts.of_kind(cpu, place.kind) {
+                self.wait_for(cpu, ghost.fence);
+                continue;
+            }
+            match (self.candidate(cpu, place.kind, context), context) {
+                (Some(Candidate::Free(mut victim)), _) => self.evict(&mut victim)?,
+                (Some(Candidate::Busy(object)), Some(context)) => object.lock.lock(context)?.unlock(),
+                // What left since the first attempt was given back since.
+                _ => return resource.allocate(cpu, pages, place).map_err(|_| no_room(why)),
             }
         }
     }

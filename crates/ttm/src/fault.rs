@@ -14,13 +14,14 @@
 //! of the object that it would cover are all there, and lie in frames that follow each other and begin where such a leaf must. While writes are tracked, leaves are
 //! small: a large one could not say which page was written.
 
-use machine::Access;
-use mm::{AreaRights, DriverAnswer, DriverFaultContext, PfnLeaf};
+use machine::{Access, VirtAddr};
+use mm::{Area, AreaRights, DriverAnswer, DriverFaultContext, PfnLeaf, SpaceId};
 use pagetable::Level;
 
 use crate::device::{Device, SPAN_SHIFT};
 use crate::dirty::Method;
 use crate::driver::{CpuOf, Driver};
+use crate::error::MmapError;
 use crate::object::{Handle, Reserved, SlotState};
 
 impl<'d, D: Driver> Device<'d, D> {
@@ -95,6 +96,30 @@ impl<'d, D: Driver> Device<'d, D> {
         let cpu = reserved.cpu();
         let mut slots = reserved.object.room.fences.iter().zip(self.parts.timelines);
         slots.any(|(slot, timeline)| !timeline.is_reached(cpu, slot.moving(cpu)))
+    }
+
+    /// Maps `pages` pages of an object from its page `first` on at `start`, shared (Linux: `drm_gem_mmap_obj`).
+    ///
+    /// Context: as for [`mm::Mm::mmap`], and no reservation of the object.
+    ///
+    /// # Errors
+    /// Nothing is mapped.
+    pub fn mmap(
+        &self,
+        cpu: &CpuOf<D>,
+        handle: &Handle,
+        (first, pages): (u64, u64),
+        (space, start): (SpaceId, VirtAddr),
+        rights: AreaRights,
+    ) -> Result<(), MmapError> {
+        let reserved = self.reserve_alone(cpu, handle)?;
+        let size = reserved.pages();
+        reserved.unlock();
+        if first.checked_add(pages).is_none_or(|end| end > size) {
+            return Err(MmapError::OutsideObject { first, pages, size });
+        }
+        let area = Area::shared(start, pages, rights, self.file_id(), self.mmap_offset(handle) + first);
+        Ok(self.mm().mmap(cpu, space, area)?)
     }
 
     /// The page of the device's file at which the object of a handle begins: the offset of the areas that map it (Linux: `drm_vma_node_offset_addr`).

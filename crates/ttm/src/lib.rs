@@ -34,16 +34,14 @@
 //!
 //! ```
 //! use machine::VirtAddr;
-//! use mm::{Area, AreaRights, SpaceId};
+//! use mm::{AreaRights, SpaceId};
 //! use ttm::{AcquireContext, CpuOf, Device, Driver, Kind, Place};
 //!
 //! const VRAM: Kind = Kind::new(1);
 //!
 //! fn show<D: Driver>(device: &Device<'_, D>, cpu: &CpuOf<D>, space: SpaceId) -> Option<()> {
 //!     let buffer = device.create(cpu, 4096).ok()?;
-//!     let offset = device.mmap_offset(&buffer);
-//!     let area = Area::shared(VirtAddr::new(0x4000_0000), 4096, AreaRights::ReadWrite, device.file_id(), offset);
-//!     device.mm().mmap(cpu, space, area).ok()?;
+//!     device.mmap(cpu, &buffer, (0, 4096), (space, VirtAddr::new(0x4000_0000)), AreaRights::ReadWrite).ok()?;
 //!     let context = AcquireContext::new(cpu, device.tickets());
 //!     let mut reserved = device.reserve(&buffer, &context).ok()?;
 //!     device.validate(&mut reserved, &[Place::anywhere(VRAM), Place::anywhere(Kind::SYSTEM)], Some(&context)).ok()?;

@@ -54,9 +54,7 @@ impl<'d, D: Driver> Device<'d, D> {
             return Err(MoveError::BadPlace(*bad));
         }
         if places.iter().any(|place| from.suits(place, pages)) {
-            if self.has_frames(reserved) {
-                self.used_just_now(reserved);
-            }
+            self.used_just_now(reserved);
             return Ok(Moved::Not);
         }
         if reserved.pins() > 0 {
@@ -206,9 +204,7 @@ impl<'d, D: Driver> Device<'d, D> {
         let (cpu, from) = (reserved.cpu(), reserved.placed());
         self.parts.kinds[from.kind.index()].unlist(cpu, self.parts.objects, reserved.index, from.kind);
         reserved.object.set_placed(cpu, to);
-        if self.has_frames(reserved) {
-            self.used_just_now(reserved);
-        }
+        self.used_just_now(reserved);
     }
 
     /// Takes the object out of all address spaces (Linux: `ttm_bo_unmap_virtual`). What was written to it is noted first: entries that are gone say nothing.

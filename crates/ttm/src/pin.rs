@@ -34,8 +34,16 @@ impl<'d, D: Driver> Device<'d, D> {
     /// Takes one pin back. With the last, the object can be moved again.
     ///
     /// # Errors
-    /// It is not pinned. Nothing has changed.
+    /// It is not pinned, or by importers only: their pins go when they are detached. Nothing has changed.
     pub fn unpin(&self, reserved: &mut Reserved<'_, 'd, CpuOf<D>>) -> Result<(), PinError> {
+        if reserved.pins() <= self.attachments.count_static(reserved.cpu(), reserved.index) {
+            return Err(PinError::NotPinned);
+        }
+        self.take_pin(reserved)
+    }
+
+    /// Takes one pin back, whosever it is.
+    pub(crate) fn take_pin(&self, reserved: &mut Reserved<'_, 'd, CpuOf<D>>) -> Result<(), PinError> {
         let pins = reserved.pins().checked_sub(1).ok_or(PinError::NotPinned)?;
         reserved.object.set_pins(reserved.cpu(), pins);
         self.used_just_now(reserved);

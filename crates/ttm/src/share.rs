@@ -108,6 +108,17 @@ impl<'d> Attachments<'d> {
         guard.unlock();
     }
 
+    /// How many static importers are attached to an object. Each has pinned it once.
+    pub(crate) fn count_static<C: Cpu>(&self, cpu: &C, object: u16) -> u32 {
+        let guard = self.lock.lock(cpu);
+        let is_one = |slot: &&AttachmentSlot| {
+            cpu.owned_load(&slot.mode) == STATIC && cpu.owned_load(&slot.object) == u32::from(object)
+        };
+        let count = self.slots.iter().filter(is_one).count();
+        guard.unlock();
+        count as u32
+    }
+
     /// The name of the dynamic importer in a slot, if it is attached to this object.
     fn dynamic_importer<C: Cpu>(&self, cpu: &C, slot: &AttachmentSlot, object: u16) -> Option<u64> {
         let guard = self.lock.lock(cpu);
@@ -163,7 +174,7 @@ impl<'d, D: Driver> Device<'d, D> {
     pub fn detach(&self, cpu: &CpuOf<D>, attachment: Attachment) -> Result<(), ShareError> {
         let mut reserved = self.reserve_alone(cpu, &attachment.handle)?;
         let unpinned = match attachment.importer {
-            Importer::Static => self.unpin(&mut reserved),
+            Importer::Static => self.take_pin(&mut reserved),
             Importer::Dynamic(_) => Ok(()),
         };
         self.attachments.release(cpu, attachment.slot);

@@ -122,6 +122,23 @@ fn three_contexts_in_a_circle() {
 }
 
 #[test]
+fn three_contexts_take_two_locks() {
+    for memory in [MemoryOrder::Sc, MemoryOrder::Tso] {
+        let report = explore(
+            memory,
+            &[
+                |cpu, shared| take_all(cpu, shared, [0, 1]),
+                |cpu, shared| take_all(cpu, shared, [1, 0]),
+                |cpu, shared| take_all(cpu, shared, [0, 1]),
+            ],
+        );
+        // A lost wake-up would be a deadlock: somebody waits for a lock that is free.
+        report.expect_safe();
+        assert_eq!(report.ends, 1, "all are done, and every lock is free");
+    }
+}
+
+#[test]
 fn an_evictor_that_only_tries_never_stands_in_the_way() {
     // The second holds one lock, tries the other (as eviction does), and waits for neither.
     let report = explore(

@@ -12,15 +12,15 @@ use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
-    AddressSpace, Area, AreaRights, AreaSlot, DriverAnswer, DriverFault, DriverFaultContext, FaultError, File, FileId,
+    AddressSpace, AreaRights, AreaSlot, DriverAnswer, DriverFault, DriverFaultContext, FaultError, File, FileId,
     FileKind, FrameSource, Mapping, Mm, NobodyListens, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
 use pagetable::{FourLevel, Level, PhysicalWidth, ReadOnce, Root, TableMemory, Whole, Wide, ZeroThenLink, walk};
 use ttm::{
-    AttachmentSlot, Backing, Device, Driver, Extent, FenceSlot, GhostSlot, Handle, Kind, Object, ObjectId, RangeSlot,
-    Refused, Resource, Room, Timeline, TimelineId, Work, for_each_pair,
+    AcquireContext, AttachmentSlot, Backing, Device, Driver, Extent, FenceSlot, GhostSlot, Handle, Kind, MoveError,
+    Moved, Object, ObjectId, Place, RangeSlot, Refused, Resource, Room, Timeline, TimelineId, Work, for_each_pair,
 };
 
 /// The engine with its defaults for x86-64, and one driver.
@@ -91,6 +91,8 @@ pub(crate) struct Card {
     pub(crate) copies: AtomicU64,
     /// How many faults had to wait, because the object was moving or reserved.
     pub(crate) waits: AtomicU64,
+    /// Which importers were told of a move, in this order.
+    pub(crate) notified: Mutex<Vec<u64>>,
 }
 
 impl Card {
@@ -129,6 +131,10 @@ impl Driver for Card {
         for_each_pair(cpu, from, to, |from, to, pages| pieces.push((Some(from), to, pages)));
         self.give(cpu, pieces)
     }
+
+    fn move_notify(&self, _: &ThreadCpu, importer: u64, _: ObjectId) {
+        self.notified.lock().unwrap_or_else(PoisonError::into_inner).push(importer);
+    }
 }
 
 impl DriverFault<OnThreads> for Card {
@@ -156,6 +162,8 @@ pub(crate) struct Machine {
     pub(crate) failures: Arc<Failures>,
     vram: Frame,
     stolen: Frame,
+    /// How many frames are kept from the system.
+    spare: u64,
     user: UserMemory<'static, FourLevel, FailingTables>,
 }
 
@@ -215,6 +223,7 @@ impl Machine {
             jobs: Mutex::new(Some(sender)),
             copies: AtomicU64::new(0),
             waits: AtomicU64::new(0),
+            notified: Mutex::new(Vec::new()),
         });
         let parts = mm::Parts {
             tables,
@@ -257,7 +266,7 @@ impl Machine {
         drop(cpu);
         std::thread::spawn(move || copy_engine(&engine_cpu, data, device, &jobs));
         let user = UserMemory { mode: MODE, tables, data };
-        Self { threads, mm: engine, card, device, data, swap, failures, vram, stolen, user }
+        Self { threads, mm: engine, card, device, data, swap, failures, vram, stolen, spare, user }
     }
 
     pub(crate) fn space(&self) -> &'static AddressSpace<'static> {
@@ -266,8 +275,26 @@ impl Machine {
 
     /// Maps an object at an address, shared and for writing.
     pub(crate) fn map(&self, cpu: &ThreadCpu, handle: &Handle, at: VirtAddr, pages: u64) {
-        let area = Area::shared(at, pages, AreaRights::ReadWrite, CARD, self.device.mmap_offset(handle));
-        self.mm.mmap(cpu, SPACE, area).expect("nothing else is there");
+        let mapped = self.device.mmap(cpu, handle, (0, pages), (SPACE, at), AreaRights::ReadWrite);
+        mapped.expect("nothing else is there");
+    }
+
+    /// Moves an object where it is wanted; an engine may have yet to bring it there. With a ticket, so that what somebody else has reserved can be waited for instead of
+    /// passed over.
+    ///
+    /// # Errors
+    /// It stays where it is.
+    pub(crate) fn place(&self, cpu: &ThreadCpu, handle: &Handle, kind: Kind) -> Result<Moved, MoveError> {
+        loop {
+            let context = AcquireContext::new(cpu, self.device.tickets());
+            // The first of a context never has to back off.
+            let Ok(mut reserved) = self.device.reserve(handle, &context) else { continue };
+            let moved = self.device.validate(&mut reserved, &[Place::anywhere(kind)], Some(&context));
+            reserved.unlock();
+            if !matches!(moved, Err(MoveError::Lock(_))) {
+                return moved;
+            }
+        }
     }
 
     /// User code accesses a word, and faults until it can. What faults mapped is entered into `leaves`.
@@ -319,6 +346,7 @@ impl Machine {
         let all = self.data.frames();
         let is_own = |frame: Frame| self.kind_of(frame) == Kind::SYSTEM;
         self.data.leaks().iter().filter(|leak| is_own(leak.frame) && all.contains(&leak.frame.number())).count() as u64
+            - self.spare
     }
 }
 
