@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[
     Step { name: "no-std", what: "the engine builds for every installed target of its kind", run: steps::no_std::run },
     Step { name: "unit", what: "all tests of all packages, race files included", run: steps::runners::unit },
     Step { name: "doctest", what: "the examples in the documentation", run: steps::runners::doctest },
+    Step { name: "stress", what: "everything at random on threads: contents and counts", run: steps::stress::run },
     Step {
         name: "loom",
         what: "the threads' interrupts and grace periods, under every C11 order",

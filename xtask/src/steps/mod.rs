@@ -6,6 +6,7 @@ pub(crate) mod miri;
 pub(crate) mod no_std;
 pub(crate) mod runners;
 pub(crate) mod seed;
+pub(crate) mod stress;
 
 use std::process::Command;
 

@@ -1,7 +1,7 @@
 //! Everything at once, for a long time: threads fault, store, load, pin, fork, zap, split, collapse, swap out, move and revoke on the same memory, at random.
 //!
 //! ```text
-//! cargo run --release -p fastgup-mm --example stress -- --operations 100000000
+//! cargo run --release -p fastgup-mm --example stress -- --ops 100000000
 //! ```
 //!
 //! Every page has a word for each thread. A thread knows what its words must hold, whatever the others do to the page meanwhile, and checks it at every load. At the end every
@@ -9,12 +9,13 @@
 
 mod contents;
 mod kernel;
+mod progress;
 mod random;
 mod tally;
 mod worker;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
@@ -28,8 +29,8 @@ use tally::Tally;
 )]
 struct Arguments {
     /// How many operations all threads do together
-    #[arg(long, default_value_t = 10_000_000)]
-    operations: u64,
+    #[arg(long, visible_alias = "operations", default_value_t = 10_000_000)]
+    ops: u64,
     /// How many threads
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=16))]
     threads: u32,
@@ -40,6 +41,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    end_at_the_first_panic(&arguments);
     let started = Instant::now();
     let kernel = match Kernel::build(arguments.threads) {
         Ok(kernel) => kernel,
@@ -49,27 +51,28 @@ fn main() -> ExitCode {
         }
     };
     let done = AtomicU64::new(0);
+    let is_over = AtomicBool::new(false);
     let mut tally = Tally::default();
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..arguments.threads)
             .map(|number| {
                 let (kernel, done) = (&kernel, &done);
-                scope.spawn(move || worker::run(kernel, number, arguments.seed, arguments.operations, done))
+                scope.spawn(move || worker::run(kernel, number, arguments.seed, arguments.ops, done))
             })
             .collect();
+        let progress = scope.spawn(|| progress::show(&done, arguments.ops, &is_over));
         for worker in workers {
-            match worker.join() {
-                Ok(counts) => tally.add(&counts),
-                // The thread has said why. The others have stopped, or will: the count of what is done goes up without it.
-                Err(_) => std::process::exit(1),
-            }
+            tally.add(&worker.join().expect("a panic ends the program"));
         }
+        is_over.store(true, Ordering::Relaxed);
+        progress.thread().unpark();
     });
     println!("{tally}");
     println!(
-        "{} operations by {} threads in {:.1} s",
-        done.load(Ordering::Relaxed).min(arguments.operations),
+        "{} operations by {} threads with seed {} in {:.1} s",
+        done.load(Ordering::Relaxed).min(arguments.ops),
         arguments.threads,
+        arguments.seed,
         started.elapsed().as_secs_f64()
     );
     match kernel.close() {
@@ -84,4 +87,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whatever a thread finds wrong ends the run at once: the other threads may be waiting for that thread, and every later finding may be a consequence.
+fn end_at_the_first_panic(arguments: &Arguments) {
+    let Arguments { ops, threads, seed } = *arguments;
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        eprintln!("the run was --ops {ops} --threads {threads} --seed {seed}");
+        std::process::exit(1);
+    }));
 }

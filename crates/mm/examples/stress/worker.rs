@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hosted::ThreadCpu;
 use machine::addr::PAGE_SIZE;
 use machine::{Access, CpuId, Frame, VirtAddr, Word};
-use mm::{AreaRights, Foll, ForkError, Run, SpaceId, Usage};
+use mm::{AreaRights, Foll, ForkError, MapError, Run, SpaceId, Usage};
 
 use crate::contents::{Over, Word as Content, Zaps};
 use crate::kernel::{CACHED, DEVICE, DRIVER, FILE, FILE_PAGES, Kernel, OWN_PAGES, PRIVATE, PRIVATE_PAGES, SHARED, own};
@@ -354,8 +354,16 @@ impl Worker<'_> {
         let unmapped = self.kernel.mm.munmap(&self.cpu, SHARED, self.own_at, OWN_PAGES);
         self.tally.count("munmap", Came::from(&unmapped));
         if unmapped.is_ok() {
-            let mapped = self.kernel.mm.mmap(&self.cpu, SHARED, Kernel::own_area(self.number, to));
-            mapped.expect("there are slots for as many areas as were unmapped, and nobody else is there");
+            // Others may have taken the slots for pieces of theirs. They give them back here, too.
+            loop {
+                let mapped = self.kernel.mm.mmap(&self.cpu, SHARED, Kernel::own_area(self.number, to));
+                self.tally.count("mmap", Came::from(&mapped));
+                match mapped {
+                    Ok(()) => break,
+                    Err(MapError::SpaceFull | MapError::FileFull) => {}
+                    Err(error) => panic!("a thread's own area at an address of its own: {error:?}"),
+                }
+            }
             self.own_at = to;
             self.own.fill(Content::default());
         }
