@@ -58,7 +58,7 @@ fn one_thread(kernel: &Kernel, calls: u64, samples: &mut Samples) {
     let cpu = kernel.machine.attach_as(CpuId::new(0)).expect("nobody else has it now");
     let (mm, parent) = (kernel.mm, kernel.space(PARENT));
     mm.enter(&cpu, parent);
-    mm.mmap(&cpu, PARENT, area(START, PAGES, 0)).expect("nothing is there");
+    mm.mmap(&cpu, PARENT, area(PARENT, START, PAGES, 0)).expect("nothing is there");
     watch.time(FAULT, PAGES, || kernel.touch(&cpu, PARENT, START, PAGES, 1));
     watch.time(PROTECT, 2 * PAGES, || {
         mm.mprotect(&cpu, PARENT, START, PAGES, AreaRights::Read).expect("an area");
@@ -78,7 +78,7 @@ fn one_thread(kernel: &Kernel, calls: u64, samples: &mut Samples) {
     mm.munmap(&cpu, PARENT, START, PAGES).expect("an area");
     watch.time(MMAP, 2 * calls, || {
         for _ in 0..calls {
-            mm.mmap(&cpu, PARENT, area(START, PAGES, 0)).expect("nothing is there");
+            mm.mmap(&cpu, PARENT, area(PARENT, START, PAGES, 0)).expect("nothing is there");
             mm.munmap(&cpu, PARENT, START, PAGES).expect("an area");
         }
     });
@@ -88,7 +88,7 @@ fn one_thread(kernel: &Kernel, calls: u64, samples: &mut Samples) {
             mm.exit(&cpu, CHILD).expect("it is there");
         }
     });
-    mm.mmap(&cpu, PARENT, area(START, PAGES, 0).with_huge_pages()).expect("nothing is there");
+    mm.mmap(&cpu, PARENT, area(PARENT, START, PAGES, 0).with_huge_pages()).expect("nothing is there");
     watch.time(FAULT_HUGE, PAGES / 512, || kernel.touch(&cpu, PARENT, START, PAGES, 512));
     mm.exit(&cpu, PARENT).expect("it is there");
     mm.switch(&cpu, parent, kernel.space(IDLE));
@@ -124,7 +124,10 @@ fn run(kernel: &Kernel, spaces: &[SpaceId], work: Work) -> f64 {
                     let cpu = kernel.machine.attach_as(CpuId::new(number)).expect("nobody else has it now");
                     let start = START.wrapping_add(u64::from(number) << 32);
                     kernel.mm.enter(&cpu, kernel.space(space));
-                    kernel.mm.mmap(&cpu, space, area(start, PAGES, u64::from(number) << 20)).expect("nothing is there");
+                    kernel
+                        .mm
+                        .mmap(&cpu, space, area(space, start, PAGES, u64::from(number) << 20))
+                        .expect("nothing is there");
                     kernel.touch(&cpu, space, start, PAGES, 1);
                     ready.fetch_add(1, Ordering::SeqCst);
                     while ready.load(Ordering::SeqCst) < spaces.len() as u32 {
@@ -157,7 +160,7 @@ fn map(kernel: &Kernel, cpu: &ThreadCpu, space: SpaceId, start: VirtAddr, spent:
     let beside = start.wrapping_add(PAGES << 12);
     timed(spent, || {
         for _ in 0..TIMES * 256 {
-            kernel.mm.mmap(cpu, space, area(beside, 16, 1 << 19)).expect("nothing is there");
+            kernel.mm.mmap(cpu, space, area(space, beside, 16, 1 << 19)).expect("nothing is there");
             kernel.mm.munmap(cpu, space, beside, 16).expect("an area");
         }
     });

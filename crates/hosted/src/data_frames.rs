@@ -15,8 +15,8 @@ use crate::buddy::Buddy;
 use crate::failures::Failures;
 use crate::thread_cpu::ThreadCpu;
 
-/// How many single frames a CPU takes out of the common stock at a time.
-const BATCH: usize = 32;
+/// How many single frames a CPU takes out of the common stock at a time: a few cache lines of everything that is kept by frame.
+const BATCH: usize = 256;
 
 /// A stretch of frames with real contents, each with a record, that come and go as folios: what [`mm`] calls a source of frames and a memory map.
 ///
@@ -30,13 +30,17 @@ pub struct DataFrames {
     buddy: Mutex<Buddy>,
     stocks: Vec<Stock>,
     failures: Arc<Failures>,
-    released: AtomicU64,
 }
 
-/// Single frames that the next allocations of one CPU get.
+/// What one CPU has of its own, so that CPUs do not wait for each other's cache lines.
 #[repr(align(128))]
 #[derive(Default)]
-struct Stock(Mutex<Vec<u64>>);
+struct Stock {
+    /// Single frames that its next allocations get.
+    frames: Mutex<Vec<u64>>,
+    /// How many folios it gave back so far.
+    released: AtomicU64,
+}
 
 const FREE: u8 = 0;
 const TAKEN: u8 = 1;
@@ -76,7 +80,6 @@ impl DataFrames {
             buddy: Mutex::new(Buddy::new(first.number() + 1, first.number() + frames)),
             stocks: (0..CpuSet::CAPACITY).map(|_| Stock::default()).collect(),
             failures,
-            released: AtomicU64::new(0),
         })
     }
 
@@ -105,7 +108,7 @@ impl DataFrames {
 
     /// How many folios came back so far.
     pub fn released(&self) -> u64 {
-        self.released.load(Ordering::Relaxed)
+        self.stocks.iter().map(|stock| stock.released.load(Ordering::Relaxed)).sum()
     }
 
     /// The frames that are handed out, or have counts although they are free. Exact while no CPU runs.
@@ -163,7 +166,7 @@ impl DataFrames {
         if order > 0 {
             return self.take_run(order);
         }
-        let mut stock = lock(&self.stocks[cpu.id().index()].0);
+        let mut stock = lock(&self.stocks[cpu.id().index()].frames);
         if let Some(frame) = stock.pop() {
             return Some(frame);
         }
@@ -175,7 +178,7 @@ impl DataFrames {
             return Some(frame);
         }
         drop(stock);
-        self.stocks.iter().find_map(|stock| lock(&stock.0).pop())
+        self.stocks.iter().find_map(|stock| lock(&stock.frames).pop())
     }
 
     fn take_run(&self, order: u8) -> Option<u64> {
@@ -184,7 +187,7 @@ impl DataFrames {
         }
         // Single frames in stock may be what is missing.
         for stock in &self.stocks {
-            let frames = std::mem::take(&mut *lock(&stock.0));
+            let frames = std::mem::take(&mut *lock(&stock.frames));
             let mut buddy = lock(&self.buddy);
             frames.into_iter().for_each(|frame| buddy.give_back(frame, 0));
         }
@@ -249,9 +252,10 @@ impl MemoryMap<ThreadCpu> for DataFrames {
             let state = self.index(frame).map(|index| self.states[index].swap(FREE, Ordering::Relaxed));
             assert!(state == Some(TAKEN), "frame {frame} of {folio:?} was given back and is not handed out");
         }
-        self.released.fetch_add(1, Ordering::Relaxed);
+        let Stock { frames, released } = &self.stocks[cpu.id().index()];
+        released.fetch_add(1, Ordering::Relaxed);
         if folio.order == 0 {
-            let mut stock = lock(&self.stocks[cpu.id().index()].0);
+            let mut stock = lock(frames);
             if stock.len() < 2 * BATCH {
                 stock.push(folio.head.number());
                 return;

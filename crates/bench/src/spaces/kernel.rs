@@ -77,9 +77,9 @@ fn leak_all<T>(values: impl IntoIterator<Item = T>) -> &'static [T] {
     Vec::leak(values.into_iter().collect())
 }
 
-/// Private anonymous memory.
-pub(super) const fn area(start: VirtAddr, pages: u64, offset: u64) -> Area {
-    Area::private(start, pages, AreaRights::ReadWrite, FileId::new(0), offset)
+/// Private anonymous memory of an address space. Each has its own way back from folios to mappings, as processes that are not related have (Linux: `anon_vma`).
+pub(super) const fn area(space: SpaceId, start: VirtAddr, pages: u64, offset: u64) -> Area {
+    Area::private(start, pages, AreaRights::ReadWrite, FileId::new(space.number()), offset)
 }
 
 impl Kernel {
@@ -101,8 +101,8 @@ impl Kernel {
             AddressSpace::new(root, leak_all((0..8).map(|_| AreaSlot::new())))
         };
         let spaces = leak_all((0..SPACES).map(space));
-        let mappings = leak_all((0..64).map(|_| Mapping::new()));
-        let files = leak_all([File::new(FileKind::Anonymous, Level::Pte, &[], mappings)]);
+        let mappings = || leak_all((0..16).map(|_| Mapping::new()));
+        let files = leak_all((0..SPACES).map(|_| File::new(FileKind::Anonymous, Level::Pte, &[], mappings())));
         let parts = Parts {
             tables,
             map: data,
