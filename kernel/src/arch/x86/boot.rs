@@ -15,6 +15,8 @@ core::arch::global_asm!(".set LEVELS, 5", include_str!("boot64.s"), options(att_
 static START_INFO: AtomicU64 = AtomicU64::new(0);
 
 const MAGIC: u32 = 0x336e_c578;
+/// Longer command lines are taken for empty ones.
+const LONGEST_LINE: usize = 2048;
 
 /// `hvm_start_info`, version 1.
 #[repr(C)]
@@ -69,9 +71,10 @@ pub(crate) fn command_line() -> &'static str {
     if address == 0 || address >= reach() {
         return "";
     }
-    // SAFETY: the loader put it there, ended by a zero.
-    let text = unsafe { core::ffi::CStr::from_ptr(at_physical(address).cast()) };
-    text.to_str().unwrap_or("")
+    // SAFETY: the loader put it there, in memory that is mapped and that nobody writes.
+    let bytes = unsafe { core::slice::from_raw_parts(at_physical(address), LONGEST_LINE) };
+    let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(0);
+    core::str::from_utf8(&bytes[..length]).unwrap_or("")
 }
 
 /// The largest run of usable memory behind the kernel's image, as far as its window reaches.

@@ -21,6 +21,8 @@ pub(crate) struct CpuState {
     rcu_depth: AtomicU32,
     /// Somebody waits for the end of the section that this CPU is in.
     rcu_owed: AtomicBool,
+    /// The root that was loaded last.
+    root: AtomicU64,
     pub(super) user: UserExit,
     /// Interrupts taken from other CPUs.
     pub(crate) interrupts: AtomicU64,
@@ -31,6 +33,7 @@ static STATES: [CpuState; MAX_CPUS] = [const {
         apic: AtomicU8::new(0),
         rcu_depth: AtomicU32::new(0),
         rcu_owed: AtomicBool::new(false),
+        root: AtomicU64::new(0),
         user: UserExit::new(),
         interrupts: AtomicU64::new(0),
     }
@@ -73,6 +76,11 @@ impl BareCpu {
     /// What belongs to this CPU.
     pub(crate) fn state(&self) -> &'static CpuState {
         self.state
+    }
+
+    /// The root that was loaded last; 0 before the first.
+    pub(crate) fn root(&self) -> u64 {
+        self.state.root.load(Ordering::Relaxed)
     }
 
     /// The CPUs that run.
@@ -180,6 +188,7 @@ impl Cpu for BareCpu {
     fn zero(&self, words: &[Word64]) {
         // SAFETY: the destination is exactly the words that the caller lent, all of whose bytes are inside atomics. `rep stos` stores aligned
         // pieces in any order among themselves, and none passes an earlier or later store (SDM vol. 3A, 9.2.4).
+        #[cfg(target_arch = "x86")]
         unsafe {
             core::arch::asm!(
                 "rep stosd",
@@ -189,13 +198,32 @@ impl Cpu for BareCpu {
                 options(nostack, preserves_flags)
             );
         }
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            core::arch::asm!(
+                "rep stosq",
+                inout("rdi") words.as_ptr() => _,
+                inout("rcx") words.len() => _,
+                in("rax") 0_u64,
+                options(nostack, preserves_flags)
+            );
+        }
     }
 
     #[inline(always)]
     fn irq_save(&self) -> IrqState {
         let flags: usize;
         // SAFETY: reads the flags and clears IF.
-        unsafe { core::arch::asm!("pushf", "pop {}", "cli", out(reg) flags) };
+        #[cfg(target_arch = "x86")]
+        unsafe {
+            core::arch::asm!("pushfd", "pop {}", "cli", out(reg) flags);
+        }
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            core::arch::asm!("pushfq", "pop {}", "cli", out(reg) flags);
+        }
         if flags & 1 << 9 != 0 { IrqState::On } else { IrqState::Off }
     }
 
@@ -220,7 +248,7 @@ impl Cpu for BareCpu {
                     unsafe { core::arch::asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) };
                 }
             }
-            Invalidation::All => self.load_root(PhysAddr::new(super::paging::root())),
+            Invalidation::All => self.load_root(PhysAddr::new(self.root())),
         }
     }
 
@@ -243,8 +271,16 @@ impl Cpu for BareCpu {
     }
 
     fn load_root(&self, root: PhysAddr) {
+        if root.as_u64() == 0 {
+            // Still on the table of the boot, which nobody changes.
+            return;
+        }
+        let irq = self.irq_save();
+        self.state.root.store(root.as_u64(), Ordering::Relaxed);
+        let register = super::paging::register_for(self.number, root.as_u64());
         // SAFETY: every root that this kernel makes has the kernel's own part (`paging::install_kernel`), so code and stack stay where they are.
-        unsafe { core::arch::asm!("mov cr3, {}", in(reg) root.as_u64() as usize, options(nostack, preserves_flags)) };
+        unsafe { core::arch::asm!("mov cr3, {}", in(reg) register, options(nostack, preserves_flags)) };
+        self.irq_restore(irq);
     }
 
     fn rcu_read_lock(&self) {
@@ -307,4 +343,43 @@ fn as_fault(outcome: Outcome, access: Access) -> Result<u64, PageFault> {
             Err(PageFault { address, access, cause })
         }
     }
+}
+
+/// Copies a frame, in aligned pieces of 4 bytes.
+pub(crate) fn copy_words(from: &[Word64; 512], to: &[Word64; 512]) {
+    // SAFETY: both are a frame long and inside atomics, so others may access them meanwhile; the stores are of aligned pieces.
+    #[cfg(target_arch = "x86")]
+    unsafe {
+        core::arch::asm!(
+            "xchg {from}, esi", "rep movsd", "xchg {from}, esi",
+            from = inout(reg) from.as_ptr() => _, inout("edi") to.as_ptr() => _, inout("ecx") 1024 => _,
+            options(nostack, preserves_flags)
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        core::arch::asm!(
+            "rep movsq",
+            inout("rsi") from.as_ptr() => _, inout("rdi") to.as_ptr() => _, inout("rcx") 512 => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// Waits for an interrupt, unless `ready` already.
+pub(crate) fn sleep_unless(ready: impl Fn() -> bool) {
+    // SAFETY: interrupts are off between the question and the wait, so that none is missed; they are on afterwards.
+    unsafe { core::arch::asm!("cli", options(nostack)) };
+    if ready() {
+        interrupts_on();
+    } else {
+        // SAFETY: `sti` holds interrupts off for one more instruction.
+        unsafe { core::arch::asm!("sti", "hlt", options(nostack)) };
+    }
+}
+
+/// Wakes other CPUs out of [`sleep_unless`].
+pub(crate) fn wake(cpu: &BareCpu, targets: CpuSet) {
+    cpu.interrupt(targets, trap::WAKE);
 }

@@ -44,6 +44,16 @@ mod choice {
 }
 
 pub(crate) use choice::{PagingMode, Plain, Read, Write};
+
+/// What this image is called.
+pub(crate) const MODE_NAME: &str = if cfg!(target_arch = "x86") {
+    "pae"
+} else if cfg!(feature = "la57") {
+    "la57"
+} else {
+    "x86_64"
+};
+
 use choice::{KERNEL_ENTRY, REACH, WINDOW};
 
 /// Where the kernel sees a physical address below [`reach`], or of the local APIC.
@@ -63,9 +73,12 @@ pub(crate) fn mode() -> PagingMode {
     PagingMode::new(PhysicalWidth::new(physical_bits()).unwrap_or(PhysicalWidth::MAX))
 }
 
-/// Above the highest frame whose number the machine has.
-pub(crate) fn memory_limit() -> u64 {
-    1 << physical_bits()
+/// Whether a pud can be a leaf.
+pub(crate) fn has_gigabyte_pages() -> bool {
+    #[cfg(target_arch = "x86")]
+    return false;
+    #[cfg(target_arch = "x86_64")]
+    return core::arch::x86_64::__cpuid(0x8000_0001).edx & 1 << 26 != 0;
 }
 
 fn physical_bits() -> u32 {
@@ -157,10 +170,42 @@ pub(crate) fn install_kernel<C: Cpu, T: TableMemory>(
     }
 }
 
-/// The table that is loaded on this CPU.
-pub(super) fn root() -> u64 {
-    let root: usize;
-    // SAFETY: reads a register.
-    unsafe { core::arch::asm!("mov {}, cr3", out(reg) root, options(nomem, nostack, preserves_flags)) };
-    root as u64
+/// What CR3 leads to on PAE, for each CPU: its own copy of the four PDPTEs of the root that it was given.
+///
+/// Hardware copies them into registers when CR3 is loaded (SDM vol. 3A, 4.4.1), and never writes them. QEMU's software emulation (7.2) walks them in memory
+/// and sets their accessed bit, which is reserved there: real hardware would refuse to load such a root, and the engine's walker refuses it, too. With a copy made
+/// when the root is loaded both machines behave as the manual says.
+#[cfg(target_arch = "x86")]
+mod loaded {
+    use super::super::cpu::MAX_CPUS;
+    use super::{at_physical, physical_of};
+
+    #[repr(C, align(32))]
+    struct Pdptes(core::cell::UnsafeCell<[[u64; 4]; MAX_CPUS]>);
+
+    // SAFETY: every CPU touches only its own.
+    unsafe impl Sync for Pdptes {}
+
+    static PDPTES: Pdptes = Pdptes(core::cell::UnsafeCell::new([[0; 4]; MAX_CPUS]));
+
+    /// What to put into CR3 of this CPU for the root.
+    pub(in super::super) fn register_for(cpu: usize, root: u64) -> usize {
+        let own = PDPTES.0.get().cast::<[u64; 4]>().wrapping_add(cpu);
+        for index in 0..4 {
+            // SAFETY: this CPU's own copy, and a root of the engine, which is memory that the kernel sees. The kernel's own entry is the same in all roots, so the code that runs stays where
+            // it is, and user code does not run meanwhile.
+            unsafe { own.cast::<u64>().add(index).write_volatile(at_physical(root).cast::<u64>().add(index).read_volatile()) };
+        }
+        physical_of(own.cast()) as usize
+    }
 }
+
+#[cfg(target_arch = "x86_64")]
+mod loaded {
+    /// What to put into CR3 of this CPU for the root.
+    pub(in super::super) fn register_for(_: usize, root: u64) -> usize {
+        root as usize
+    }
+}
+
+pub(super) use loaded::register_for;

@@ -7,12 +7,14 @@ use machine::Vector;
 
 use super::cpu::{self, BareCpu, MAX_CPUS};
 use super::descriptors::{Pointer, selector};
-use super::{apic, paging, user};
+use super::{apic, user};
 
 const SHOOTDOWN: u8 = 0x40;
 const SYNCHRONISE: u8 = 0x41;
 /// Whether this CPU is in an RCU section.
 pub(super) const RCU: u8 = 0x42;
+/// There is something to do.
+pub(super) const WAKE: u8 = 0x43;
 /// Nobody sent it.
 pub(super) const SPURIOUS: u8 = 0xff;
 pub(super) const PAGE_FAULT: u32 = 14;
@@ -301,11 +303,12 @@ unsafe extern "C" fn trap(frame: *mut Frame) {
     let cpu = cpu::this();
     let vector = frame.vector as u8;
     match vector {
-        SHOOTDOWN | SYNCHRONISE | RCU => {
+        SHOOTDOWN | SYNCHRONISE | RCU | WAKE => {
             match vector {
                 SHOOTDOWN => handle(&cpu, Vector::TlbShootdown),
                 SYNCHRONISE => handle(&cpu, Vector::Synchronise),
-                _ => cpu.rcu_asked(),
+                RCU => cpu.rcu_asked(),
+                _ => {}
             }
             let count = &cpu.state().interrupts;
             count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -319,8 +322,8 @@ unsafe extern "C" fn trap(frame: *mut Frame) {
                 cpu.state().user.leave(outcome);
             }
             let registers = NAMES.iter().copied().zip(frame.registers().iter().map(|register| *register as u64));
-            let more = [("cr2", fault_address()), ("cr3", paging::root())];
-            crate::report::fault(&cpu, vector, fault_address(), paging::root(), registers.chain(more));
+            let more = [("cr2", fault_address()), ("root", cpu.root())];
+            crate::report::fault(&cpu, vector, fault_address(), cpu.root(), registers.chain(more));
         }
     }
 }

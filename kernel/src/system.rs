@@ -1,0 +1,187 @@
+//! The engine on this machine: which parts and protocols it is made of.
+
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use machine::user::FaultCause;
+use machine::{Access, Cpu, PageFault, PhysAddr, UserAccess, Vector, VirtAddr};
+use mm::lifetime::ByRcu;
+use mm::order::FlushAfterUnlock;
+use mm::shootdown::ByIpi;
+use mm::{
+    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoSwap,
+    NobodyListens, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+};
+use pagetable::recheck::Atomic;
+use pagetable::software::Softw1;
+use pagetable::{Level, Root, TableSource, ZeroThenLink};
+
+use crate::arch::{self, BareCpu, PagingMode, Read, Write, boot_memory, install_kernel};
+use crate::data_frames::DataFrames;
+use crate::memory::Bump;
+use crate::table_frames::TableFrames;
+
+/// The engine as a kernel of this machine has it.
+pub(crate) struct Bare;
+
+impl Platform for Bare {
+    type Cpu = BareCpu;
+    type Mode = PagingMode;
+    type Tables = TableFrames;
+    type Map = DataFrames;
+    type Frames = DataFrames;
+    type Swap = NoSwap;
+    type Notify = NobodyListens;
+    type Drivers = NoDrivers;
+    type Read = Read;
+    type Write = Write;
+    type Recheck = Atomic;
+    type Publish = ZeroThenLink;
+    type FlushOrder = FlushAfterUnlock;
+    type RemoteFlush = ByIpi;
+    type Lifetime = ByRcu;
+    type Special = Softw1;
+    type Guards = Sound;
+}
+
+/// Anonymous memory.
+pub(crate) const ANONYMOUS: FileId = FileId::new(0);
+/// How many address spaces there are: one that is shared, and two for each CPU.
+const SPACES: usize = 1 + 2 * arch::MAX_CPUS;
+const AREAS: usize = 640;
+const TABLES: usize = 4096;
+const LEAST_MEMORY: u64 = 120 << 20;
+
+/// Everything that lasts as long as the machine.
+pub(crate) struct System {
+    pub(crate) mm: Mm<'static, Bare>,
+    pub(crate) tables: &'static TableFrames,
+    pub(crate) data: &'static DataFrames,
+    pub(crate) memory: u64,
+    /// Roots without areas, for who changes tables alone.
+    pub(crate) bare_roots: &'static [Root],
+}
+
+static SYSTEM: AtomicPtr<System> = AtomicPtr::new(core::ptr::null_mut());
+
+/// What there is, once it is.
+pub(crate) fn system() -> Option<&'static System> {
+    // SAFETY: only `build` writes it, a reference that lives for ever.
+    unsafe { SYSTEM.load(Ordering::Acquire).as_ref() }
+}
+
+fn handle(cpu: &BareCpu, vector: Vector) {
+    if let Some(system) = system() {
+        system.mm.handle_ipi(cpu, vector);
+    }
+}
+
+impl System {
+    /// Builds it, once.
+    pub(crate) fn build(cpu: &BareCpu) -> &'static Self {
+        let memory = boot_memory();
+        let mut bump = Bump::new(memory);
+        assert!(
+            bump.bytes() >= LEAST_MEMORY,
+            "too little memory, {} MiB behind the kernel: give the machine 128 MiB at least (qemu -m 128)",
+            bump.bytes() >> 20
+        );
+        let mode = arch::mode();
+        let tables = TableFrames::new(&mut bump, TABLES);
+        let tables = bump.one(tables);
+        let mut shared = None;
+        let mut new_root = || {
+            let table = || tables.allocate_table(cpu).expect("frames for the first tables");
+            let frame = table();
+            cpu.zero(pagetable::TableMemory::table(tables, frame).expect("a frame for tables").cells());
+            install_kernel(cpu, tables, frame.start(), &mut shared, table);
+            Root::new(&mode, frame.start()).expect("frames are aligned, and low enough")
+        };
+        let bare_roots = bump.all(arch::MAX_CPUS, |_| new_root());
+        let slots = bump.all(SPACES * AREAS, |_| AreaSlot::new());
+        let spaces = bump.all(SPACES, |index| AddressSpace::new(new_root(), &slots[index * AREAS..][..AREAS]));
+        let mappings = bump.all(SPACES * AREAS, |_| Mapping::new());
+        let files = bump.all(1, |_| File::new(FileKind::Anonymous, Level::Pte, &[], mappings));
+        let shootdown = bump.one(Shootdown::new());
+        let data = DataFrames::new(cpu, &mut bump);
+        let data = bump.one(data);
+        let protocols = Protocols {
+            mode,
+            read: Read::default(),
+            write: Write::default(),
+            recheck: Atomic,
+            publish: ZeroThenLink,
+            flush_order: FlushAfterUnlock,
+            remote_flush: ByIpi,
+            lifetime: ByRcu,
+            special: Softw1,
+            guards: Sound,
+        };
+        let parts = Parts {
+            tables,
+            map: data,
+            frames: data,
+            swap: &NoSwap,
+            notify: &NobodyListens,
+            drivers: &NoDrivers,
+            spaces,
+            files,
+            shootdown,
+        };
+        let mm = Mm::new(protocols, parts);
+        let system = bump.one(Self { mm, tables, data, memory: memory.end, bare_roots });
+        SYSTEM.store(core::ptr::from_ref(system).cast_mut(), Ordering::Release);
+        arch::set_handler(handle);
+        for number in 0..SPACES {
+            system.mm.prepare(cpu, system.space(number)).expect("frames for the first tables");
+        }
+        system
+    }
+
+    /// The address space with this number.
+    pub(crate) fn space(&self, number: usize) -> &'static AddressSpace<'static> {
+        self.mm.space(SpaceId::new(number as u16)).expect("there are so many")
+    }
+
+    /// Leaves the CPU on a page table that no address space has.
+    pub(crate) fn leave(&self, cpu: &BareCpu, from: usize) {
+        self.mm.switch(cpu, self.space(from), self.space(SPACES - 1));
+    }
+
+    /// Adds private anonymous memory.
+    pub(crate) fn map(&self, cpu: &BareCpu, space: usize, start: VirtAddr, pages: u64) {
+        let area = Area::private(start, pages, AreaRights::ReadWrite, ANONYMOUS, start.as_u64() / 4096);
+        self.mm.mmap(cpu, SpaceId::new(space as u16), area).expect("room for an area");
+    }
+
+    /// User code loads 8 bytes, and faults until it can.
+    pub(crate) fn load(&self, cpu: &BareCpu, space: usize, at: VirtAddr) -> Result<u64, FaultError> {
+        loop {
+            match cpu.user_load(at) {
+                Ok(value) => return Ok(value),
+                Err(fault) => self.mm.handle_fault(cpu, self.space(space), fault)?,
+            }
+        }
+    }
+
+    /// User code stores 8 bytes, and faults until it can.
+    pub(crate) fn store(&self, cpu: &BareCpu, space: usize, at: VirtAddr, value: u64) -> Result<(), FaultError> {
+        loop {
+            match cpu.user_store(at, value) {
+                Ok(()) => return Ok(()),
+                Err(fault) => self.mm.handle_fault(cpu, self.space(space), fault)?,
+            }
+        }
+    }
+
+    /// The engine's part of a write fault, without the access.
+    pub(crate) fn write_fault(&self, cpu: &BareCpu, space: usize, address: VirtAddr) {
+        let fault = PageFault { address, access: Access::Write, cause: FaultCause::NotPresent };
+        self.mm.handle_fault(cpu, self.space(space), fault).expect("a page in an area");
+    }
+}
+
+/// A root's address as the engine wants it.
+pub(crate) fn root_at(address: u64) -> Option<Root> {
+    let whole = if cfg!(target_arch = "x86") { address & !31 } else { address & !4095 };
+    Root::new(&arch::mode(), PhysAddr::new(whole)).ok()
+}
