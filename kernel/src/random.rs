@@ -7,7 +7,9 @@ impl Random {
     /// The stream of a CPU.
     pub(crate) fn new(seed: u64, cpu: usize) -> Self {
         let mut random = Self((seed ^ (cpu as u64 + 1) << 48) | 1);
-        (0..8).for_each(|_| drop(random.next()));
+        for _ in 0..8 {
+            random.next();
+        }
         random
     }
 

@@ -2,8 +2,7 @@
 
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use machine::user::FaultCause;
-use machine::{Access, Cpu, PageFault, PhysAddr, UserAccess, Vector, VirtAddr};
+use machine::{Cpu, PhysAddr, UserAccess, Vector, VirtAddr};
 use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
@@ -13,7 +12,7 @@ use mm::{
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
-use pagetable::{Level, Root, TableSource, ZeroThenLink};
+use pagetable::{Level, Root, TableSource, ZeroThenLink, walk};
 
 use crate::arch::{self, BareCpu, PagingMode, Read, Write, boot_memory, install_kernel};
 use crate::data_frames::DataFrames;
@@ -142,11 +141,6 @@ impl System {
         self.mm.space(SpaceId::new(number as u16)).expect("there are so many")
     }
 
-    /// Leaves the CPU on a page table that no address space has.
-    pub(crate) fn leave(&self, cpu: &BareCpu, from: usize) {
-        self.mm.switch(cpu, self.space(from), self.space(SPACES - 1));
-    }
-
     /// Adds private anonymous memory.
     pub(crate) fn map(&self, cpu: &BareCpu, space: usize, start: VirtAddr, pages: u64) {
         let area = Area::private(start, pages, AreaRights::ReadWrite, ANONYMOUS, start.as_u64() / 4096);
@@ -173,10 +167,12 @@ impl System {
         }
     }
 
-    /// The engine's part of a write fault, without the access.
-    pub(crate) fn write_fault(&self, cpu: &BareCpu, space: usize, address: VirtAddr) {
-        let fault = PageFault { address, access: Access::Write, cause: FaultCause::NotPresent };
-        self.mm.handle_fault(cpu, self.space(space), fault).expect("a page in an area");
+    /// Whether a leaf of 2 MiB or more translates the address.
+    pub(crate) fn is_huge(&self, cpu: &BareCpu, space: usize, address: VirtAddr) -> bool {
+        let irq = cpu.irq_off();
+        let root = self.space(space).root();
+        let found = walk::translate(irq.cpu(), &arch::mode(), self.tables, &Read::default(), root, address);
+        found.is_ok_and(|found| found.level > Level::Pte)
     }
 }
 

@@ -1,5 +1,10 @@
 //! What CPUs do to the engine, all at once, and what must be true at the end.
 
+mod bench;
+mod fork;
+mod ledger;
+mod shootdown;
+mod tables;
 mod torn;
 
 use core::fmt;
@@ -16,7 +21,13 @@ pub(crate) struct Load {
     pub(crate) run: fn(&BareCpu, &System, &Request) -> Verdict,
 }
 
-const ALL: &[Load] = &[Load { name: "torn", run: torn::run }];
+const ALL: &[Load] = &[
+    Load { name: "torn", run: torn::run },
+    Load { name: "shootdown", run: shootdown::run },
+    Load { name: "tables", run: tables::run },
+    Load { name: "fork", run: fork::run },
+    Load { name: "bench", run: bench::run },
+];
 
 /// There is no such load.
 pub(crate) struct UnknownLoad(&'static str);
