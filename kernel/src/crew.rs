@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use machine::Cpu;
 
-use crate::arch::{BareCpu, sleep_unless, wake};
+use crate::arch::{BareCpu, Patience, sleep_unless, wake};
 
 /// What every CPU does: it is told its number.
 type Work<'a> = &'a (dyn Fn(&BareCpu, usize) + Sync);
@@ -51,7 +51,8 @@ pub(crate) fn all(cpu: &BareCpu, work: impl Fn(&BareCpu, usize) + Sync) {
     BOARD.begun.fetch_add(1, Ordering::AcqRel);
     wake(cpu, others);
     work(cpu, 0);
+    let mut patience = Patience::default();
     while BOARD.done.load(Ordering::Acquire) != others.iter().count() {
-        core::hint::spin_loop();
+        patience.wait();
     }
 }

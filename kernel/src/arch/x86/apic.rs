@@ -52,3 +52,16 @@ pub(super) fn send(to: u8, command: u32) {
     write(COMMAND_HIGH, u32::from(to) << 24);
     write(COMMAND_LOW, command);
 }
+
+const TIMER: u64 = 0x320;
+const TIMER_COUNT: u64 = 0x380;
+const TIMER_DIVISOR: u64 = 0x3e0;
+/// Divides by 1.
+const DIVIDE_BY_1: u32 = 0b1011;
+
+/// Raises an interrupt on this CPU, once, after so many ticks of the bus (QEMU: nanoseconds).
+pub(super) fn wake_after(ticks: u32, vector: u8) {
+    write(TIMER_DIVISOR, DIVIDE_BY_1);
+    write(TIMER, u32::from(vector));
+    write(TIMER_COUNT, ticks);
+}

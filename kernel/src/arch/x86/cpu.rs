@@ -45,6 +45,52 @@ static RCU_LOCK: SpinLock = SpinLock::new();
 /// The CPUs that the grace period waits for.
 static RCU_PENDING: AtomicU32 = AtomicU32::new(0);
 
+/// How often a wait spins before it sleeps.
+const SPINS: u32 = 40;
+/// Then it sleeps for so long, in ticks of the bus.
+const NAP: u32 = 20_000;
+
+/// Waiting for another CPU, which under a hypervisor or an emulator may not be running just now, perhaps because this one waits: so not for long without sleeping.
+#[derive(Default)]
+pub(crate) struct Patience {
+    spins: u32,
+}
+
+impl Patience {
+    /// Waits for a moment. With interrupts on it takes some meanwhile.
+    pub(crate) fn wait(&mut self) {
+        self.spins += 1;
+        if self.spins < SPINS || flags() & INTERRUPTS_ON == 0 {
+            core::hint::spin_loop();
+            return;
+        }
+        self.spins = 0;
+        // SAFETY: interrupts were on; they are off while the timer is set, and `sti` holds them off for one more instruction, so that the timer's is not missed.
+        unsafe { core::arch::asm!("cli", options(nostack)) };
+        apic::wake_after(NAP, trap::WAKE);
+        // SAFETY: as above.
+        unsafe { core::arch::asm!("sti", "hlt", options(nostack)) };
+    }
+}
+
+const INTERRUPTS_ON: usize = 1 << 9;
+
+#[inline(always)]
+fn flags() -> usize {
+    let flags: usize;
+    // SAFETY: reads the flags.
+    #[cfg(target_arch = "x86")]
+    unsafe {
+        core::arch::asm!("pushfd", "pop {}", out(reg) flags);
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        core::arch::asm!("pushfq", "pop {}", out(reg) flags);
+    }
+    flags
+}
+
 /// The right to act as one CPU: the one that the code runs on.
 pub(crate) struct BareCpu {
     number: usize,
@@ -211,20 +257,42 @@ impl Cpu for BareCpu {
         }
     }
 
+    #[inline]
+    fn await_update<W: Word>(&self, word: &W, update: impl Fn(W::Value) -> Option<W::Value>) -> W::Value {
+        let mut patience = Patience::default();
+        let mut seen = word.atomic_load(Ordering::Relaxed);
+        loop {
+            match update(seen) {
+                Some(new) => match word.atomic_compare_exchange(seen, new) {
+                    Ok(old) => return old,
+                    Err(found) => seen = found,
+                },
+                None => {
+                    patience.wait();
+                    seen = word.atomic_load(Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn await_value<W: Word>(&self, word: &W, until: impl Fn(W::Value) -> bool) -> W::Value {
+        let mut patience = Patience::default();
+        loop {
+            let seen = word.atomic_load(Ordering::Acquire);
+            if until(seen) {
+                return seen;
+            }
+            patience.wait();
+        }
+    }
+
     #[inline(always)]
     fn irq_save(&self) -> IrqState {
-        let flags: usize;
-        // SAFETY: reads the flags and clears IF.
-        #[cfg(target_arch = "x86")]
-        unsafe {
-            core::arch::asm!("pushfd", "pop {}", "cli", out(reg) flags);
-        }
-        // SAFETY: as above.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            core::arch::asm!("pushfq", "pop {}", "cli", out(reg) flags);
-        }
-        if flags & 1 << 9 != 0 { IrqState::On } else { IrqState::Off }
+        let flags = flags();
+        // SAFETY: holds interrupts off; not `nomem`, so that accesses stay on their side.
+        unsafe { core::arch::asm!("cli", options(nostack)) };
+        if flags & INTERRUPTS_ON != 0 { IrqState::On } else { IrqState::Off }
     }
 
     #[inline(always)]
@@ -309,8 +377,9 @@ impl Cpu for BareCpu {
         let guard = RCU_LOCK.lock(self);
         RCU_PENDING.store(others.bits() as u32, Ordering::SeqCst);
         self.interrupt(others, trap::RCU);
+        let mut patience = Patience::default();
         while RCU_PENDING.load(Ordering::SeqCst) != 0 {
-            core::hint::spin_loop();
+            patience.wait();
         }
         guard.unlock();
     }
