@@ -4,6 +4,7 @@
 #![no_main]
 
 mod arch;
+mod card;
 mod check;
 mod command_line;
 mod console;

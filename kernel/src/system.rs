@@ -2,21 +2,24 @@
 
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use machine::{Cpu, PhysAddr, UserAccess, Vector, VirtAddr};
+use machine::{Cpu, PhysAddr, UserAccess, Vector, VirtAddr, Word64};
 use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
-    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoSwap,
-    NobodyListens, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoSwap, NobodyListens,
+    Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
 use pagetable::{Level, Root, TableSource, ZeroThenLink, walk};
+use ttm::{Backing, Device, GhostSlot, Object, RangeSlot, Resource, Room};
 
 use crate::arch::{self, BareCpu, PagingMode, Read, Write, boot_memory, install_kernel};
+use crate::card::{Card, OBJECT_PAGES, VRAM_PAGES};
 use crate::data_frames::DataFrames;
 use crate::memory::Bump;
+use crate::report;
 use crate::table_frames::TableFrames;
 
 /// The engine as a kernel of this machine has it.
@@ -30,7 +33,7 @@ impl Platform for Bare {
     type Frames = DataFrames;
     type Swap = NoSwap;
     type Notify = NobodyListens;
-    type Drivers = NoDrivers;
+    type Drivers = Card;
     type Read = Read;
     type Write = Write;
     type Recheck = Atomic;
@@ -44,10 +47,13 @@ impl Platform for Bare {
 
 /// Anonymous memory.
 pub(crate) const ANONYMOUS: FileId = FileId::new(0);
+/// The card's objects.
+const CARD: FileId = FileId::new(1);
 /// How many address spaces there are: one that is shared, and two for each CPU.
 const SPACES: usize = 1 + 2 * arch::MAX_CPUS;
 const AREAS: usize = 640;
 const TABLES: usize = 4096;
+const OBJECTS: usize = 2;
 const LEAST_MEMORY: u64 = 120 << 20;
 
 /// Everything that lasts as long as the machine.
@@ -55,6 +61,7 @@ pub(crate) struct System {
     pub(crate) mm: Mm<'static, Bare>,
     pub(crate) tables: &'static TableFrames,
     pub(crate) data: &'static DataFrames,
+    pub(crate) card: &'static Card,
     pub(crate) memory: u64,
     /// Roots without areas, for who changes tables alone.
     pub(crate) bare_roots: &'static [Root],
@@ -79,11 +86,12 @@ impl System {
     pub(crate) fn build(cpu: &BareCpu) -> &'static Self {
         let memory = boot_memory();
         let mut bump = Bump::new(memory);
-        assert!(
-            bump.bytes() >= LEAST_MEMORY,
-            "too little memory, {} MiB behind the kernel: give the machine 128 MiB at least (qemu -m 128)",
-            bump.bytes() >> 20
-        );
+        if bump.bytes() < LEAST_MEMORY {
+            let found = bump.bytes() >> 20;
+            report::refuse(format_args!(
+                "too little memory, {found} MiB behind the kernel: give the machine 128 MiB at least (qemu -m 128)"
+            ));
+        }
         let mode = arch::mode();
         let tables = TableFrames::new(&mut bump, TABLES);
         let tables = bump.one(tables);
@@ -99,7 +107,28 @@ impl System {
         let slots = bump.all(SPACES * AREAS, |_| AreaSlot::new());
         let spaces = bump.all(SPACES, |index| AddressSpace::new(new_root(), &slots[index * AREAS..][..AREAS]));
         let mappings = bump.all(SPACES * AREAS, |_| Mapping::new());
-        let files = bump.all(1, |_| File::new(FileKind::Anonymous, Level::Pte, &[], mappings));
+        let vram = bump.frames(VRAM_PAGES, 512);
+        let own = bump.all(1, |_| vram..vram.wrapping_add(VRAM_PAGES));
+        let card_mappings = bump.all(8, |_| Mapping::new());
+        let files = bump.all(2, |index| match index {
+            0 => File::new(FileKind::Anonymous, Level::Pte, &[], mappings),
+            _ => File::new(FileKind::PfnMapped, Level::Pmd, &[], card_mappings).with_frames(own),
+        });
+        let card = bump.one(Card::new());
+        let room = [0; OBJECTS].map(|_| Room {
+            pages: bump.all(OBJECT_PAGES as usize, |_| Word64::new(0)),
+            swap: &[],
+            fences: &[],
+            dirty: bump.all(OBJECT_PAGES as usize / 64, |_| Word64::new(0)),
+        });
+        let mut room = room.into_iter();
+        let objects = bump.all(OBJECTS, |_| Object::new(room.next().expect("one for each")));
+        let ranges = bump.all(8, |_| RangeSlot::new());
+        let kinds = bump.all(2, |index| match index {
+            0 => Resource::new(Backing::System, &[]),
+            _ => Resource::new(Backing::Device { first: vram, pages: VRAM_PAGES }, ranges),
+        });
+        let ghosts = bump.all(4, |_| GhostSlot::new());
         let shootdown = bump.one(Shootdown::new());
         let data = DataFrames::new(cpu, &mut bump);
         let data = bump.one(data);
@@ -121,13 +150,24 @@ impl System {
             frames: data,
             swap: &NoSwap,
             notify: &NobodyListens,
-            drivers: &NoDrivers,
+            drivers: card,
             spaces,
             files,
             shootdown,
         };
         let mm = Mm::new(protocols, parts);
-        let system = bump.one(Self { mm, tables, data, memory: memory.end, bare_roots });
+        let system = bump.one(Self { mm, tables, data, card, memory: memory.end, bare_roots });
+        let device = Device::new(ttm::Parts {
+            mm: &system.mm,
+            file: CARD,
+            driver: card,
+            objects,
+            kinds,
+            timelines: &[],
+            ghosts,
+            attachments: &[],
+        });
+        card.set_device(bump.one(device.expect("good parts")));
         SYSTEM.store(core::ptr::from_ref(system).cast_mut(), Ordering::Release);
         arch::set_handler(handle);
         for number in 0..SPACES {

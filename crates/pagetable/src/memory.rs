@@ -110,10 +110,12 @@ impl TableMemory for TableArena<'_> {
     fn table(&self, frame: Frame) -> Result<Table<'_>, NotATable> {
         // In bytes, because the address bits of an entry are that already: two shifts less a level. Numbers whose
         // address does not fit into 64 bits do not come from entries, and the compiler drops the test there.
-        let offset = frame.start().as_u64().wrapping_sub(self.start.as_u64()) as usize;
-        if frame.number() >> (u64::BITS - PAGE_SHIFT) != 0 || offset >= size_of_val(self.frames) {
+        let offset = frame.start().as_u64().wrapping_sub(self.start.as_u64());
+        if frame.number() >> (u64::BITS - PAGE_SHIFT) != 0 || offset >= size_of_val(self.frames) as u64 {
             return Err(NotATable { address: frame.start() });
         }
+        // Only now: on a 32-bit CPU a frame above 4 GiB would look like one of these.
+        let offset = offset as usize;
         let cells = self.frames.as_ptr().wrapping_byte_add(offset);
         // SAFETY: `offset` is a multiple of the size of a frame, because both addresses are, and below the size
         // of all of `frames`: this is one of them.

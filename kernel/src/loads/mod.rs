@@ -4,6 +4,7 @@ mod bench;
 mod fork;
 mod ledger;
 mod shootdown;
+mod special;
 mod tables;
 mod torn;
 
@@ -26,6 +27,7 @@ const ALL: &[Load] = &[
     Load { name: "shootdown", run: shootdown::run },
     Load { name: "tables", run: tables::run },
     Load { name: "fork", run: fork::run },
+    Load { name: "special", run: special::run },
     Load { name: "bench", run: bench::run },
 ];
 
