@@ -7,9 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use machine::{Cpu, Frame, Invalidation, VirtAddr};
 use mm::FrameSource;
-use pagetable::{
-    Attributes, Entry, Flags, Level, Live, Mapper, Mode, NeverLoaded, Rights, Root, WalkError,
-};
+use pagetable::{Attributes, Entry, Flags, Level, Live, Mapper, Mode, NeverLoaded, Rights, Root, WalkError};
 
 use crate::arch::{self, BareCpu, Outcome, PagingMode, UserCall, Write, fault_bits};
 use crate::crew;
@@ -231,7 +229,8 @@ impl<'a> Check<'a> {
         use pagetable::TableMemory;
         let mode = arch::mode();
         let mut level = mode.root_level();
-        let mut slot = pagetable::walk::root_slot(&mode, self.system.tables, self.root, start).expect("a root of our own");
+        let mut slot =
+            pagetable::walk::root_slot(&mode, self.system.tables, self.root, start).expect("a root of our own");
         loop {
             let entry = Entry::from_bits(self.cpu.load(slot.cell()));
             match level.lower() {
@@ -303,7 +302,8 @@ impl<'a> Check<'a> {
         let flags = if kind == Use::Store { Flags::ACCESSED_DIRTY } else { Flags::ACCESSED };
         let left = leaf(&before).map(|entry| if expected.is_none() { entry.with(flags) } else { entry });
         // Walkers may set accessed unasked (MODEL.md, F4). QEMU does in leaves of 1 GiB, before it looks at their rights.
-        let unasked = expected.is_some() && leaf(&after) != left && leaf(&after) == left.map(|entry| entry.with(Flags::ACCESSED));
+        let unasked =
+            expected.is_some() && leaf(&after) != left && leaf(&after) == left.map(|entry| entry.with(Flags::ACCESSED));
         self.counts.accessed_by_fault.fetch_add(u64::from(unasked), Ordering::Relaxed);
         self.counts.accesses.fetch_add(1, Ordering::Relaxed);
         if expected.is_some() {

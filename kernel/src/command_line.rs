@@ -20,7 +20,9 @@ pub(crate) enum BadWord {
 impl fmt::Display for BadWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown(word) => write!(f, "command line: {word} means nothing; there are load=, ops=, seed= and checks="),
+            Self::Unknown(word) => {
+                write!(f, "command line: {word} means nothing; there are load=, ops=, seed= and checks=")
+            }
             Self::NotANumber(word) => write!(f, "command line: {word} needs a decimal number of at most 64 bits"),
         }
     }

@@ -37,7 +37,11 @@ impl DataFrames {
     pub(crate) fn new<C: Cpu>(cpu: &C, bump: &mut Bump) -> Self {
         let each = machine::addr::PAGE_SIZE + (size_of::<Page>() + size_of::<Run>()) as u64;
         let count = ((bump.bytes().saturating_sub(8 << 20)) / each) as usize / 512 * 512;
-        let runs = bump.all(count, |_| Run { state: Word32::new(0), next: Word32::new(NOBODY), previous: Word32::new(NOBODY) });
+        let runs = bump.all(count, |_| Run {
+            state: Word32::new(0),
+            next: Word32::new(NOBODY),
+            previous: Word32::new(NOBODY),
+        });
         let record = |first: Frame, index: usize| {
             let membership = Membership { head: first.wrapping_add(index as u64), order: 0 };
             match index {

@@ -88,7 +88,10 @@ pub(crate) fn fault(
 ) -> ! {
     write_last_line(format_args!("unexpected trap {vector}, address {address:#x}, root {root:#x}"));
     let mut out = Serial;
-    let _ = write!(out, "@fastgup {{\"event\":\"fault\",\"message\":\"unexpected trap {vector}, address {address:#x}\",\"registers\":{{");
+    let _ = write!(
+        out,
+        "@fastgup {{\"event\":\"fault\",\"message\":\"unexpected trap {vector}, address {address:#x}\",\"registers\":{{"
+    );
     for (index, (name, value)) in registers.enumerate() {
         let comma = if index == 0 { "" } else { "," };
         let _ = write!(out, "{comma}\"{name}\":\"{value:#x}\"");

@@ -132,12 +132,14 @@ fn measure(cpu: &BareCpu, system: &System) -> [u64; 6] {
         })
     };
     let small = pin(START, PINNED) / PINNED;
-    let area = Area::private(HUGE_START, HUGE_PAGES * 512, AreaRights::ReadWrite, ANONYMOUS, HUGE_START.as_u64() / 4096);
+    let area =
+        Area::private(HUGE_START, HUGE_PAGES * 512, AreaRights::ReadWrite, ANONYMOUS, HUGE_START.as_u64() / 4096);
     system.mm.mmap(cpu, id, area.with_huge_pages()).expect("room for an area");
     for index in 0..HUGE_PAGES {
         system.store(cpu, SPACE, HUGE_START.wrapping_add(index << 21), index).expect("an area is there");
     }
     let huge = pin(HUGE_START, HUGE_PAGES * 512) / HUGE_PAGES;
-    let leaves = (0..HUGE_PAGES).filter(|index| system.is_huge(cpu, SPACE, HUGE_START.wrapping_add(index << 21))).count();
+    let leaves =
+        (0..HUGE_PAGES).filter(|index| system.is_huge(cpu, SPACE, HUGE_START.wrapping_add(index << 21))).count();
     [fault, unmap, fork, small, huge, leaves as u64]
 }

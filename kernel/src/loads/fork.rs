@@ -50,7 +50,8 @@ pub(crate) fn run(cpu: &BareCpu, system: &System, request: &Request) -> Verdict 
                     counts[3] += u64::from(system.store(cpu, parent, at(page), held[page as usize]).is_err());
                     system.mm.switch(cpu, system.space(parent), system.space(child));
                     for page in [page, (page + 1 + random.below(PAGES - 1)) % PAGES] {
-                        counts[3] += u64::from(system.load(cpu, child, at(page)).ok() != Some(inherited[page as usize]));
+                        counts[3] +=
+                            u64::from(system.load(cpu, child, at(page)).ok() != Some(inherited[page as usize]));
                         counts[3] += u64::from(system.store(cpu, child, at(page), round << 8 | 2).is_err());
                     }
                     system.mm.switch(cpu, system.space(child), system.space(parent));
@@ -69,7 +70,8 @@ pub(crate) fn run(cpu: &BareCpu, system: &System, request: &Request) -> Verdict 
                     None => {
                         let mut taken = None;
                         let flags = Foll::PIN | Foll::WRITE;
-                        let count = system.mm.gup(cpu, system.space(parent), at(page), 1, flags, |run| taken = Some(run));
+                        let count =
+                            system.mm.gup(cpu, system.space(parent), at(page), 1, flags, |run| taken = Some(run));
                         counts[3] += u64::from(count.ok() != Some(1));
                         pinned = taken.map(|run| (run, page));
                         counts[2] += 1;

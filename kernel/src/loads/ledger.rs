@@ -20,7 +20,12 @@ impl Ledger {
     }
 
     /// Ends these address spaces, and compares: frames of tables and of data that did not come back, and records of free frames that still count.
-    pub(super) fn close(self, cpu: &BareCpu, system: &System, spaces: impl Iterator<Item = usize>) -> (Verdict, [(&'static str, u64); 3]) {
+    pub(super) fn close(
+        self,
+        cpu: &BareCpu,
+        system: &System,
+        spaces: impl Iterator<Item = usize>,
+    ) -> (Verdict, [(&'static str, u64); 3]) {
         for space in spaces {
             system.mm.exit(cpu, SpaceId::new(space as u16)).expect("an address space that can end");
         }
@@ -30,7 +35,11 @@ impl Ledger {
         let lost = |before: u64, after: u64| after.wrapping_sub(before);
         (
             Verdict::of(holds),
-            [("lost_tables", lost(self.tables, now.tables)), ("lost_frames", lost(self.data, now.data)), ("lost_counts", counted)],
+            [
+                ("lost_tables", lost(self.tables, now.tables)),
+                ("lost_frames", lost(self.data, now.data)),
+                ("lost_counts", counted),
+            ],
         )
     }
 }

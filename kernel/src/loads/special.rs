@@ -44,7 +44,8 @@ pub(crate) fn run(cpu: &BareCpu, system: &System, request: &Request) -> Verdict 
     let ledger = Ledger::open(cpu, system);
     let device = system.card.device();
     let [frame_buffer, rival] = [0; 2].map(|_| device.create(cpu, OBJECT_PAGES).expect("a slot for an object"));
-    let area = Area::shared(START, OBJECT_PAGES, AreaRights::ReadWrite, device.file_id(), device.mmap_offset(&frame_buffer));
+    let area =
+        Area::shared(START, OBJECT_PAGES, AreaRights::ReadWrite, device.file_id(), device.mmap_offset(&frame_buffer));
     system.mm.mmap(cpu, SpaceId::new(SPACE as u16), area).expect("room for an area");
     let [stores, loads, moves, refused, huge, taken, wrong] = &[const { AtomicU64::new(0) }; 7];
     let each = request.operations / cpus;

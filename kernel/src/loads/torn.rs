@@ -5,7 +5,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use machine::{Cpu, SpinGuard};
 use pagetable::{
-    Cmpxchg8b, Entry, EntryRead, EntryWrite, LowHighLow, ReadOnce, SequenceRead, Sequenced, Slot, TableMemory, TableSource,
+    Cmpxchg8b, Entry, EntryRead, EntryWrite, LowHighLow, ReadOnce, SequenceRead, Sequenced, Slot, TableMemory,
+    TableSource,
 };
 
 use crate::arch::{BareCpu, Plain, Write};
@@ -57,14 +58,7 @@ pub(crate) fn run(cpu: &BareCpu, system: &System, request: &Request) -> Verdict 
     report::result(
         "torn",
         Verdict::of(holds),
-        &[
-            ("reads_each", each),
-            ("changes", changes.load(Ordering::Relaxed)),
-            count(0),
-            count(1),
-            count(2),
-            count(3),
-        ],
+        &[("reads_each", each), ("changes", changes.load(Ordering::Relaxed)), count(0), count(1), count(2), count(3)],
     )
 }
 

@@ -4,8 +4,8 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, f
 
 use machine::user::FaultCause;
 use machine::{
-    Access, Cpu, CpuId, CpuSet, Invalidation, IrqState, PageFault, PhysAddr, SpinLock, UserAccess, Vector, VirtAddr, Word,
-    Word64,
+    Access, Cpu, CpuId, CpuSet, Invalidation, IrqState, PageFault, PhysAddr, SpinLock, UserAccess, Vector, VirtAddr,
+    Word, Word64,
 };
 
 use super::user::{Outcome, UserCall, UserExit};
@@ -408,7 +408,11 @@ fn as_fault(outcome: Outcome, access: Access) -> Result<u64, PageFault> {
     match outcome {
         Outcome::Done(value) => Ok(value),
         Outcome::Fault { address, error } => {
-            let cause = if error & super::fault_bits::PROTECTION == 0 { FaultCause::NotPresent } else { FaultCause::Protection };
+            let cause = if error & super::fault_bits::PROTECTION == 0 {
+                FaultCause::NotPresent
+            } else {
+                FaultCause::Protection
+            };
             Err(PageFault { address, access, cause })
         }
     }

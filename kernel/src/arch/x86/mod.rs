@@ -15,10 +15,12 @@ mod user;
 
 pub(crate) use boot::{Memory, boot_memory, command_line};
 pub(crate) use cpu::{BareCpu, MAX_CPUS, Patience, copy_words, sleep_unless, wake};
-pub(crate) use paging::{MODE_NAME, PagingMode, Plain, Read, Write, at_physical, has_gigabyte_pages, install_kernel, mode, reach};
+pub(crate) use paging::{
+    MODE_NAME, PagingMode, Plain, Read, Write, at_physical, has_gigabyte_pages, install_kernel, mode, reach,
+};
 pub(crate) use serial::Serial;
 pub(crate) use start::start_others;
-pub(crate) use time::{now, nanoseconds};
+pub(crate) use time::{nanoseconds, now};
 pub(crate) use trap::set_handler;
 pub(crate) use user::{Outcome, UserCall, fault_bits};
 

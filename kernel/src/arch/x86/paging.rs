@@ -150,7 +150,11 @@ pub(crate) fn install_kernel<C: Cpu, T: TableMemory>(
             cpu.store(&table.cells()[0], leaf_table);
             let pdpt = (&raw const boot_pdpt).cast::<u64>() as u64;
             // SAFETY: nobody else has the boot tables yet but this CPU's walker, which takes the entry whole.
-            unsafe { at_physical(pdpt + 509 * 8).cast::<u64>().write_volatile(middle.start().as_u64() | PRESENT_USER | ACCESSED) };
+            unsafe {
+                at_physical(pdpt + 509 * 8)
+                    .cast::<u64>()
+                    .write_volatile(middle.start().as_u64() | PRESENT_USER | ACCESSED)
+            };
         }
         middle
     });
@@ -165,7 +169,9 @@ pub(crate) fn install_kernel<C: Cpu, T: TableMemory>(
         let _ = (shared, Entry::NONE);
         let root = memory.table(root.frame()).expect("a frame for tables");
         // SAFETY: written once, before any Rust code ran.
-        cpu.store(&root.cells()[KERNEL_ENTRY], unsafe { (&raw const boot_root).cast::<u64>().add(KERNEL_ENTRY).read() });
+        cpu.store(&root.cells()[KERNEL_ENTRY], unsafe {
+            (&raw const boot_root).cast::<u64>().add(KERNEL_ENTRY).read()
+        });
         cpu.store(&root.meta().children, 1);
     }
 }
@@ -194,7 +200,9 @@ mod loaded {
         for index in 0..4 {
             // SAFETY: this CPU's own copy, and a root of the engine, which is memory that the kernel sees. The kernel's own entry is the same in all roots, so the code that runs stays where
             // it is, and user code does not run meanwhile.
-            unsafe { own.cast::<u64>().add(index).write_volatile(at_physical(root).cast::<u64>().add(index).read_volatile()) };
+            unsafe {
+                own.cast::<u64>().add(index).write_volatile(at_physical(root).cast::<u64>().add(index).read_volatile())
+            };
         }
         physical_of(own.cast()) as usize
     }

@@ -9,7 +9,9 @@ pub(super) fn out8(port: u16, value: u8) {
 /// Writes four bytes to a port.
 pub(super) fn out32(port: u16, value: u32) {
     // SAFETY: as above.
-    unsafe { core::arch::asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags))
+    };
 }
 
 /// Reads a byte from a port.

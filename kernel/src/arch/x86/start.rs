@@ -74,7 +74,9 @@ pub(crate) fn start_others(body: fn(BareCpu) -> !) -> usize {
         panic!("CPU {number} (APIC {apic}) does not start");
     });
     if found.is_none() {
-        crate::console::line!("no ACPI tables within reach, so only one CPU is used; the pae image reaches 896 MiB: give the machine less (qemu -m 512)");
+        crate::console::line!(
+            "no ACPI tables within reach, so only one CPU is used; the pae image reaches 896 MiB: give the machine less (qemu -m 512)"
+        );
     }
     STARTED.load(Ordering::Acquire)
 }

@@ -90,8 +90,8 @@ const NAMES: &[&str] =
     &["edi", "esi", "ebp", "esp", "ebx", "edx", "ecx", "eax", "vector", "error", "eip", "cs", "eflags"];
 #[cfg(target_arch = "x86_64")]
 const NAMES: &[&str] = &[
-    "r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8", "rbp", "rdi", "rsi", "rdx", "rcx", "rbx", "rax", "vector", "error",
-    "rip", "cs", "rflags", "rsp", "ss",
+    "r15", "r14", "r13", "r12", "r11", "r10", "r9", "r8", "rbp", "rdi", "rsi", "rdx", "rcx", "rbx", "rax", "vector",
+    "error", "rip", "cs", "rflags", "rsp", "ss",
 ];
 
 // A stub for each vector, 16 bytes apart: pushes an error code where the CPU does not, and the vector.
