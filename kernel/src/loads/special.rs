@@ -8,7 +8,7 @@ use mm::{Area, AreaRights, Foll, SpaceId};
 use ttm::{AcquireContext, Handle, Kind, MoveError, Place};
 
 use super::ledger::Ledger;
-use crate::arch::BareCpu;
+use crate::arch::{BareCpu, Patience};
 use crate::card::{OBJECT_PAGES, VRAM};
 use crate::command_line::Request;
 use crate::crew;
@@ -49,6 +49,8 @@ pub(crate) fn run(cpu: &BareCpu, system: &System, request: &Request) -> Verdict 
     system.mm.mmap(cpu, SpaceId::new(SPACE as u16), area).expect("room for an area");
     let [stores, loads, moves, refused, huge, taken, wrong] = &[const { AtomicU64::new(0) }; 7];
     let each = request.operations / cpus;
+    // How far the first CPU is: moving takes long, and the others shall be at work meanwhile, not done already.
+    let pace = &AtomicU64::new(0);
     crew::all(cpu, |cpu, number| {
         system.mm.switch(cpu, system.space(2 * number + 1), system.space(SPACE));
         let mut random = Random::new(request.seed, number);
@@ -63,6 +65,14 @@ pub(crate) fn run(cpu: &BareCpu, system: &System, request: &Request) -> Verdict 
             if number == 0 && round % TURN == TURN - 1 {
                 place(cpu, system, if round / TURN % 2 == 0 { &rival } else { &frame_buffer }, VRAM);
                 counts[2] += 1;
+            }
+            if number == 0 {
+                pace.store(round, Ordering::Release);
+            } else {
+                let mut patience = Patience::default();
+                while round > pace.load(Ordering::Acquire).saturating_add(TURN / 2) {
+                    patience.wait();
+                }
             }
             let page = random.below(OBJECT_PAGES);
             match random.below(8) {
@@ -89,6 +99,9 @@ pub(crate) fn run(cpu: &BareCpu, system: &System, request: &Request) -> Verdict 
                     counts[0] += 1;
                 }
             }
+        }
+        if number == 0 {
+            pace.store(u64::MAX, Ordering::Release);
         }
         for page in 0..OBJECT_PAGES {
             counts[6] += u64::from(system.load(cpu, SPACE, at(page)).ok() != Some(u64::from(drawn[page as usize])));
