@@ -59,21 +59,39 @@ pub(crate) struct Agent {
     pub(crate) state: AgentState,
 }
 
+/// The program of a CPU, its interrupt handler and its NMI handler each have a stack.
+const AGENTS_PER_CPU: usize = 3;
+
 pub(crate) const fn program_of(cpu: usize) -> usize {
-    2 * cpu
+    AGENTS_PER_CPU * cpu
 }
 
 pub(crate) const fn handler_of(cpu: usize) -> usize {
-    2 * cpu + 1
+    AGENTS_PER_CPU * cpu + 1
+}
+
+pub(crate) const fn nmi_handler_of(cpu: usize) -> usize {
+    AGENTS_PER_CPU * cpu + 2
+}
+
+/// Every agent of a CPU.
+pub(crate) const fn agents_of(cpu: usize) -> std::ops::Range<usize> {
+    AGENTS_PER_CPU * cpu..AGENTS_PER_CPU * (cpu + 1)
+}
+
+/// Whose agent it is.
+const fn cpu_of(agent: usize) -> usize {
+    agent / AGENTS_PER_CPU
 }
 
 const DONE: u64 = 0xd0e0;
 const PROGRAM: u64 = 0x9a0;
 const HANDLER: u64 = 0x4a00;
+const NMI_HANDLER: u64 = 0x4b00;
 
 impl Agent {
     pub(crate) fn new(core: *mut Core<'_>, agent: usize) -> Self {
-        let start = Box::new(Start { core: core.cast(), cpu: agent / 2, agent });
+        let start = Box::new(Start { core: core.cast(), cpu: cpu_of(agent), agent });
         let stack = stack::take();
         let state = AgentState::idle(&stack);
         Self { stack, start, state }
@@ -84,7 +102,14 @@ impl Core<'_> {
     /// The agent whose operation is the CPU's next, if there is one.
     #[inline(always)]
     pub(crate) fn active(&self, cpu: usize) -> Option<usize> {
-        let agent = if self.has_flag(cpu, flag::IN_HANDLER) { handler_of(cpu) } else { program_of(cpu) };
+        let flags = self.reg(cpu, cells::FLAGS);
+        let agent = if flags & (flag::IN_HANDLER | flag::IN_NMI) == 0 {
+            program_of(cpu)
+        } else if flags & flag::IN_NMI == 0 {
+            handler_of(cpu)
+        } else {
+            nmi_handler_of(cpu)
+        };
         (self.agents.get(agent)?.state.status == Status::Asks).then_some(agent)
     }
 
@@ -110,9 +135,12 @@ impl Core<'_> {
 
     /// Makes an agent ready to start at the top of its stack.
     pub(crate) fn prepare(&mut self, agent: usize, seed: u64) {
-        let cpu = agent / 2;
-        let kind = if agent == program_of(cpu) { PROGRAM } else { HANDLER };
-        let entry = if agent == program_of(cpu) { run_program } else { run_handler };
+        let cpu = cpu_of(agent);
+        let (kind, entry): (u64, unsafe extern "sysv64" fn(*mut ()) -> !) = match agent - program_of(cpu) {
+            0 => (PROGRAM, run_program),
+            1 => (HANDLER, run_handler),
+            _ => (NMI_HANDLER, run_nmi_handler),
+        };
         self.set_chain(agent, Chain::new(kind + cpu as u64).with(seed));
         let start: *const Start = &*self.agents[agent].start;
         // SAFETY: a program is started once, a handler only when it has returned: nobody uses the stack.
@@ -128,7 +156,7 @@ impl Core<'_> {
         // SAFETY: the caller's promise.
         let (outside, inside) = unsafe {
             let core = &mut *core;
-            core.owned.begin(agent / 2);
+            core.owned.begin(cpu_of(agent));
             core.running = Some(agent);
             core.agents[agent].state.status = Status::Runs;
             (&raw mut core.explorer_sp, core.agents[agent].state.sp)
@@ -162,7 +190,7 @@ impl Core<'_> {
         if self.stop.is_some() {
             return;
         }
-        let cpu = agent / 2;
+        let cpu = cpu_of(agent);
         if self.agents[agent].state.status == Status::Asks {
             let op = *self.op(agent);
             let seen =
@@ -254,6 +282,16 @@ unsafe extern "sysv64" fn run_handler(argument: *mut ()) -> ! {
     run(start, |cpu| unsafe { (*handler)(cpu, cpu.vector()) })
 }
 
+unsafe extern "sysv64" fn run_nmi_handler(argument: *mut ()) -> ! {
+    // SAFETY: as in `run_program`.
+    let start = unsafe { &*argument.cast::<Start>() };
+    // SAFETY: as in `run_program`.
+    let handler: *const _ =
+        unsafe { (&*start.core).nmi_handler.as_deref().expect("NMIs are only taken with a handler") };
+    // SAFETY: as in `run_program`.
+    run(start, |cpu| unsafe { (*handler)(cpu) })
+}
+
 /// Runs an agent's code and never returns.
 fn run(start: &Start, code: impl Fn(&LabCpu)) -> ! {
     let cpu = LabCpu::new(start.core, start.cpu, start.agent);
@@ -267,19 +305,19 @@ fn run(start: &Start, code: impl Fn(&LabCpu)) -> ! {
 impl Core<'_> {
     /// The code of the running agent has returned, or was unwound. Returns whether an `iret` is still to be done.
     pub(crate) fn finished(&mut self, agent: usize) -> bool {
-        let cpu = agent / 2;
+        let cpu = cpu_of(agent);
         if std::mem::take(&mut self.unwinding) {
             self.set_chain(agent, Chain::default());
             self.agents[agent].state.status = Status::Done;
             return false;
         }
-        if agent == handler_of(cpu) {
+        if agent != program_of(cpu) {
             if self.buffered(cpu) != 0 {
                 return true;
             }
             // Nobody could tell whether `iret` came a moment later: it touches only this CPU, and from now on the interrupt may
             // be taken, not must. So it needs no step of its own.
-            self.interrupt_return(cpu);
+            self.interrupt_return(cpu, agent);
             self.retire(agent);
             return false;
         }
@@ -298,6 +336,9 @@ impl Core<'_> {
         self.agents[agent].state.status = Status::Idle;
     }
 }
+
+/// The bit of an NMI among the pending vectors.
+pub(crate) const NMI: u64 = 2;
 
 /// The number of a vector.
 pub(crate) const fn vector_number(vector: Vector) -> u64 {

@@ -28,10 +28,12 @@ pub(crate) mod flag {
     pub(crate) const IN_HANDLER: u64 = 2;
     /// A page table was loaded.
     pub(crate) const ROOT_LOADED: u64 = 4;
+    /// The NMI handler runs: neither interrupts nor another NMI are taken (SDM 7.7.1).
+    pub(crate) const IN_NMI: u64 = 8;
 }
 
 pub(crate) const FLAGS: CpuCell = CpuCell(0);
-/// Pending vectors, one bit each: two of a kind are one (SDM vol. 3A, 11.8.4).
+/// Pending vectors, one bit each: two of a kind are one (SDM vol. 3A, 11.8.4). The NMI is one of them.
 pub(crate) const PENDING: CpuCell = CpuCell(1);
 /// How deep in RCU read-side sections.
 pub(crate) const RCU_DEPTH: CpuCell = CpuCell(2);

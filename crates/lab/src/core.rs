@@ -13,7 +13,7 @@ use crate::choice::Choice;
 use crate::contents::Contents;
 use crate::ghost::{Copied, View};
 use crate::hash;
-use crate::lab::{Handler, Program};
+use crate::lab::{Handler, NmiHandler, Program};
 use crate::machine_config::{Machine, MemoryOrder};
 use crate::monitor::{End, Event, Ghost, Monitor};
 use crate::owned::OwnedLog;
@@ -66,6 +66,7 @@ pub(crate) struct Core<'a> {
     pub(crate) machine: Machine,
     pub(crate) programs: Vec<(String, Program<'a>)>,
     pub(crate) handler: Option<Handler<'a>>,
+    pub(crate) nmi_handler: Option<NmiHandler<'a>>,
     monitors: Vec<(usize, Box<dyn Monitor + 'a>)>,
     pub(crate) ghost_words: usize,
     pub(crate) symbols: Symbols<'a>,
@@ -125,6 +126,7 @@ impl<'a> Core<'a> {
             machine,
             programs: Vec::new(),
             handler: None,
+            nmi_handler: None,
             monitors: Vec::new(),
             ghost_words: 0,
             symbols: Symbols::new(arena),
@@ -308,9 +310,21 @@ impl<'a> Core<'a> {
         self.set_reg(cpu, cells::FLAGS, if to { flags | flag } else { flags & !flag });
     }
 
-    /// Whether the CPU takes no interrupts now.
+    /// Whether the CPU takes no interrupts now, NMIs apart.
     pub(crate) fn interrupts_off(&self, cpu: usize) -> bool {
-        self.has_flag(cpu, flag::IRQ_OFF | flag::IN_HANDLER)
+        self.has_flag(cpu, flag::IRQ_OFF | flag::IN_HANDLER | flag::IN_NMI)
+    }
+
+    /// Whether the code that runs on the CPU may be interrupted even where its interrupts are off.
+    #[inline(always)]
+    pub(crate) fn nmis_come(&self, cpu: usize) -> bool {
+        self.nmi_handler.is_some() && !self.has_flag(cpu, flag::IN_NMI)
+    }
+
+    /// An interrupt of this vector is to be taken.
+    pub(crate) fn pend(&mut self, cpu: usize, vector: u64) {
+        let pending = self.reg(cpu, cells::PENDING);
+        self.set_reg(cpu, cells::PENDING, pending | 1 << vector);
     }
 
     // --- frames ---

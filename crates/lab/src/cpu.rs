@@ -121,6 +121,15 @@ impl LabCpu {
         !self.core().interrupts_off(self.cpu)
     }
 
+    /// Sends an NMI to every CPU of `targets`: an IPI with the delivery mode of NMIs, as for a backtrace. Does not wait, and does not order earlier stores
+    /// (MODEL.md, F7).
+    #[track_caller]
+    pub fn send_nmi(&self, targets: CpuSet) {
+        let mut op = Op::new(Kind::SendNmi);
+        op.a = targets.bits();
+        self.perform(op);
+    }
+
     pub(crate) fn stop_if_stopped(&self) {
         if self.core().stop.is_some() && !self.core().unwinding && !self.booting() {
             loop {
@@ -283,11 +292,16 @@ impl Cpu for LabCpu {
         }
         self.owned::<W>(offset, Effect::Reads, Location::caller());
         let core = self.core();
+        if core.nmis_come(self.cpu) {
+            return self.load(word);
+        }
         let value = core.forwarded(self.cpu, offset, W::BYTES);
         core.tell_agent(self.agent, value);
         Self::value::<W>(value)
     }
 
+    /// A word that is this CPU's own is not its NMI handler's: where there is one, owned accesses are steps like others.
+    ///
     /// The store reaches memory at once, though a real CPU would buffer it. Nobody can tell: the word is this CPU's alone until a later store
     /// or locked operation of this CPU gives it away, and that leaves the buffer after this store would have (P3). Only this CPU's own earlier
     /// stores to the same word could still be in the buffer; then this store queues up behind them.
@@ -303,6 +317,9 @@ impl Cpu for LabCpu {
         let location = Location::caller();
         self.owned::<W>(offset, Effect::Writes, location);
         let core = self.core();
+        if core.nmis_come(self.cpu) {
+            return self.store(word, value);
+        }
         if let Some(recorder) = &mut core.recorder {
             let place = core.symbols.place(offset, W::BYTES);
             let value = core.symbols.value(offset, W::BYTES, value.into());

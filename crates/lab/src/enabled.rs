@@ -1,6 +1,6 @@
 //! What may happen next, and taking one of the possibilities.
 
-use crate::agent::{Status, handler_of, program_of, vector_number, vector_of};
+use crate::agent::{NMI, Status, handler_of, nmi_handler_of, program_of, vector_number, vector_of};
 use crate::cells::{self, flag};
 use crate::choice::{Choice, Turn};
 use crate::core::Core;
@@ -28,14 +28,9 @@ impl Core<'_> {
             let buffered = self.buffered(cpu);
             if buffered != 0 {
                 choices.push(Choice::new(Turn::Drain, cpu, 0));
-            } else if !self.interrupts_off(cpu) {
+            } else {
                 // Taking an interrupt empties the buffer first (MODEL.md, P5): until then it is not taken.
-                let pending = self.reg(cpu, cells::PENDING);
-                for vector in [Vector::TlbShootdown, Vector::Synchronise].map(vector_number) {
-                    if pending >> vector & 1 != 0 {
-                        choices.push(Choice::new(Turn::Interrupt, cpu, vector as usize));
-                    }
-                }
+                self.interrupts(cpu, choices);
             }
             // A flush that completes finds no store that it would have had to hold back (MODEL.md, P17).
             let arrivals = if self.data_stores_wait(cpu) { 0 } else { self.reg(cpu, cells::ARRIVALS) as usize };
@@ -45,6 +40,25 @@ impl Core<'_> {
             if self.machine.speculation == Speculation::SetsAccessed {
                 let count = self.speculations(cpu).len();
                 choices.extend((0..count).map(|index| Choice::new(Turn::Speculate, cpu, index)));
+            }
+        }
+    }
+
+    /// The interrupts that a CPU may take now.
+    #[inline(always)]
+    fn interrupts(&self, cpu: usize, choices: &mut Vec<Choice>) {
+        let pending = self.reg(cpu, cells::PENDING);
+        if pending == 0 {
+            return;
+        }
+        if pending >> NMI & 1 != 0 && !self.has_flag(cpu, flag::IN_NMI) {
+            choices.push(Choice::new(Turn::Interrupt, cpu, NMI as usize));
+        }
+        if !self.interrupts_off(cpu) {
+            for vector in [Vector::TlbShootdown, Vector::Synchronise].map(vector_number) {
+                if pending >> vector & 1 != 0 {
+                    choices.push(Choice::new(Turn::Interrupt, cpu, vector as usize));
+                }
             }
         }
     }
@@ -71,7 +85,8 @@ impl Core<'_> {
     /// Whether every program is over and nothing is left to happen.
     pub(crate) fn is_at_rest(&self) -> bool {
         (0..self.cpus()).all(|cpu| {
-            self.agents[program_of(cpu)].state.status == Status::Done && !self.has_flag(cpu, flag::IN_HANDLER)
+            self.agents[program_of(cpu)].state.status == Status::Done
+                && !self.has_flag(cpu, flag::IN_HANDLER | flag::IN_NMI)
         })
     }
 
@@ -119,8 +134,9 @@ impl Core<'_> {
                 }
             }
             Turn::Interrupt => {
-                let handled = self.handler.is_some();
-                let agent = handler_of(cpu);
+                let nmi = argument as u64 == NMI;
+                let handled = if nmi { self.nmi_handler.is_some() } else { self.handler.is_some() };
+                let agent = if nmi { nmi_handler_of(cpu) } else { handler_of(cpu) };
                 self.push_mark(cpu, handled.then_some(agent));
                 self.record(choice);
                 let pending = self.reg(cpu, cells::PENDING);
@@ -128,8 +144,12 @@ impl Core<'_> {
                 if !handled {
                     return None;
                 }
-                let flags = self.reg(cpu, cells::FLAGS) & 0xff;
-                self.set_reg(cpu, cells::FLAGS, flags | flag::IN_HANDLER | (argument as u64) << 8);
+                if nmi {
+                    self.set_flag(cpu, flag::IN_NMI, true);
+                } else {
+                    let flags = self.reg(cpu, cells::FLAGS) & 0xff;
+                    self.set_reg(cpu, cells::FLAGS, flags | flag::IN_HANDLER | (argument as u64) << 8);
+                }
                 self.prepare(agent, argument as u64);
                 Some(agent)
             }
@@ -212,6 +232,9 @@ impl Core<'_> {
 
     /// The name of a vector for traces.
     pub(crate) fn vector_name(number: usize) -> &'static str {
+        if number as u64 == NMI {
+            return "NMI";
+        }
         match vector_of(number as u64) {
             Vector::TlbShootdown => "TLB shootdown",
             Vector::Synchronise => "synchronise",

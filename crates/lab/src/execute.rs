@@ -5,6 +5,7 @@ use std::panic::Location;
 use machine::user::FaultCause;
 use machine::{Access, CpuId, Invalidation, PhysAddr, VirtAddr};
 
+use crate::agent::{NMI, nmi_handler_of};
 use crate::buffer::Waiting;
 use crate::cells::{self, flag};
 use crate::core::Core;
@@ -193,7 +194,12 @@ impl Core<'_> {
             Kind::Fence => After::Resume(0),
             Kind::IrqSave => {
                 let off = self.interrupts_off(cpu);
-                self.set_flag(cpu, flag::IRQ_OFF, true);
+                // In an NMI they are off anyway, and the flag belongs to what was interrupted.
+                self.set_flag(
+                    cpu,
+                    flag::IRQ_OFF,
+                    !self.has_flag(cpu, flag::IN_NMI) || self.has_flag(cpu, flag::IRQ_OFF),
+                );
                 After::Resume(off as u64)
             }
             Kind::IrqRestore => {
@@ -202,6 +208,15 @@ impl Core<'_> {
             }
             Kind::SendIpi => {
                 self.send_ipi(cpu, &op);
+                After::Resume(0)
+            }
+            Kind::SendNmi => {
+                if self.cpus() < 64 && op.a >> self.cpus() != 0 {
+                    self.misuse(MisuseKind::Setup, format!("an NMI to a CPU that is not there ({})", op.location));
+                }
+                for target in (0..self.cpus()).filter(|&target| op.a >> target & 1 != 0) {
+                    self.pend(target, NMI);
+                }
                 After::Resume(0)
             }
             Kind::TlbInvalidate => {
@@ -249,7 +264,7 @@ impl Core<'_> {
                 After::Resume(0)
             }
             Kind::InterruptReturn => {
-                self.interrupt_return(cpu);
+                self.interrupt_return(cpu, agent);
                 After::Retire
             }
         }
@@ -263,6 +278,12 @@ impl Core<'_> {
 
     fn restore_interrupts(&mut self, cpu: usize, op: &Op) {
         let on = op.a == 0;
+        if self.has_flag(cpu, flag::IN_NMI) {
+            if on {
+                self.misuse(MisuseKind::Context, format!("an NMI handler turns interrupts on ({})", op.location));
+            }
+            return;
+        }
         if on && self.has_flag(cpu, flag::IN_HANDLER) {
             self.misuse(MisuseKind::Context, format!("an interrupt handler turns interrupts on ({})", op.location));
         }
@@ -276,8 +297,7 @@ impl Core<'_> {
             self.misuse(MisuseKind::Setup, format!("an IPI to a CPU that is not there ({})", op.location));
         }
         for target in (0..self.cpus()).filter(|&target| target != cpu && op.a >> target & 1 != 0) {
-            let pending = self.reg(target, cells::PENDING);
-            self.set_reg(target, cells::PENDING, pending | 1 << op.b);
+            self.pend(target, op.b);
         }
     }
 
@@ -442,8 +462,12 @@ impl Core<'_> {
         }
     }
 
-    /// `iret`: interrupts are on again.
-    pub(crate) fn interrupt_return(&mut self, cpu: usize) {
+    /// `iret`: interrupts are on again, unless it is an NMI that ends while they were off.
+    pub(crate) fn interrupt_return(&mut self, cpu: usize, agent: usize) {
+        if agent == nmi_handler_of(cpu) {
+            self.set_flag(cpu, flag::IN_NMI, false);
+            return self.quiesce(cpu);
+        }
         if self.reg(cpu, cells::FLAGS) & flag::IRQ_OFF != 0 {
             self.misuse(
                 MisuseKind::Context,

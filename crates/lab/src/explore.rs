@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use crate::agent::{Attending, handler_of, program_of};
+use crate::agent::{Attending, handler_of, nmi_handler_of};
 use crate::choice::Choice;
 use crate::core::{Core, Stop};
 use crate::lab::Observer;
@@ -215,8 +215,11 @@ impl<'e, 'a> Explorer<'e, 'a> {
                 None => String::new(),
             };
             let irq = if core.interrupts_off(cpu) { " with interrupts off" } else { "" };
-            let inside = if agent == handler_of(cpu) { " in its interrupt handler" } else { "" };
-            debug_assert!(agent == program_of(cpu) || agent == handler_of(cpu));
+            let inside = match agent {
+                _ if agent == handler_of(cpu) => " in its interrupt handler",
+                _ if agent == nmi_handler_of(cpu) => " in its NMI handler",
+                _ => "",
+            };
             waits.push(format!("CPU{cpu} waits in {}{target}{irq}{inside} ({})", op.kind.name(), op.location));
         }
         format!("nobody can go on: {}", waits.join("; "))

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use machine::{Cpu, CpuId, PhysAddr, Vector, Word};
 
-use crate::agent::{Agent, program_of};
+use crate::agent::{self, Agent, NMI, program_of};
 use crate::arena::Arena;
 use crate::core::Core;
 use crate::cpu::LabCpu;
@@ -19,6 +19,7 @@ use crate::verdict::Report;
 
 pub(crate) type Program<'a> = Box<dyn Fn(&LabCpu) + Sync + 'a>;
 pub(crate) type Handler<'a> = Box<dyn Fn(&LabCpu, Vector) + Sync + 'a>;
+pub(crate) type NmiHandler<'a> = Box<dyn Fn(&LabCpu) + Sync + 'a>;
 pub(crate) type Observer<'a> = Box<dyn Fn(&End<'_>) -> Vec<u64> + 'a>;
 /// Says in words what a value means.
 pub type Format<'a> = Box<dyn Fn(u64) -> String + 'a>;
@@ -59,7 +60,7 @@ impl<'a> Lab<'a> {
         let pointer = self.core.as_ptr();
         let core = self.core();
         let id = core.add_cpu(name.into(), Box::new(program));
-        for agent in [program_of(id.index()), program_of(id.index()) + 1] {
+        for agent in agent::agents_of(id.index()) {
             core.agents.push(Agent::new(pointer, agent));
         }
         core.owned = OwnedLog::new(core.cpus());
@@ -69,6 +70,23 @@ impl<'a> Lab<'a> {
     /// What every CPU does when it takes an interrupt. Without one, taking an interrupt has no effect.
     pub fn interrupt_handler(&mut self, handler: impl Fn(&LabCpu, Vector) + Sync + 'a) {
         self.core().handler = Some(Box::new(handler));
+    }
+
+    /// What every CPU does when it takes a non-maskable interrupt: perf's sampling, a watchdog, a backtrace that another CPU asked for. NMIs are sent by
+    /// [`Self::nmi`] and [`LabCpu::send_nmi`] (MODEL.md, P18). Without a handler, taking one has no effect.
+    pub fn nmi_handler(&mut self, handler: impl Fn(&LabCpu) + Sync + 'a) {
+        self.core().nmi_handler = Some(Box::new(handler));
+    }
+
+    /// Something outside sends an NMI to `cpu`: it is taken once, before or after any operation of the CPU, or when its program is over.
+    ///
+    /// # Panics
+    /// If there is no such CPU.
+    pub fn nmi(&mut self, cpu: CpuId) {
+        let core = self.core();
+        assert!(cpu.index() < core.cpus(), "there is no {cpu}");
+        core.pend(cpu.index(), NMI);
+        core.forget_history();
     }
 
     /// Runs code alone, as `cpu`, before the exploration: what it leaves in memory, in frames and in the CPU is the initial state. Monitors

@@ -23,6 +23,8 @@ pub(crate) enum Kind {
     IrqRestore,
     /// To the CPUs in `a`, vector `b`.
     SendIpi,
+    /// To the CPUs in `a`, this one perhaps included.
+    SendNmi,
     /// `a`, `b`: start and pages.
     TlbInvalidate,
     /// The same, on the CPUs in `c`.
@@ -61,6 +63,7 @@ impl Kind {
             Self::IrqSave => "irq off",
             Self::IrqRestore => "irq restore",
             Self::SendIpi => "send IPI",
+            Self::SendNmi => "send NMI",
             Self::TlbInvalidate => "flush TLB",
             Self::TlbParavirtual => "paravirtual flush",
             Self::TlbBroadcast => "broadcast flush",

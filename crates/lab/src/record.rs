@@ -1,6 +1,6 @@
 //! Writing down a run while it is performed again.
 
-use machine::{CpuId, VirtAddr};
+use machine::{CpuId, CpuSet, VirtAddr};
 
 use crate::buffer::Waiting;
 use crate::cells::flag;
@@ -60,7 +60,7 @@ impl Core<'_> {
         let cpu = choice.cpu();
         let mut step = Step {
             cpu: self.id(choice),
-            in_interrupt: self.has_flag(cpu, flag::IN_HANDLER),
+            in_interrupt: self.has_flag(cpu, flag::IN_HANDLER | flag::IN_NMI),
             kind: StepKind::Operation,
             what: String::new(),
             target: None,
@@ -153,14 +153,18 @@ impl Core<'_> {
             Kind::Zero => step.note = Some(format!("{} words", op.a)),
             Kind::IrqRestore => step.what = if op.a == 0 { "irq on" } else { "irq stays off" }.to_owned(),
             Kind::SendIpi => {
-                let targets = machine::CpuSet::from_bits(op.a).without(CpuId::new(cpu as u32));
+                let targets = CpuSet::from_bits(op.a).without(CpuId::new(cpu as u32));
                 let names: Vec<String> = targets.iter().map(|target| target.to_string()).collect();
                 step.target = Some(format!("{} to {}", Self::vector_name(op.b as usize), names.join(", ")));
+            }
+            Kind::SendNmi => {
+                let names: Vec<String> = CpuSet::from_bits(op.a).iter().map(|target| target.to_string()).collect();
+                step.target = Some(format!("to {}", names.join(", ")));
             }
             Kind::TlbInvalidate | Kind::TlbParavirtual | Kind::TlbBroadcast => {
                 let mut target = scope(op.a, op.b);
                 if op.kind == Kind::TlbParavirtual {
-                    let on: Vec<String> = machine::CpuSet::from_bits(op.c).iter().map(|cpu| cpu.to_string()).collect();
+                    let on: Vec<String> = CpuSet::from_bits(op.c).iter().map(|cpu| cpu.to_string()).collect();
                     target = format!("{target} on {}", on.join(", "));
                 }
                 step.target = Some(target);

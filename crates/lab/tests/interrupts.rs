@@ -109,6 +109,84 @@ fn interrupts_wait_until_they_are_on() {
     assert_eq!(lab.explore(&Limits::default()).expect_safe().observations, [vec![1]].into());
 }
 
+/// Two halves are written with interrupts off; what looks at them on the same CPU finds both or neither, unless it is an NMI.
+fn halves(memory: MemoryOrder, sender: impl Fn(&LabCpu) + Sync, write: impl Fn(&LabCpu, &Word64) + Sync) -> Report {
+    let arena = Arena::new();
+    let [word, taken] = [0, 0].map(|zero| arena.alloc(Word64::new(zero)));
+    let mut lab = Lab::new(&arena, Machine::new(memory));
+    lab.cpu("writer", |cpu| {
+        let _off = cpu.irq_off();
+        write(cpu, word);
+    });
+    lab.cpu("sender", sender);
+    lab.interrupt_handler(|cpu, _| {
+        cpu.fetch_add(taken, 1);
+        assert!([0, 1 << 32 | 1].contains(&cpu.load(word)), "half written");
+    });
+    lab.nmi_handler(|cpu| {
+        cpu.fetch_add(taken, 1);
+        let _off = cpu.irq_off();
+        assert!([0, 1 << 32 | 1].contains(&cpu.load(word)), "half written");
+    });
+    lab.observe(|end| vec![end.read(taken)]);
+    lab.explore(&Limits::default())
+}
+
+#[test]
+fn an_nmi_is_taken_with_interrupts_off() {
+    let by_halves = |cpu: &LabCpu, word: &Word64| {
+        cpu.store(word.high(), 1);
+        cpu.store(word.low(), 1);
+    };
+    let owned = |cpu: &LabCpu, word: &Word64| {
+        cpu.fence();
+        cpu.owned_store(word.high(), 1);
+        cpu.owned_store(word.low(), 1);
+    };
+    let target = CpuSet::only(CpuId::new(0));
+    for memory in BOTH {
+        let ipi = |cpu: &LabCpu| cpu.send_ipi(target, Vector::TlbShootdown);
+        assert_eq!(halves(memory, ipi, by_halves).expect_safe().observations, [vec![1]].into());
+        let nmi = |cpu: &LabCpu| cpu.send_nmi(target);
+        let found = halves(memory, nmi, by_halves);
+        assert!(trace::columns(&found.expect_violation(rule::USER).trace).contains("takes interrupt NMI"));
+        halves(memory, nmi, owned).expect_violation(rule::USER);
+        let whole = |cpu: &LabCpu, word: &Word64| cpu.store(word, 1 << 32 | 1);
+        assert_eq!(halves(memory, nmi, whole).expect_safe().observations, [vec![1]].into());
+    }
+}
+
+/// An NMI comes inside an interrupt handler, too, but not inside another NMI; a second one is taken afterwards.
+#[test]
+fn an_nmi_interrupts_handlers_but_not_itself() {
+    let arena = Arena::new();
+    let [inside, nested, taken] = [0, 0, 0].map(|zero| arena.alloc(Word64::new(zero)));
+    let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Tso));
+    let target = CpuSet::only(CpuId::new(0));
+    lab.cpu("target", |_| ());
+    lab.cpu("sender", move |cpu| {
+        cpu.send_ipi(target, Vector::TlbShootdown);
+        cpu.send_nmi(target);
+    });
+    lab.interrupt_handler(|cpu, _| {
+        cpu.fetch_add(inside, 1);
+        cpu.fetch_add(inside, u64::MAX);
+    });
+    lab.nmi_handler(|cpu| {
+        assert_eq!(cpu.fetch_add(taken, 1) >> 32, 0, "an NMI inside an NMI");
+        if cpu.load(inside) != 0 {
+            cpu.fetch_or(nested, 1);
+        }
+        cpu.fetch_add(taken, 1 << 32);
+        cpu.fetch_add(taken, (1_u64 << 32).wrapping_neg());
+    });
+    lab.nmi(CpuId::new(0));
+    lab.observe(|end| vec![end.read(nested), end.read(taken)]);
+    let report = lab.explore(&Limits::default());
+    // Two that are pending at once are one.
+    assert_eq!(report.expect_safe().observations, [vec![0, 1], vec![0, 2], vec![1, 1], vec![1, 2]].into());
+}
+
 /// A reader that another CPU's `synchronize_rcu` must wait for.
 fn rcu(memory: MemoryOrder, enter: fn(&LabCpu) -> IrqState, leave: fn(&LabCpu, IrqState)) -> Report {
     let arena = Arena::new();
