@@ -8,7 +8,7 @@ use crate::arena::MACHINE_BYTES;
 /// CPUs that a simulated machine may have.
 pub(crate) const MAX_CPUS: usize = 16;
 /// Cells of one CPU.
-const CPU_CELLS: usize = 100;
+const CPU_CELLS: usize = 104;
 const BLOCK_CELLS_AT: usize = MAX_CPUS * CPU_CELLS;
 /// Blocks of frames that a machine may have.
 pub(crate) const MAX_BLOCKS: usize = 2048;
@@ -59,6 +59,8 @@ pub(crate) const BUFFERED: CpuCell = CpuCell(50);
 pub(crate) const BUFFER: CpuCell = CpuCell(51);
 /// Stores that may wait. Plain stores block before (see `buffer.rs`).
 pub(crate) const MAX_BUFFERED: usize = 24;
+/// A walker's update of accessed and dirty flags that has begun and not ended: where (and 1, so that 0 is none), the flags, the entry as it was read.
+pub(crate) const WALK: CpuCell = CpuCell(BUFFER.0 + 2 * MAX_BUFFERED);
 
 impl CpuCell {
     /// The cell `count` further on.
@@ -83,5 +85,5 @@ pub(crate) const fn ghost_cell(word: usize) -> usize {
     (GHOST_CELLS_AT + word) * 8
 }
 
-const _: () = assert!(BUFFER.0 + 2 * MAX_BUFFERED <= CPU_CELLS);
+const _: () = assert!(WALK.0 + 3 <= CPU_CELLS);
 const _: () = assert!(ARRIVAL.0 + 3 * MAX_ARRIVALS <= REPORTS.0);

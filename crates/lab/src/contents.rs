@@ -9,6 +9,7 @@ use machine::{Access, Frame, Word, Word64};
 use crate::buffer::Waiting;
 use crate::core::Core;
 use crate::cpu::LabCpu;
+use crate::execute::{Deed, deed_of};
 use crate::lab::Lab;
 use crate::monitor::Writer;
 use crate::op::{Kind, Op};
@@ -92,7 +93,7 @@ impl Core<'_> {
             return self.misuse(MisuseKind::Setup, sentence);
         };
         self.quiet.accessed(agent, offset, 8);
-        if op.b == 0 {
+        if deed_of(op) != Deed::Store {
             let value = self.forwarded(cpu, offset, 8);
             // SAFETY: the agent is suspended with its operation on its live stack.
             unsafe { (*self.agents[agent].state.op).c = value };

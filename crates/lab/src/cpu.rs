@@ -3,14 +3,17 @@
 use std::panic::Location;
 use std::sync::atomic::Ordering;
 
-use machine::{Cpu, CpuId, CpuSet, Invalidation, IrqState, LoopHead, PhysAddr, Vector, Word, Word64};
+use machine::{
+    ContextInvalidation, Cpu, CpuId, CpuSet, Invalidation, IrqState, LoopHead, Pcid, PhysAddr, ProcessContexts,
+    Retention, Vector, Word, Word64,
+};
 
 use crate::agent::{Status, interrupt_return, vector_number, vector_of};
 use crate::buffer::Waiting;
 use crate::cells;
 use crate::core::{Core, Stop};
 use crate::hash::Chain;
-use crate::machine_config::Reduction;
+use crate::machine_config::{Pcids, Reduction};
 use crate::monitor::Writer;
 use crate::op::{Effect, Kind, Op};
 use crate::owned::{ByteRange, OwnedAccess};
@@ -128,6 +131,13 @@ impl LabCpu {
         let mut op = Op::new(Kind::SendNmi);
         op.a = targets.bits();
         self.perform(op);
+    }
+
+    fn needs_pcids(&self, what: &str, location: &Location<'_>) {
+        if self.core().machine.pcids == Pcids::Disabled {
+            let sentence = format!("the machine has no PCIDs: {what} ({location})");
+            self.stop(Stop::Misuse(MisuseKind::Setup, sentence));
+        }
     }
 
     pub(crate) fn stop_if_stopped(&self) {
@@ -456,6 +466,31 @@ impl Cpu for LabCpu {
     #[track_caller]
     fn synchronize_rcu(&self) {
         self.perform(Op::new(Kind::SynchronizeRcu));
+    }
+}
+
+impl ProcessContexts for LabCpu {
+    #[track_caller]
+    fn load_root_as(&self, root: PhysAddr, pcid: Pcid, cached: Retention) {
+        self.needs_pcids("CR3 with a PCID", Location::caller());
+        let mut op = Op::new(Kind::LoadRoot);
+        op.a = root.as_u64() & !u64::from(Pcid::COUNT - 1) | u64::from(pcid.number());
+        op.b = (cached == Retention::Keep) as u64;
+        self.perform(op);
+    }
+
+    #[track_caller]
+    fn invalidate_context(&self, what: ContextInvalidation) {
+        self.needs_pcids("invpcid", Location::caller());
+        let mut op = Op::new(Kind::InvalidateContext);
+        let (kind, pcid, address) = match what {
+            ContextInvalidation::Address { pcid, address } => (0, pcid, address.as_u64()),
+            ContextInvalidation::Context { pcid } => (1, pcid, 0),
+            ContextInvalidation::EverythingAndGlobal => (2, Pcid::ZERO, 0),
+            ContextInvalidation::Everything => (3, Pcid::ZERO, 0),
+        };
+        (op.a, op.b, op.c) = (kind, u64::from(pcid.number()), address);
+        self.perform(op);
     }
 }
 

@@ -4,7 +4,7 @@ use crate::agent::{NMI, Status, handler_of, nmi_handler_of, program_of, vector_n
 use crate::cells::{self, flag};
 use crate::choice::{Choice, Turn};
 use crate::core::Core;
-use crate::execute::{After, RCU_BEGUN, access_of};
+use crate::execute::{After, RCU_BEGUN, deed_of};
 use crate::machine_config::Speculation;
 use crate::op::{Kind, Op};
 use machine::Vector;
@@ -17,7 +17,7 @@ impl Core<'_> {
                 let op = self.op(agent);
                 if op.kind == Kind::UserAccess {
                     // Without a page table there is one choice, which says so.
-                    let outcomes = self.outcomes(cpu, op.a, access_of(op)).len().max(1);
+                    let outcomes = self.outcomes(cpu, op.a, deed_of(op)).len().max(1);
                     // A store waits for room, like any other.
                     let moves = op.bytes == 0 || op.b == 0 || self.has_room(cpu);
                     choices.extend((0..outcomes).filter(|_| moves).map(|outcome| Choice::new(Turn::Run, cpu, outcome)));
@@ -218,7 +218,7 @@ impl Core<'_> {
     fn boot_outcome(&mut self, cpu: usize, op: &Op) -> usize {
         // Flags that the walk sets are set here; then the first way to reach the page, or a fault, is taken.
         for _ in 0..8 {
-            let outcomes = self.outcomes(cpu, op.a, access_of(op));
+            let outcomes = self.outcomes(cpu, op.a, deed_of(op));
             match outcomes.iter().find_map(|outcome| match *outcome {
                 crate::mmu::Outcome::SetFlags { offset, flags } => Some((offset, flags)),
                 _ => None,

@@ -3,7 +3,7 @@
 use std::panic::Location;
 
 use machine::user::FaultCause;
-use machine::{Access, CpuId, Invalidation, PhysAddr, VirtAddr};
+use machine::{Access, ContextInvalidation, CpuId, Invalidation, Pcid, PhysAddr, Retention, VirtAddr};
 
 use crate::agent::{NMI, nmi_handler_of};
 use crate::buffer::Waiting;
@@ -35,12 +35,62 @@ pub(crate) const PROTECTION: u64 = 2;
 /// Bit of `RCU_WAITS`: the wait has begun.
 pub(crate) const RCU_BEGUN: u64 = 1 << 63;
 
-pub(crate) const fn access_of(op: &Op) -> Access {
-    if op.b != 0 { Access::Write } else { Access::Read }
+/// What user code does at an address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Deed {
+    Load,
+    Store,
+    Fetch,
+}
+
+impl Deed {
+    /// As the operation encodes it.
+    pub(crate) const fn number(self) -> u64 {
+        match self {
+            Self::Load => 0,
+            Self::Store => 1,
+            Self::Fetch => 2,
+        }
+    }
+
+    /// As events tell it: who fetches reads.
+    pub(crate) const fn access(self) -> Access {
+        match self {
+            Self::Load | Self::Fetch => Access::Read,
+            Self::Store => Access::Write,
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Store => "store",
+            Self::Fetch => "fetch",
+        }
+    }
+}
+
+pub(crate) const fn deed_of(op: &Op) -> Deed {
+    match op.b {
+        0 => Deed::Load,
+        1 => Deed::Store,
+        _ => Deed::Fetch,
+    }
 }
 
 pub(crate) const fn invalidation_of(start: u64, pages: u64) -> Invalidation {
     if pages == u64::MAX { Invalidation::All } else { Invalidation::Pages { start: VirtAddr::new(start), pages } }
+}
+
+/// What an `invpcid` invalidates. Numbers of identifiers were checked when the operation was asked for.
+pub(crate) fn context_of(op: &Op) -> ContextInvalidation {
+    let pcid = Pcid::new(op.b as u16).unwrap_or_default();
+    match op.a {
+        0 => ContextInvalidation::Address { pcid, address: VirtAddr::new(op.c) },
+        1 => ContextInvalidation::Context { pcid },
+        2 => ContextInvalidation::EverythingAndGlobal,
+        _ => ContextInvalidation::Everything,
+    }
 }
 
 impl Core<'_> {
@@ -225,7 +275,7 @@ impl Core<'_> {
             }
             Kind::TlbParavirtual => {
                 for target in (0..self.cpus()).filter(|target| op.c >> target & 1 != 0) {
-                    self.invalidate(target, invalidation_of(op.a, op.b));
+                    self.invalidate_everywhere(target, invalidation_of(op.a, op.b));
                 }
                 After::Resume(0)
             }
@@ -237,7 +287,12 @@ impl Core<'_> {
             }
             Kind::TlbBroadcastSync => After::Resume(0),
             Kind::LoadRoot => {
-                self.switch_root(cpu, PhysAddr::new(op.a));
+                let cached = if op.b == 0 { Retention::Drop } else { Retention::Keep };
+                self.switch_root(cpu, PhysAddr::new(op.a), cached);
+                After::Resume(0)
+            }
+            Kind::InvalidateContext => {
+                self.invalidate_context(cpu, context_of(&op));
                 After::Resume(0)
             }
             Kind::RcuReadLock => {
@@ -369,7 +424,7 @@ impl Core<'_> {
         let mut all: Vec<[u64; 3]> = (0..count).map(|index| self.arrival(target, index)).collect();
         let [_, start, pages] = all.remove(index);
         self.set_arrivals(target, &all);
-        self.invalidate(target, invalidation_of(start, pages));
+        self.invalidate_everywhere(target, invalidation_of(start, pages));
     }
 
     /// Whether a broadcast of `source` is still on its way somewhere.
@@ -380,26 +435,31 @@ impl Core<'_> {
     }
 
     fn user_access(&mut self, cpu: usize, agent: usize, op: &Op, argument: usize) -> After {
-        let access = access_of(op);
-        let outcomes = self.outcomes(cpu, op.a, access);
+        let deed = deed_of(op);
+        let outcomes = self.outcomes(cpu, op.a, deed);
         let Some(&outcome) = outcomes.get(argument) else {
             self.misuse(MisuseKind::Setup, format!("a user access without a loaded page table ({})", op.location));
             return After::Stay;
         };
+        self.fill_on_access(cpu, op.a);
         match outcome {
             Outcome::Reach { frame, life } => {
-                self.reach(cpu, op.a, access, frame, life);
+                self.reach(cpu, op.a, deed, frame, life);
                 if op.bytes != 0 && self.stop.is_none() {
                     self.move_word(cpu, agent, op, frame);
                 }
                 After::Resume(REACHED)
             }
             Outcome::SetFlags { offset, flags } => {
-                self.walker_sets(cpu, offset, flags);
+                self.walker_finds(cpu, offset, flags);
+                After::Stay
+            }
+            Outcome::FinishUpdate => {
+                self.walker_finishes(cpu);
                 After::Stay
             }
             Outcome::Fault(cause) => {
-                self.fault(cpu, op.a, access);
+                self.fault(cpu, op.a, deed.access());
                 After::Resume(if cause == FaultCause::NotPresent { NOT_PRESENT } else { PROTECTION })
             }
             Outcome::FreedTable { frame } => {

@@ -135,7 +135,9 @@ pub use cpu::LabCpu;
 pub use frames::{Backing, FrameKind, Pool};
 pub use lab::{Format, Lab};
 pub use limits::{Limit, Limits, Phase, Progress};
-pub use machine_config::{Machine, MemoryOrder, Reduction, Speculation};
+pub use machine_config::{
+    Caching, ExecuteDisable, GlobalPages, Machine, MemoryOrder, Pcids, Pdptes, Reduction, Speculation, WalkerUpdates,
+};
 pub use monitor::{End, Event, Ghost, Monitor, Writer};
 pub use paging::{Decoded, Paging};
 pub use trace::Trace;

@@ -24,6 +24,72 @@ pub enum Speculation {
     SetsAccessed,
 }
 
+/// What a CPU keeps of the translations that it walked. Hardware keeps everything; the rest is for comparison: which races need which cache?
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Caching {
+    /// TLBs and paging-structure caches, filled at any time (MODEL.md, F2, F3).
+    #[default]
+    Everything,
+    /// TLBs, filled at any time. Walks begin at the root.
+    TlbOnly,
+    /// TLBs and paging-structure caches, filled by the accesses that code makes.
+    OnAccess,
+    /// Nothing: each access walks.
+    Nothing,
+}
+
+/// Where the four PDPTEs of PAE are read.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Pdptes {
+    /// In registers that `mov cr3` fills (MODEL.md, P10).
+    #[default]
+    Registers,
+    /// In memory, like other entries: for comparison; no x86 with Intel's or AMD's manual on it does.
+    Memory,
+}
+
+/// How walkers set accessed and dirty flags.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum WalkerUpdates {
+    /// By one locked read-modify-write of an entry that is still present and unchanged (MODEL.md, P7).
+    #[default]
+    Locked,
+    /// By a locked read-modify-write of whatever the entry holds by then, present or not: erratum KNL4 of Knights Landing (MODEL.md, F13).
+    Stray,
+    /// By a read and a later write of the whole entry: for comparison; no x86 does.
+    Plain,
+}
+
+/// Whether bits 11:0 of CR3 tell address spaces apart in the TLBs (CR4.PCIDE).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Pcids {
+    /// They do not: [`machine::ProcessContexts`] is an error of the test.
+    #[default]
+    Disabled,
+    /// They do (MODEL.md, P19).
+    Enabled,
+}
+
+/// Whether bit 8 of a leaf makes its translation outlive `mov cr3` (CR4.PGE).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum GlobalPages {
+    /// It means nothing.
+    #[default]
+    Disabled,
+    /// It does (MODEL.md, F14).
+    Enabled,
+}
+
+/// Whether bit 63 of an entry forbids instruction fetches (EFER.NXE).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum ExecuteDisable {
+    /// It means nothing.
+    #[default]
+    Disabled,
+    /// It does (MODEL.md, P20).
+    Enabled,
+}
+
 /// Which steps are left out because they commute with everything else.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Reduction {
@@ -48,6 +114,18 @@ pub struct Machine {
     pub speculation: Speculation,
     /// Which steps are left out because they commute with everything else.
     pub reduction: Reduction,
+    /// What translations are cached, and when.
+    pub caching: Caching,
+    /// Where PDPTEs are read.
+    pub pdptes: Pdptes,
+    /// How walkers set accessed and dirty flags.
+    pub walker_updates: WalkerUpdates,
+    /// Process-context identifiers.
+    pub pcids: Pcids,
+    /// Global pages.
+    pub global_pages: GlobalPages,
+    /// Pages that must not be executed.
+    pub execute_disable: ExecuteDisable,
 }
 
 impl Machine {

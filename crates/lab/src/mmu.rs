@@ -3,15 +3,16 @@
 use std::rc::Rc;
 
 use machine::user::FaultCause;
-use machine::{Access, Frame, Invalidation, PhysAddr, VirtAddr};
+use machine::{Access, ContextInvalidation, Frame, Invalidation, Pcid, PhysAddr, Retention, VirtAddr};
 
 use crate::cells::{self, flag};
 use crate::core::Core;
+use crate::execute::Deed;
 use crate::frames::Backing;
-use crate::machine_config::Speculation;
+use crate::machine_config::{Caching, ExecuteDisable, GlobalPages, Pcids, Pdptes, Speculation, WalkerUpdates};
 use crate::monitor::{Event, Writer};
-use crate::paging::Paging;
-use crate::tlb::{Item, Life, Pointer, Tlb, USER, WRITABLE};
+use crate::paging::{Decoded, Paging};
+use crate::tlb::{EXECUTABLE, Item, Life, Pointer, Tag, Tlb, USER, WRITABLE};
 use crate::verdict::{MisuseKind, rule};
 
 /// How a user access may go on.
@@ -21,6 +22,8 @@ pub(crate) enum Outcome {
     Reach { frame: u64, life: Life },
     /// A walk first sets these flags in the entry at this offset; the access is still to be made.
     SetFlags { offset: usize, flags: u64 },
+    /// A walk that set out to do so before writes them.
+    FinishUpdate,
     /// It faults.
     Fault(FaultCause),
     /// A walk reads a table that was freed.
@@ -65,15 +68,41 @@ impl Core<'_> {
         self.has_flag(cpu, flag::ROOT_LOADED).then(|| {
             let table = paging.table_of_root(PhysAddr::new(self.reg(cpu, cells::ROOT)));
             let frame = table.frame().number();
-            let life = if !paging.has_registers() && self.frame_is_free(frame) { Life::Dangling } else { Life::Valid };
-            Pointer { level: paging.levels(), base: 0, rights: WRITABLE | USER, life, frame }
+            let dangles = !self.has_registers(paging) && self.frame_is_free(frame);
+            let life = if dangles { Life::Dangling } else { Life::Valid };
+            let rights = WRITABLE | USER | EXECUTABLE;
+            Pointer { level: paging.levels(), base: 0, rights, life, frame, pcid: self.pcid(cpu) }
         })
     }
 
+    /// Whether the top table is registers.
+    fn has_registers(&self, paging: Paging) -> bool {
+        paging.has_registers() && self.machine.pdptes == Pdptes::Registers
+    }
+
+    /// The identifier that is current on a CPU.
+    fn pcid(&self, cpu: usize) -> Pcid {
+        match self.machine.pcids {
+            Pcids::Disabled => Pcid::ZERO,
+            Pcids::Enabled => Pcid::new(self.reg(cpu, cells::ROOT) as u16 % Pcid::COUNT).unwrap_or_default(),
+        }
+    }
+
+    /// The rights that an entry leaves.
+    fn rights(&self, decoded: &Decoded) -> u8 {
+        let executable = decoded.executable || self.machine.execute_disable == ExecuteDisable::Disabled;
+        let bit = |has: bool, right: u8| if has { right } else { 0 };
+        bit(decoded.writable, WRITABLE) | bit(decoded.user, USER) | bit(executable, EXECUTABLE)
+    }
+
     fn entry(&self, cpu: usize, paging: Paging, table: &Pointer, address: VirtAddr) -> Entry {
-        let index = paging.index(address, table.level);
+        let mut index = paging.index(address, table.level);
         if table.level == paging.levels() && paging.has_registers() {
-            return Entry::Register(self.reg(cpu, cells::PDPTES.plus(index)));
+            match self.machine.pdptes {
+                Pdptes::Registers => return Entry::Register(self.reg(cpu, cells::PDPTES.plus(index))),
+                // The table need not begin where its frame does.
+                Pdptes::Memory => index += (self.reg(cpu, cells::ROOT) as usize & 0xfe0) / 8,
+            }
         }
         match self.arena.block_of(Frame::new(table.frame)).and_then(|(_, block)| block.words) {
             Some(words) => Entry::Memory(words + 8 * index),
@@ -91,16 +120,29 @@ impl Core<'_> {
         self.set_tlb(cpu, tlb);
     }
 
-    fn saturated(&self, cpu: usize, mut tlb: Rc<Tlb>) -> Rc<Tlb> {
+    fn saturated(&self, cpu: usize, tlb: Rc<Tlb>) -> Rc<Tlb> {
+        match self.machine.caching {
+            Caching::Everything => self.reachable(cpu, &self.machine.watched, tlb),
+            Caching::TlbOnly => {
+                let mut all = self.reachable(cpu, &self.machine.watched, tlb);
+                Rc::make_mut(&mut all).pointers.clear();
+                all
+            }
+            Caching::OnAccess | Caching::Nothing => tlb,
+        }
+    }
+
+    /// The sets, and everything that walks for `pages` may find now.
+    fn reachable(&self, cpu: usize, pages: &[VirtAddr], mut tlb: Rc<Tlb>) -> Rc<Tlb> {
         let Some(paging) = self.machine.paging else { return tlb };
         let Some(root) = self.root(cpu, paging) else { return tlb };
         let mut tables = vec![root];
-        tables.extend_from_slice(&tlb.pointers);
+        tables.extend(tlb.pointers.iter().filter(|pointer| pointer.pcid == root.pcid));
         while let Some(table) = tables.pop() {
             if table.life == Life::Dangling {
                 continue;
             }
-            for &page in &self.machine.watched {
+            for &page in pages {
                 if !Self::covers(paging, &table, page.as_u64()) {
                     continue;
                 }
@@ -113,16 +155,17 @@ impl Core<'_> {
                 if !decoded.present {
                     continue;
                 }
-                let own = if decoded.writable { WRITABLE } else { 0 } | if decoded.user { USER } else { 0 };
-                let rights = table.rights & own;
+                let rights = table.rights & self.rights(&decoded);
                 let base = page.as_u64() & !(Paging::span(table.level) - 1);
                 let frame = decoded.frame.number();
                 let life = if self.frame_is_free(frame) { Life::Dangling } else { Life::Valid };
                 if decoded.leaf {
                     let level = table.level;
-                    tlb.add_item(Item { page: base, level, rights, dirty: decoded.dirty, life, frame });
+                    let global = decoded.global && self.machine.global_pages == GlobalPages::Enabled;
+                    let tag = if global { Tag::Global } else { Tag::Of(root.pcid) };
+                    tlb.add_item(Item { page: base, level, rights, dirty: decoded.dirty, life, frame, tag });
                 } else {
-                    let pointer = Pointer { level: table.level - 1, base, rights, life, frame };
+                    let pointer = Pointer { level: table.level - 1, base, rights, life, frame, pcid: root.pcid };
                     if tlb.add_pointer(pointer) {
                         tables.push(pointer);
                     }
@@ -132,13 +175,30 @@ impl Core<'_> {
         tlb
     }
 
+    /// What an access to `address` may use on a machine that does not keep everything.
+    #[cold]
+    fn found_by_access(&self, cpu: usize, address: u64) -> Rc<Tlb> {
+        let kept = if self.machine.caching == Caching::Nothing { Rc::default() } else { self.tlbs[cpu].clone() };
+        self.reachable(cpu, &[VirtAddr::new(address)], kept)
+    }
+
+    /// An access to `address` goes on: where only accesses fill, this is when.
+    #[inline(always)]
+    pub(crate) fn fill_on_access(&mut self, cpu: usize, address: u64) {
+        if self.machine.caching == Caching::OnAccess {
+            let tlb = self.found_by_access(cpu, address);
+            self.set_tlb(cpu, tlb);
+        }
+    }
+
     /// An entry of a table frame may have changed: walkers may see it from now on.
     #[inline(always)]
     pub(crate) fn table_written(&mut self, block: usize) {
         if self.machine.paging.is_some() {
             let frame = self.arena.blocks()[block].first.number();
             for cpu in 0..self.cpus() {
-                if self.walks(cpu, frame) {
+                // Without pointers nobody knows whether a walk would come here.
+                if self.machine.caching == Caching::TlbOnly || self.walks(cpu, frame) {
                     self.saturate(cpu);
                 }
             }
@@ -148,7 +208,7 @@ impl Core<'_> {
     /// Whether a walker of the CPU may read this frame.
     fn walks(&self, cpu: usize, frame: u64) -> bool {
         let Some(paging) = self.machine.paging else { return false };
-        let root = self.root(cpu, paging).is_some_and(|root| !paging.has_registers() && root.frame == frame);
+        let root = self.root(cpu, paging).is_some_and(|root| !self.has_registers(paging) && root.frame == frame);
         root || self.tlbs[cpu].pointers.iter().any(|pointer| pointer.frame == frame && pointer.life == Life::Valid)
     }
 
@@ -161,14 +221,30 @@ impl Core<'_> {
 
     /// An invalidation takes place on a CPU.
     pub(crate) fn invalidate(&mut self, cpu: usize, what: Invalidation) {
+        let pcid = self.pcid(cpu);
+        self.drop_translations(cpu, |tlb| tlb.invalidate(what, pcid));
+    }
+
+    /// An invalidation from outside takes place on a CPU.
+    pub(crate) fn invalidate_everywhere(&mut self, cpu: usize, what: Invalidation) {
+        self.drop_translations(cpu, |tlb| tlb.invalidate_everywhere(what));
+    }
+
+    /// An `invpcid` takes place.
+    pub(crate) fn invalidate_context(&mut self, cpu: usize, what: ContextInvalidation) {
+        self.drop_translations(cpu, |tlb| tlb.invalidate_context(what));
+    }
+
+    /// Translations are dropped; what is found at once when one looks again is there again.
+    fn drop_translations(&mut self, cpu: usize, drop: impl FnOnce(&mut Rc<Tlb>)) {
         let mut tlb = self.tlbs[cpu].clone();
-        tlb.invalidate(what);
+        drop(&mut tlb);
         let tlb = self.saturated(cpu, tlb);
         self.set_tlb(cpu, tlb);
     }
 
     /// A CPU loads CR3.
-    pub(crate) fn switch_root(&mut self, cpu: usize, root: PhysAddr) {
+    pub(crate) fn switch_root(&mut self, cpu: usize, root: PhysAddr, cached: Retention) {
         let Some(paging) = self.machine.paging else {
             return self.misuse(MisuseKind::Setup, "the machine has no MMU to load a page table");
         };
@@ -187,23 +263,39 @@ impl Core<'_> {
                 self.set_reg(cpu, cells::PDPTES.plus(index), entry);
             }
         }
-        self.invalidate(cpu, Invalidation::All);
+        match cached {
+            Retention::Drop => self.invalidate(cpu, Invalidation::All),
+            Retention::Keep => self.saturate(cpu),
+        }
     }
 
     /// Every way in which a user access may go on now, each once.
-    pub(crate) fn outcomes(&self, cpu: usize, address: u64, access: Access) -> Vec<Outcome> {
+    pub(crate) fn outcomes(&self, cpu: usize, address: u64, deed: Deed) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         let Some(paging) = self.machine.paging else { return outcomes };
         let Some(root) = self.root(cpu, paging) else { return outcomes };
-        let write = access == Access::Write;
-        let needed = if write { WRITABLE | USER } else { USER };
+        if self.machine.walker_updates != WalkerUpdates::Locked && self.update_under_way(cpu).is_some() {
+            return vec![Outcome::FinishUpdate];
+        }
+        let write = deed == Deed::Store;
+        let needed = match deed {
+            Deed::Load => USER,
+            Deed::Store => WRITABLE | USER,
+            Deed::Fetch => EXECUTABLE | USER,
+        };
         let mut add = |outcome| {
             if !outcomes.contains(&outcome) {
                 outcomes.push(outcome);
             }
         };
-        let tlb = &self.tlbs[cpu];
-        for item in tlb.items.iter().filter(|item| item.covers(address)) {
+        let found;
+        let tlb = if self.machine.caching == Caching::Everything {
+            &self.tlbs[cpu]
+        } else {
+            found = self.found_by_access(cpu, address);
+            &found
+        };
+        for item in tlb.items.iter().filter(|item| item.covers(address) && item.tag.serves(root.pcid)) {
             if item.rights & needed != needed {
                 // A stale translation with fewer rights: a spurious fault (SDM vol. 3A, 4.10.4.3).
                 add(Outcome::Fault(FaultCause::Protection));
@@ -213,7 +305,7 @@ impl Core<'_> {
             }
         }
         for table in std::iter::once(&root).chain(&tlb.pointers) {
-            if !Self::covers(paging, table, address) {
+            if !Self::covers(paging, table, address) || table.pcid != root.pcid {
                 continue;
             }
             if table.life == Life::Dangling {
@@ -229,7 +321,7 @@ impl Core<'_> {
                 }
             };
             let decoded = paging.decode(table.level, entry);
-            let own = if decoded.writable { WRITABLE } else { 0 } | if decoded.user { USER } else { 0 };
+            let own = self.rights(&decoded);
             if !decoded.present {
                 add(Outcome::Fault(FaultCause::NotPresent));
             } else if decoded.leaf && table.rights & own & needed != needed {
@@ -252,7 +344,8 @@ impl Core<'_> {
         }
         for table in std::iter::once(&root).chain(&self.tlbs[cpu].pointers) {
             for &page in &self.machine.watched {
-                if table.life == Life::Dangling || !Self::covers(paging, table, page.as_u64()) {
+                let used = table.pcid == root.pcid && Self::covers(paging, table, page.as_u64());
+                if table.life == Life::Dangling || !used {
                     continue;
                 }
                 if let Entry::Memory(offset) = self.entry(cpu, paging, table, page) {
@@ -272,12 +365,49 @@ impl Core<'_> {
         self.commit(cpu, offset, 8, old | flags, Writer::Walker);
     }
 
+    /// The walk of a user access finds flags to be set in an entry that it uses.
+    pub(crate) fn walker_finds(&mut self, cpu: usize, offset: usize, flags: u64) {
+        if self.machine.walker_updates == WalkerUpdates::Locked {
+            return self.walker_sets(cpu, offset, flags);
+        }
+        let read = self.get(offset, 8);
+        for (index, value) in [offset as u64 | 1, flags, read].into_iter().enumerate() {
+            self.set_reg(cpu, cells::WALK.plus(index), value);
+        }
+    }
+
+    /// The update of flags that a walk of the CPU has begun: of which entry, and what it would leave there now.
+    pub(crate) fn update_under_way(&self, cpu: usize) -> Option<(usize, u64)> {
+        let place = self.reg(cpu, cells::WALK);
+        let offset = (place & !1) as usize;
+        (place != 0).then(|| {
+            let before = match self.machine.walker_updates {
+                WalkerUpdates::Plain => self.reg(cpu, cells::WALK.plus(2)),
+                WalkerUpdates::Locked | WalkerUpdates::Stray => self.get(offset, 8),
+            };
+            (offset, before | self.reg(cpu, cells::WALK.plus(1)))
+        })
+    }
+
+    /// It is written.
+    pub(crate) fn walker_finishes(&mut self, cpu: usize) {
+        let Some((offset, after)) = self.update_under_way(cpu) else { return };
+        for index in 0..3 {
+            self.set_reg(cpu, cells::WALK.plus(index), 0);
+        }
+        self.commit(cpu, offset, 8, after, Writer::Walker);
+    }
+
     /// A user access reaches a frame.
-    pub(crate) fn reach(&mut self, cpu: usize, address: u64, access: Access, frame: u64, life: Life) {
+    pub(crate) fn reach(&mut self, cpu: usize, address: u64, deed: Deed, frame: u64, life: Life) {
         let id = machine::CpuId::new(cpu as u32);
         let (address, frame_number) = (VirtAddr::new(address), Frame::new(frame));
-        self.event(&Event::Accessed { cpu: id, address, access, frame: frame_number });
-        let deed = if access == Access::Write { "stores to" } else { "loads from" };
+        self.event(&Event::Accessed { cpu: id, address, access: deed.access(), frame: frame_number });
+        let deed = match deed {
+            Deed::Load => "loads from",
+            Deed::Store => "stores to",
+            Deed::Fetch => "fetches from",
+        };
         if self.frame_is_free(frame) {
             self.violation(
                 rule::STALE_TLB,
@@ -294,10 +424,8 @@ impl Core<'_> {
     /// A user access faults.
     pub(crate) fn fault(&mut self, cpu: usize, address: u64, access: Access) {
         let id = machine::CpuId::new(cpu as u32);
-        let mut tlb = self.tlbs[cpu].clone();
-        tlb.fault(address);
-        let tlb = self.saturated(cpu, tlb);
-        self.set_tlb(cpu, tlb);
+        let pcid = self.pcid(cpu);
+        self.drop_translations(cpu, |tlb| tlb.fault(address, pcid));
         self.event(&Event::Faulted { cpu: id, address: VirtAddr::new(address), access });
     }
 

@@ -31,11 +31,14 @@ pub(crate) enum Kind {
     TlbParavirtual,
     TlbBroadcast,
     TlbBroadcastSync,
+    /// CR3 is `a`; `b`: 1 = keep what is cached (bit 63).
     LoadRoot,
+    /// `invpcid` of type `a`, for PCID `b` and address `c`.
+    InvalidateContext,
     RcuReadLock,
     RcuReadUnlock,
     SynchronizeRcu,
-    /// At `a`; `b`: 1 = write; `bytes`: 0 if only which frame is reached matters; `c`: the word to store, or that was loaded.
+    /// At `a`; `b`: 1 = write, 2 = instruction fetch; `bytes`: 0 if only which frame is reached matters; `c`: the word to store, or that was loaded.
     UserAccess,
     /// Of frame `a`; `b`: 1 = write, of the word `c`.
     DeviceAccess,
@@ -69,6 +72,7 @@ impl Kind {
             Self::TlbBroadcast => "broadcast flush",
             Self::TlbBroadcastSync => "tlbsync",
             Self::LoadRoot => "load cr3",
+            Self::InvalidateContext => "invpcid",
             Self::RcuReadLock => "rcu_read_lock",
             Self::RcuReadUnlock => "rcu_read_unlock",
             Self::SynchronizeRcu => "synchronize_rcu",
@@ -110,6 +114,7 @@ impl Kind {
                 | Self::TlbParavirtual
                 | Self::TlbBroadcastSync
                 | Self::LoadRoot
+                | Self::InvalidateContext
                 | Self::SynchronizeRcu
                 | Self::DeviceAccess
                 | Self::AllocFrame

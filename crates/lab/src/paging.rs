@@ -11,6 +11,8 @@ const USER: u64 = 1 << 2;
 pub(crate) const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 const PAGE_SIZE: u64 = 1 << 7;
+const GLOBAL: u64 = 1 << 8;
+const EXECUTE_DISABLE: u64 = 1 << 63;
 
 /// A format of page tables.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -42,6 +44,10 @@ pub struct Decoded {
     pub accessed: bool,
     /// Bit 6; only of leaves.
     pub dirty: bool,
+    /// Bit 8; only of leaves.
+    pub global: bool,
+    /// Not bit 63. PDPTEs of PAE have none: `true`.
+    pub executable: bool,
 }
 
 impl Paging {
@@ -106,6 +112,8 @@ impl Paging {
             user: register || entry & USER != 0,
             accessed: register || entry & ACCESSED != 0,
             dirty: leaf && entry & DIRTY != 0,
+            global: leaf && entry & GLOBAL != 0,
+            executable: register || entry & EXECUTE_DISABLE == 0,
         }
     }
 
@@ -143,6 +151,8 @@ mod tests {
         );
         let table = Paging::FOUR_LEVEL.decode(3, 0x1067);
         assert!(!table.leaf && !table.dirty && table.frame == Frame::new(1));
+        assert!(!two_mib.executable && table.executable);
+        assert!(Paging::PAE.decode(1, 0x101).global && !Paging::PAE.decode(2, 0x101).global);
         // Bit 7 is PAT in the last level, and reserved in the fourth.
         assert!(Paging::FOUR_LEVEL.decode(1, 0x1081).leaf && !Paging::FOUR_LEVEL.decode(4, 0x1081).leaf);
         // A PDPTE of PAE has no rights and no accessed flag of its own, and never maps a page.

@@ -1,12 +1,13 @@
 //! Writing down a run while it is performed again.
 
-use machine::{CpuId, CpuSet, VirtAddr};
+use machine::{ContextInvalidation, CpuId, CpuSet, VirtAddr};
 
 use crate::buffer::Waiting;
 use crate::cells::flag;
 use crate::choice::{Choice, Turn};
 use crate::core::Core;
-use crate::execute::{access_of, invalidation_of};
+use crate::execute::{Deed, context_of, deed_of, invalidation_of};
+use crate::machine_config::WalkerUpdates;
 use crate::mmu::Outcome;
 use crate::op::{Kind, Op};
 use crate::trace::{Place, Step, StepKind, Trace, Value};
@@ -169,7 +170,19 @@ impl Core<'_> {
                 }
                 step.target = Some(target);
             }
-            Kind::LoadRoot | Kind::FreeFrame => step.target = Some(format!("{:#x}", op.a)),
+            Kind::LoadRoot => {
+                step.target = Some(format!("{:#x}", op.a));
+                step.note = (op.b != 0).then(|| "what is cached is kept".to_owned());
+            }
+            Kind::InvalidateContext => {
+                step.target = Some(match context_of(op) {
+                    ContextInvalidation::Address { pcid, address } => format!("{address} of {pcid}"),
+                    ContextInvalidation::Context { pcid } => format!("everything of {pcid}"),
+                    ContextInvalidation::EverythingAndGlobal => "everything, and global pages".to_owned(),
+                    ContextInvalidation::Everything => "everything of every PCID".to_owned(),
+                });
+            }
+            Kind::FreeFrame => step.target = Some(format!("{:#x}", op.a)),
             Kind::DeviceAccess => {
                 step.what = if op.b == 0 { "device loads from" } else { "device stores to" }.to_owned();
                 step.target = Some(format!("frame {:#x}", op.a));
@@ -185,14 +198,14 @@ impl Core<'_> {
     }
 
     fn describe_access(&self, cpu: usize, op: &Op, argument: usize, step: &mut Step) {
-        let access = access_of(op);
-        let deed = if access == machine::Access::Write { "store" } else { "load" };
+        let doing = deed_of(op);
+        let deed = doing.name();
         step.what = format!("user {deed} at {}", VirtAddr::new(op.a));
-        match self.outcomes(cpu, op.a, access).get(argument) {
+        match self.outcomes(cpu, op.a, doing).get(argument) {
             Some(Outcome::Reach { frame, .. }) => {
                 let moved = match self.content_of(*frame).filter(|_| op.bytes != 0) {
                     None => String::new(),
-                    Some(offset) if op.b == 0 => format!(", loads {}", self.forwarded(cpu, offset, 8)),
+                    Some(offset) if doing != Deed::Store => format!(", loads {}", self.forwarded(cpu, offset, 8)),
                     Some(_) if self.buffers_stores() => format!(", {} goes into the store buffer", op.c),
                     Some(_) => format!(", stores {}", op.c),
                 };
@@ -200,10 +213,23 @@ impl Core<'_> {
             }
             Some(&Outcome::SetFlags { offset, flags }) => {
                 step.kind = StepKind::Walker;
+                let sets =
+                    if self.machine.walker_updates == WalkerUpdates::Locked { "sets" } else { "is about to set" };
                 let accessed = if flags & crate::paging::ACCESSED != 0 { "A" } else { "" };
                 let dirty = if flags & !crate::paging::ACCESSED != 0 { "D" } else { "" };
-                step.what = format!("walker of user {deed} at {} sets {accessed}{dirty}", VirtAddr::new(op.a));
+                step.what = format!("walker of user {deed} at {} {sets} {accessed}{dirty}", VirtAddr::new(op.a));
                 self.describe_flags(offset, flags, step);
+                if self.machine.walker_updates != WalkerUpdates::Locked {
+                    step.after = None;
+                }
+            }
+            Some(Outcome::FinishUpdate) => {
+                step.kind = StepKind::Walker;
+                step.what = format!("walker of user {deed} at {} writes its flags", VirtAddr::new(op.a));
+                let (offset, after) = self.update_under_way(cpu).unwrap_or_default();
+                step.target = Some(self.symbols.place(offset, 8));
+                step.before = Some(self.symbols.value(offset, 8, self.get(offset, 8)));
+                step.after = Some(self.symbols.value(offset, 8, after));
             }
             Some(Outcome::Fault(cause)) => step.note = Some(format!("page fault: {cause:?}")),
             Some(Outcome::FreedTable { frame }) => {

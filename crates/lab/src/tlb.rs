@@ -6,14 +6,14 @@
 
 use std::rc::Rc;
 
-use machine::Invalidation;
-use machine::VirtAddr;
+use machine::{ContextInvalidation, Invalidation, Pcid, VirtAddr};
 
 use crate::hash::Chain;
 use crate::paging::Paging;
 
 pub(crate) const WRITABLE: u8 = 1;
 pub(crate) const USER: u8 = 2;
+pub(crate) const EXECUTABLE: u8 = 4;
 
 /// Whether what a cached translation names was freed after it was cached.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -27,13 +27,38 @@ pub(crate) enum Life {
 pub(crate) struct Item {
     pub(crate) page: u64,
     pub(crate) level: u8,
-    /// [`WRITABLE`], [`USER`]: of all entries on the way.
+    /// [`WRITABLE`], [`USER`], [`EXECUTABLE`]: of all entries on the way.
     pub(crate) rights: u8,
     /// The dirty flag was set when it was cached: stores need no walk.
     pub(crate) dirty: bool,
     pub(crate) life: Life,
     /// The first frame of the page.
     pub(crate) frame: u64,
+    /// Under which identifier it was cached.
+    pub(crate) tag: Tag,
+}
+
+/// Whose translation it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) enum Tag {
+    Of(Pcid),
+    /// Of whoever runs.
+    Global,
+}
+
+impl Tag {
+    /// Whether it is used while this identifier is current.
+    #[inline(always)]
+    pub(crate) fn serves(self, pcid: Pcid) -> bool {
+        self == Self::Global || self == Self::Of(pcid)
+    }
+
+    fn bits(self) -> u64 {
+        match self {
+            Self::Of(pcid) => u64::from(pcid.number()) << 32,
+            Self::Global => 1 << 44,
+        }
+    }
 }
 
 /// A pointer to a table, from a paging-structure cache.
@@ -47,6 +72,8 @@ pub(crate) struct Pointer {
     pub(crate) life: Life,
     /// The table's frame.
     pub(crate) frame: u64,
+    /// Under which identifier it was cached.
+    pub(crate) pcid: Pcid,
 }
 
 /// The sets of one CPU, sorted.
@@ -62,8 +89,11 @@ impl Item {
     }
 
     fn term(&self, cpu: usize) -> u128 {
-        let flags =
-            u64::from(self.level) << 8 | u64::from(self.rights) << 4 | u64::from(self.dirty) << 1 | self.life as u64;
+        let flags = self.tag.bits()
+            | u64::from(self.level) << 8
+            | u64::from(self.rights) << 4
+            | u64::from(self.dirty) << 1
+            | self.life as u64;
         Chain::new(cpu as u64).with(self.page).with(flags).with(self.frame).term()
     }
 }
@@ -74,7 +104,11 @@ impl Pointer {
     }
 
     fn term(&self, cpu: usize) -> u128 {
-        let flags = 1 << 16 | u64::from(self.level) << 8 | u64::from(self.rights) << 4 | self.life as u64;
+        let flags = u64::from(self.pcid.number()) << 32
+            | 1 << 16
+            | u64::from(self.level) << 8
+            | u64::from(self.rights) << 4
+            | self.life as u64;
         Chain::new(cpu as u64).with(self.base).with(flags).with(self.frame).term()
     }
 }
@@ -102,18 +136,58 @@ impl Tlb {
         }
     }
 
-    /// Drops what an invalidation covers, and every pointer.
-    pub(crate) fn invalidate(self: &mut Rc<Self>, what: Invalidation) {
+    /// `invlpg` and `mov cr3` while this identifier is current: drops what is covered, and every pointer. Where a page is named, its global
+    /// translations go, too, else they stay (SDM vol. 3A, 4.10.4.1).
+    pub(crate) fn invalidate(self: &mut Rc<Self>, what: Invalidation, pcid: Pcid) {
+        let names_pages = matches!(what, Invalidation::Pages { .. });
         let tlb = Rc::make_mut(self);
-        tlb.items.retain(|item| !what.covers(VirtAddr::new(item.page), Paging::span(item.level)));
+        tlb.items.retain(|item| {
+            let meant = item.tag == Tag::Of(pcid) || names_pages && item.tag == Tag::Global;
+            !(meant && what.covers(VirtAddr::new(item.page), Paging::span(item.level)))
+        });
+        tlb.pointers.retain(|pointer| pointer.pcid != pcid);
+    }
+
+    /// The same under every identifier, as a hypervisor or a broadcast does it.
+    pub(crate) fn invalidate_everywhere(self: &mut Rc<Self>, what: Invalidation) {
+        let names_pages = matches!(what, Invalidation::Pages { .. });
+        let tlb = Rc::make_mut(self);
+        tlb.items.retain(|item| {
+            let meant = names_pages || item.tag != Tag::Global;
+            !(meant && what.covers(VirtAddr::new(item.page), Paging::span(item.level)))
+        });
         tlb.pointers.clear();
     }
 
-    /// Drops what a page fault at `address` drops (SDM vol. 3A, 4.10.4.1).
-    pub(crate) fn fault(self: &mut Rc<Self>, address: u64) {
+    /// `invpcid` (SDM vol. 3A, 4.10.4.1).
+    pub(crate) fn invalidate_context(self: &mut Rc<Self>, what: ContextInvalidation) {
         let tlb = Rc::make_mut(self);
-        tlb.items.retain(|item| !item.covers(address));
-        tlb.pointers.retain(|pointer| !pointer.covers(address));
+        match what {
+            ContextInvalidation::Address { pcid, address } => {
+                let address = address.as_u64();
+                tlb.items.retain(|item| item.tag != Tag::Of(pcid) || !item.covers(address));
+                tlb.pointers.retain(|pointer| pointer.pcid != pcid || !pointer.covers(address));
+            }
+            ContextInvalidation::Context { pcid } => {
+                tlb.items.retain(|item| item.tag != Tag::Of(pcid));
+                tlb.pointers.retain(|pointer| pointer.pcid != pcid);
+            }
+            ContextInvalidation::EverythingAndGlobal => {
+                tlb.items.clear();
+                tlb.pointers.clear();
+            }
+            ContextInvalidation::Everything => {
+                tlb.items.retain(|item| item.tag == Tag::Global);
+                tlb.pointers.clear();
+            }
+        }
+    }
+
+    /// Drops what a page fault at `address` drops while this identifier is current (SDM vol. 3A, 4.10.4.1).
+    pub(crate) fn fault(self: &mut Rc<Self>, address: u64, pcid: Pcid) {
+        let tlb = Rc::make_mut(self);
+        tlb.items.retain(|item| !item.tag.serves(pcid) || !item.covers(address));
+        tlb.pointers.retain(|pointer| pointer.pcid != pcid || !pointer.covers(address));
     }
 
     /// Marks what names one of these frames as dangling; whether anything did.

@@ -5,17 +5,17 @@ use machine::{Access, UserAccess, VirtAddr};
 
 use crate::core::Stop;
 use crate::cpu::LabCpu;
-use crate::execute::{NOT_PRESENT, REACHED};
+use crate::execute::{Deed, NOT_PRESENT, REACHED};
 use crate::op::{Kind, Op};
 use crate::verdict::MisuseKind;
 
 impl LabCpu {
     /// A user access, and what it loaded.
     #[track_caller]
-    fn user(&self, address: VirtAddr, access: Access, data: Data) -> Result<u64, PageFault> {
+    fn user(&self, address: VirtAddr, deed: Deed, data: Data) -> Result<u64, FaultCause> {
         let mut op = Op::new(Kind::UserAccess);
         op.a = address.as_u64();
-        op.b = (access == Access::Write) as u64;
+        op.b = deed.number();
         (op.bytes, op.c) = match data {
             Data::None => (0, 0),
             Data::Word(value) => (8, value),
@@ -28,9 +28,19 @@ impl LabCpu {
         match self.perform_op(&mut op) {
             // SAFETY: a live local, which the explorer may have written through a pointer.
             REACHED => Ok(unsafe { (&raw const op.c).read_volatile() }),
-            NOT_PRESENT => Err(PageFault { address, access, cause: FaultCause::NotPresent }),
-            _ => Err(PageFault { address, access, cause: FaultCause::Protection }),
+            NOT_PRESENT => Err(FaultCause::NotPresent),
+            _ => Err(FaultCause::Protection),
         }
+    }
+
+    /// Fetches an instruction from the page at `address`, as user code would, and returns the page's word. It needs the right to execute where the
+    /// machine knows that right ([`crate::ExecuteDisable`]).
+    ///
+    /// # Errors
+    /// Bit 0 of the code of the page fault that the hardware raised.
+    #[track_caller]
+    pub fn user_fetch(&self, address: VirtAddr) -> Result<u64, FaultCause> {
+        self.user(address, Deed::Fetch, Data::Word(0))
     }
 }
 
@@ -45,16 +55,22 @@ enum Data {
 impl UserAccess for LabCpu {
     #[track_caller]
     fn user_access(&self, address: VirtAddr, access: Access) -> Result<(), PageFault> {
-        self.user(address, access, Data::None).map(|_| ())
+        let deed = if access == Access::Write { Deed::Store } else { Deed::Load };
+        self.user(address, deed, Data::None).map(|_| ()).map_err(|cause| PageFault { address, access, cause })
     }
 
     #[track_caller]
     fn user_load(&self, address: VirtAddr) -> Result<u64, PageFault> {
-        self.user(address, Access::Read, Data::Word(0))
+        self.user(address, Deed::Load, Data::Word(0)).map_err(|cause| PageFault {
+            address,
+            access: Access::Read,
+            cause,
+        })
     }
 
     #[track_caller]
     fn user_store(&self, address: VirtAddr, value: u64) -> Result<(), PageFault> {
-        self.user(address, Access::Write, Data::Word(value)).map(|_| ())
+        let fault = |cause| PageFault { address, access: Access::Write, cause };
+        self.user(address, Deed::Store, Data::Word(value)).map(|_| ()).map_err(fault)
     }
 }

@@ -19,6 +19,7 @@
 //! | [`lock`], [`rwlock`], [`seqcount`] | synchronisation built on [`Cpu`], nothing else |
 //! | [`irq`] | the proof that interrupts are off |
 //! | [`tlb`] | what to invalidate |
+//! | [`context`] | process-context identifiers |
 //! | [`user`] | loads and stores made by user code, through the TLB |
 //!
 //! # Memory model
@@ -32,6 +33,7 @@
 #![no_std]
 
 pub mod addr;
+pub mod context;
 pub mod cpu;
 pub mod irq;
 pub mod lock;
@@ -42,6 +44,7 @@ pub mod user;
 pub mod word;
 
 pub use addr::{Frame, PhysAddr, VirtAddr};
+pub use context::{ContextInvalidation, Pcid, ProcessContexts, Retention};
 pub use cpu::{Cpu, CpuId, CpuSet, IrqState, LoopHead, Vector};
 pub use irq::IrqOff;
 pub use lock::{SpinGuard, SpinLock};
