@@ -9,11 +9,15 @@
 //! A file is parsed ([`parse`]) into a [`syntax::Litmus`], checked into a [`Race`], and decided ([`decide()`]) into
 //! one [`VariantReport`] for each of its variants and memory orders. `GRAMMAR.md` has the language.
 
+mod arguments;
 pub mod catalogue;
 mod decide;
+mod elt;
+mod entry_words;
 mod error;
 mod explore;
 mod kernel;
+mod machine_options;
 mod orders;
 pub mod parse;
 mod question;

@@ -9,7 +9,7 @@ use crate::syntax::{Argument, Body, Statement, Value, Variant};
 /// The key of the init block and of variants: `memory=sc,tso`.
 pub(crate) const KEY: &str = "memory";
 
-/// The info line that says what a file of instructions expects under a memory order: `TSO=Sometimes`.
+/// The info line that says what a file without variants expects under a memory order: `TSO=Sometimes`.
 const fn info_key(order: MemoryOrder) -> &'static str {
     match order {
         MemoryOrder::Sc => "SC",
@@ -24,13 +24,7 @@ const fn info_key(order: MemoryOrder) -> &'static str {
 /// Something else than `sc` and `tso` is written there.
 pub(crate) fn of(race: &Race, variant: Option<&Variant>) -> Result<Vec<MemoryOrder>, Error> {
     let mut orders = match &race.litmus.body {
-        Body::Instructions(_) => {
-            let mut orders = Vec::new();
-            for order in MemoryOrder::ALL {
-                orders.extend(expected_observation(race, order)?.map(|_| order));
-            }
-            orders
-        }
+        Body::Instructions(_) => of_info_lines(race)?,
         Body::Operations(script) => {
             let of_variant = variant.and_then(|variant| variant.choices.iter().find(|choice| is_order(choice)));
             let of_file = || {
@@ -41,6 +35,7 @@ pub(crate) fn of(race: &Race, variant: Option<&Variant>) -> Result<Vec<MemoryOrd
             };
             match of_variant.or_else(of_file) {
                 Some(setting) => named(race, setting)?,
+                None if variant.is_none() => of_info_lines(race)?,
                 None => Vec::new(),
             }
         }
@@ -50,6 +45,14 @@ pub(crate) fn of(race: &Race, variant: Option<&Variant>) -> Result<Vec<MemoryOrd
     }
     orders.sort_unstable();
     orders.dedup();
+    Ok(orders)
+}
+
+fn of_info_lines(race: &Race) -> Result<Vec<MemoryOrder>, Error> {
+    let mut orders = Vec::new();
+    for order in MemoryOrder::ALL {
+        orders.extend(expected_observation(race, order)?.map(|_| order));
+    }
     Ok(orders)
 }
 
@@ -72,7 +75,7 @@ fn wrong(race: &Race, span: Span, what: &str, found: String, right: &[&str]) -> 
     Error::new(&race.source, span, Problem::Value { what: what.to_owned(), found, right: right.join(", ") })
 }
 
-/// What the info lines of a file of instructions expect under a memory order.
+/// What the info lines of a file without variants expect under a memory order.
 ///
 /// # Errors
 /// Something else than an observation is written there.

@@ -2,12 +2,13 @@
 
 use lab::{End, Lab};
 
+use crate::elt;
 use crate::error::Error;
 use crate::kernel;
 use crate::question::Question;
 use crate::race::Race;
 use crate::report::MemoryOrder;
-use crate::syntax::{Body, Variant};
+use crate::syntax::{Body, Mode, Variant};
 use crate::x86;
 
 /// A machine that a file describes, with code on its CPUs. It can be built as often as needed.
@@ -43,6 +44,9 @@ pub(crate) struct Prepared {
 pub(crate) fn prepare(race: &Race, variant: Option<&Variant>, memory: MemoryOrder) -> Result<Prepared, Error> {
     match &race.litmus.body {
         Body::Instructions(program) => x86::prepare(race, program, memory),
-        Body::Operations(script) => kernel::prepare(race, script, variant, memory),
+        Body::Operations(script) => match race.litmus.mode.node {
+            Mode::EltPae | Mode::EltX86_64 => elt::prepare(race, script, variant, memory),
+            _ => kernel::prepare(race, script, variant, memory),
+        },
     }
 }

@@ -162,12 +162,19 @@ fn frame(mode: Mode, body: Body, variants: Vec<Variant>) -> impl Strategy<Value 
 }
 
 fn scripts() -> impl Strategy<Value = Litmus> {
-    let mode = prop_oneof![Just(Mode::MmPae), Just(Mode::MmX86_64), Just(Mode::MmLa57)];
-    (mode, vec(statement(), 0..5), vec(vec(operation(), 0..4), 1..4), vec(variant(), 0..4)).prop_flat_map(
-        |(mode, init, columns, mut variants)| {
+    let mode = prop_oneof![
+        Just(Mode::MmPae),
+        Just(Mode::MmX86_64),
+        Just(Mode::MmLa57),
+        Just(Mode::EltPae),
+        Just(Mode::EltX86_64)
+    ];
+    let handlers = (vec(operation(), 0..3), vec(operation(), 0..3));
+    (mode, vec(statement(), 0..5), vec(vec(operation(), 0..4), 1..4), handlers, vec(variant(), 0..4)).prop_flat_map(
+        |(mode, init, columns, (ipi, nmi), mut variants)| {
             variants.sort_by(|left, right| left.name.node.cmp(&right.name.node));
             variants.dedup_by(|left, right| left.name.node == right.name.node);
-            frame(mode, Body::Operations(Script { init, columns }), variants)
+            frame(mode, Body::Operations(Script { init, columns, ipi, nmi }), variants)
         },
     )
 }

@@ -1,9 +1,9 @@
 //! What a variant line chooses.
 
-use super::arguments;
 use super::choices::{self, Choices, Named};
 use super::guards::Step;
 use super::setup::{self, Setup};
+use crate::arguments;
 use crate::error::{Error, Problem};
 use crate::race::Race;
 use crate::source::Spanned;

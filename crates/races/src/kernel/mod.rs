@@ -2,7 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
-//! | [`setup`], [`operations`], [`arguments`] | what the file says |
+//! | [`setup`], [`operations`] | what the file says |
 //! | [`choose`], [`choices`], [`guards`], [`historic`] | protocols by name; those that turned out wrong |
 //! | [`build`], [`shared`] | the machine, before the start |
 //! | [`drivers`] | what drivers do when their areas fault |
@@ -13,7 +13,6 @@
 //!
 //! The engine is [`mm`] and [`pagetable`] as they are: nothing of them is written again here.
 
-mod arguments;
 mod build;
 mod choices;
 mod choose;
@@ -33,6 +32,7 @@ use std::sync::Arc;
 
 use machine::CpuId;
 
+use crate::arguments;
 use crate::error::{Error, Problem};
 use crate::question::{Names, Question, Show};
 use crate::race::Race;

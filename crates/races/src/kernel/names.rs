@@ -5,6 +5,7 @@ use machine::{Frame, Word};
 use pagetable::TableMeta;
 
 use super::setup::{Setup, TableFrames};
+use crate::entry_words::flag_names;
 
 /// Results from here on are printed as addresses and frames are.
 const LEAST_FRAME: u64 = 0x100;
@@ -47,33 +48,6 @@ impl FrameNames {
             format!("{number:#x}")
         }
     }
-}
-
-/// What the low half of an entry says, in words.
-pub(super) fn low_words(low: u64) -> String {
-    if low == 0 {
-        return "none".to_owned();
-    }
-    let mut words = vec![format!("..{:05x}", low >> 12)];
-    words.extend(flag_names(low));
-    words.join(" ")
-}
-
-/// What the high half of an entry says, in words.
-pub(super) fn high_words(high: u64) -> String {
-    if high == 0 {
-        return "0..".to_owned();
-    }
-    let entry = high << 32;
-    let mut words = vec![format!("{:x}..", (entry & 0x000f_ffff_0000_0000) >> 32)];
-    words.extend(flag_names(entry));
-    words.join(" ")
-}
-
-fn flag_names(entry: u64) -> impl Iterator<Item = String> {
-    const FLAGS: [(u32, &str); 8] =
-        [(0, "P"), (1, "W"), (2, "U"), (5, "A"), (6, "D"), (9, "special"), (58, "special"), (63, "NX")];
-    FLAGS.into_iter().filter(move |(bit, _)| entry >> bit & 1 != 0).map(|(_, name)| name.to_owned())
 }
 
 /// What an entry of this level says, in words.

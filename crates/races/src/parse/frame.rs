@@ -72,8 +72,8 @@ fn heading(cursor: &mut Cursor<'_>) -> Result<(Spanned<Mode>, Spanned<String>)> 
 fn instructions(cursor: &mut Cursor<'_>, dialect: Dialect) -> Result<Body> {
     cursor.expect("{", "the init block `{ ... }`")?;
     let init = initial::init(cursor)?;
-    let cpus = columns(cursor)?;
-    let columns = rows(cursor, &cpus, |cursor| instruction::line(cursor, dialect))?;
+    let heads = columns(cursor, Handlers::None)?;
+    let columns = by_cpu(&heads, rows(cursor, heads.len(), |cursor| instruction::line(cursor, dialect))?);
     instruction::check_labels(cursor, &columns)?;
     Ok(Body::Instructions(Program { init, columns }))
 }
@@ -81,32 +81,68 @@ fn instructions(cursor: &mut Cursor<'_>, dialect: Dialect) -> Result<Body> {
 fn operations(cursor: &mut Cursor<'_>) -> Result<Body> {
     cursor.expect("{", "the init block `{ ... }`")?;
     let init = operation::init(cursor)?;
-    let cpus = columns(cursor)?;
-    let columns = rows(cursor, &cpus, operation::operation)?;
-    Ok(Body::Operations(Script { init, columns }))
+    let heads = columns(cursor, Handlers::Allowed)?;
+    let mut cells = rows(cursor, heads.len(), operation::operation)?;
+    let mut handler =
+        |head| heads.iter().position(|found| *found == head).map(|place| std::mem::take(&mut cells[place]));
+    let ipi = handler(Head::Ipi).unwrap_or_default();
+    let nmi = handler(Head::Nmi).unwrap_or_default();
+    Ok(Body::Operations(Script { init, columns: by_cpu(&heads, cells), ipi, nmi }))
 }
 
-/// The heading of the table. For each column from left to right the number of its CPU.
-fn columns(cursor: &mut Cursor<'_>) -> Result<Vec<usize>> {
-    let mut cpus: Vec<Spanned<usize>> = Vec::new();
+/// What a column says: what a CPU does, or what all of them do when they are interrupted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Head {
+    Cpu(usize),
+    Ipi,
+    Nmi,
+}
+
+/// Whether the table may have columns of handlers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Handlers {
+    None,
+    Allowed,
+}
+
+/// The columns of CPUs, in the order of their numbers.
+fn by_cpu<Cell>(heads: &[Head], cells: Vec<Vec<Cell>>) -> Vec<Vec<Cell>> {
+    let numbered = heads.iter().zip(cells).filter_map(|(head, cells)| match head {
+        Head::Cpu(number) => Some((*number, cells)),
+        Head::Ipi | Head::Nmi => None,
+    });
+    let mut numbered: Vec<(usize, Vec<Cell>)> = numbered.collect();
+    numbered.sort_by_key(|(number, _)| *number);
+    numbered.into_iter().map(|(_, cells)| cells).collect()
+}
+
+/// The heading of the table, from left to right.
+fn columns(cursor: &mut Cursor<'_>, handlers: Handlers) -> Result<Vec<Head>> {
+    let mut heads: Vec<Spanned<Head>> = Vec::new();
     cursor.eat(";")?;
     loop {
         let Some(word) = cursor.try_word()? else {
             return cursor.unexpected("the heading of a column (`P0`, `P1`, ...)");
         };
         let number = word.node.strip_prefix("CPU").or_else(|| word.node.strip_prefix('P'));
-        let Some(number) = number.and_then(|number| number.parse::<usize>().ok()) else {
+        let cpu = number.and_then(|number| number.parse::<usize>().ok()).map(Head::Cpu);
+        let handler = match word.node.as_str() {
+            "IPI" => Some(Head::Ipi),
+            "NMI" => Some(Head::Nmi),
+            _ => None,
+        };
+        let Some(head) = cpu.or(handler.filter(|_| handlers == Handlers::Allowed)) else {
             let problem = Problem::Unexpected {
                 expected: "the heading of a column (`P0`, `P1`, ...)".to_owned(),
                 found: format!("`{}`", word.node),
             };
             return cursor.error(word.span, problem);
         };
-        if cpus.iter().any(|cpu| cpu.node == number) {
+        if heads.iter().any(|known| known.node == head) {
             return cursor.error(word.span, Problem::Duplicate { what: "column", name: word.node });
         }
-        cpus.push(Spanned::new(number, word.span));
-        if cpus.len() > MAX_COLUMNS {
+        heads.push(Spanned::new(head, word.span));
+        if heads.len() > MAX_COLUMNS {
             let problem = Problem::Impossible {
                 why: format!("more than {MAX_COLUMNS} columns"),
                 right: format!("a machine has at most {MAX_COLUMNS} CPUs"),
@@ -118,23 +154,32 @@ fn columns(cursor: &mut Cursor<'_>) -> Result<Vec<usize>> {
         }
     }
     cursor.expect(";", "`|` or `;` after the heading of a column")?;
-    if let Some(gap) = cpus.iter().find(|cpu| cpu.node >= cpus.len()) {
-        let problem = Problem::Impossible {
-            why: format!("CPU {} in a table of {} columns", gap.node, cpus.len()),
-            right: "number the CPUs from 0, without gaps".to_owned(),
-        };
-        return cursor.error(gap.span, problem);
+    let cpus = heads.iter().filter(|head| matches!(head.node, Head::Cpu(_))).count();
+    for head in &heads {
+        if let Head::Cpu(number) = head.node
+            && number >= cpus
+        {
+            let problem = Problem::Impossible {
+                why: format!("CPU {number} in a table of {cpus} columns"),
+                right: "number the CPUs from 0, without gaps".to_owned(),
+            };
+            return cursor.error(head.span, problem);
+        }
     }
-    Ok(cpus.into_iter().map(|cpu| cpu.node).collect())
+    if let Some(first) = heads.first().filter(|_| cpus == 0) {
+        let problem = Problem::Missing { what: "the column of a CPU".to_owned(), right: "`P0`".to_owned() };
+        return cursor.error(first.span, problem);
+    }
+    Ok(heads.into_iter().map(|head| head.node).collect())
 }
 
 /// The rows of the table. Cells that are empty leave nothing.
 fn rows<'s, Cell>(
     cursor: &mut Cursor<'s>,
-    cpus: &[usize],
+    width: usize,
     mut cell: impl FnMut(&mut Cursor<'s>) -> Result<Option<Cell>>,
 ) -> Result<Vec<Vec<Cell>>> {
-    let mut columns: Vec<Vec<Cell>> = cpus.iter().map(|_| Vec::new()).collect();
+    let mut columns: Vec<Vec<Cell>> = (0..width).map(|_| Vec::new()).collect();
     let mut count = 0;
     while !at_end_of_table(cursor)? {
         let start = cursor.here()?;
@@ -149,8 +194,8 @@ fn rows<'s, Cell>(
         let mut found = 0;
         loop {
             let content = cell(cursor)?;
-            if let (Some(cpu), Some(content)) = (cpus.get(found), content) {
-                columns[*cpu].push(content);
+            if let (Some(column), Some(content)) = (columns.get_mut(found), content) {
+                column.push(content);
             }
             found += 1;
             if !cursor.eat("|")? {
@@ -159,8 +204,8 @@ fn rows<'s, Cell>(
         }
         let row: Span = cursor.since(start);
         cursor.expect(";", "`|` or `;`")?;
-        if found != cpus.len() {
-            return cursor.error(row, Problem::RaggedRow { found, expected: cpus.len() });
+        if found != width {
+            return cursor.error(row, Problem::RaggedRow { found, expected: width });
         }
     }
     Ok(columns)

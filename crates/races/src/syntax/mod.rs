@@ -84,11 +84,16 @@ pub enum Mode {
     MmX86_64,
     /// Memory-management operations on 5-level paging.
     MmLa57,
+    /// Operations of the machine itself, on 32-bit PAE paging.
+    EltPae,
+    /// Operations of the machine itself, on 4-level paging.
+    EltX86_64,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::X86, Self::X86_64, Self::MmPae, Self::MmX86_64, Self::MmLa57];
+    pub const ALL: [Self; 7] =
+        [Self::X86, Self::X86_64, Self::MmPae, Self::MmX86_64, Self::MmLa57, Self::EltPae, Self::EltX86_64];
 
     /// As it is written in files.
     pub const fn name(self) -> &'static str {
@@ -98,6 +103,8 @@ impl Mode {
             Self::MmPae => "MM_PAE",
             Self::MmX86_64 => "MM_X86_64",
             Self::MmLa57 => "MM_LA57",
+            Self::EltPae => "ELT_PAE",
+            Self::EltX86_64 => "ELT_X86_64",
         }
     }
 
@@ -106,7 +113,7 @@ impl Mode {
         match self {
             Self::X86 => Some(Dialect::Intel),
             Self::X86_64 => Some(Dialect::Att),
-            Self::MmPae | Self::MmX86_64 | Self::MmLa57 => None,
+            Self::MmPae | Self::MmX86_64 | Self::MmLa57 | Self::EltPae | Self::EltX86_64 => None,
         }
     }
 }
@@ -122,7 +129,7 @@ impl fmt::Display for Mode {
 pub enum Body {
     /// Cells hold x86 instructions.
     Instructions(Program),
-    /// Cells hold memory-management operations.
+    /// Cells hold operations, of memory management or of the machine.
     Operations(Script),
 }
 

@@ -15,6 +15,10 @@ pub struct Script {
     pub init: Vec<Statement>,
     /// For each CPU what it does, in order. The number of the column is the number of the CPU.
     pub columns: Vec<Vec<Operation>>,
+    /// What every CPU does when it takes an IPI; empty if there is no such column.
+    pub ipi: Vec<Operation>,
+    /// What every CPU does when it takes an NMI; empty if there is no such column.
+    pub nmi: Vec<Operation>,
 }
 
 /// One statement of the init block.
@@ -64,6 +68,15 @@ pub struct Operation {
     pub arguments: Vec<Argument>,
     /// All of the cell.
     pub span: Span,
+}
+
+impl Operation {
+    /// The operation without what says in which variants it runs.
+    pub(crate) fn without_variants(&self) -> Self {
+        let is_in = |argument: &&Argument| argument.key.as_ref().is_some_and(|key| key.node == "in");
+        let arguments = self.arguments.iter().filter(|argument| !is_in(argument)).cloned().collect();
+        Self { arguments, ..self.clone() }
+    }
 }
 
 /// `variant name : key=value, ... => expectation` and an optional quoted explanation.
@@ -152,13 +165,11 @@ impl fmt::Display for Script {
             writeln!(f, "  {statement}")?;
         }
         writeln!(f, "}}")?;
-        let cells: Vec<Vec<String>> = self
-            .columns
-            .iter()
-            .enumerate()
-            .map(|(number, column)| {
-                std::iter::once(format!("P{number}")).chain(column.iter().map(ToString::to_string)).collect()
-            })
+        let programs = self.columns.iter().enumerate().map(|(number, column)| (format!("P{number}"), column));
+        let handlers = [("IPI".to_owned(), &self.ipi), ("NMI".to_owned(), &self.nmi)];
+        let all = programs.chain(handlers.into_iter().filter(|(_, column)| !column.is_empty()));
+        let cells: Vec<Vec<String>> = all
+            .map(|(heading, column)| std::iter::once(heading).chain(column.iter().map(ToString::to_string)).collect())
             .collect();
         write_table(f, &cells)
     }

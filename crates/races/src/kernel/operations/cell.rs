@@ -4,8 +4,8 @@ use machine::{Access, VirtAddr};
 use mm::{FileId, FileKind, SpaceId};
 
 use super::{Column, Device};
+use crate::arguments::Arguments;
 use crate::error::{Error, Problem};
-use crate::kernel::arguments::Arguments;
 use crate::kernel::setup::{AreaSetup, Setup};
 use crate::race::Race;
 use crate::source::{Span, Spanned};

@@ -11,11 +11,11 @@ mod words;
 use machine::{Access, VirtAddr};
 use mm::{Area, AreaRights, FileId, Foll, SpaceId};
 
-use super::arguments::{Arguments, named};
 use super::setup::Setup;
+use crate::arguments::Arguments;
 use crate::error::{Error, Problem};
 use crate::race::Race;
-use crate::syntax::{Argument, Operation, Variant};
+use crate::syntax::{Operation, Variant};
 use cell::Cell;
 
 /// What an operation does. `space` is that of the CPU, unless the operation names another.
@@ -173,7 +173,7 @@ impl Column {
         let mut column = Self::default();
         for operation in operations {
             let mut arguments = Arguments::new(race, &operation.word, &operation.arguments);
-            let takes_part = takes_part(race, &mut arguments, variant)?;
+            let takes_part = arguments.takes_part(variant)?;
             let repeat = arguments.one_of(&[("rounds", Repeat::Rounds)], Repeat::Once);
             let into = match &operation.result {
                 Some(register) => Some(column.register(race, &register.node, operation)?),
@@ -185,7 +185,7 @@ impl Column {
             cell.arguments.finish()?;
             if takes_part {
                 let word = operation.word.node.clone();
-                column.steps.push(Step { action, into, text: text(operation), word, repeat });
+                column.steps.push(Step { action, into, text: operation.without_variants().to_string(), word, repeat });
             }
         }
         Ok(column)
@@ -225,24 +225,4 @@ impl Column {
         self.registers.push(name.to_owned());
         Ok(self.registers.len() - 1)
     }
-}
-
-/// Whether an operation runs under a variant: `in=v|w`.
-fn takes_part(race: &Race, arguments: &mut Arguments<'_>, variant: Option<&Variant>) -> Result<bool, Error> {
-    let Some(names) = arguments.key("in") else { return Ok(true) };
-    let known: Vec<(&str, &str)> =
-        race.litmus.variants.iter().map(|variant| (variant.name.node.as_str(), variant.name.node.as_str())).collect();
-    let mut takes_part = false;
-    for name in names {
-        let name = named(race, "variant", name, &known)?;
-        takes_part |= variant.is_some_and(|variant| variant.name.node == name);
-    }
-    Ok(takes_part)
-}
-
-/// The operation as the file writes it, without what says in which variants it runs.
-fn text(operation: &Operation) -> String {
-    let is_in = |argument: &&Argument| argument.key.as_ref().is_some_and(|key| key.node == "in");
-    let arguments = operation.arguments.iter().filter(|argument| !is_in(argument)).cloned().collect();
-    Operation { arguments, ..operation.clone() }.to_string()
 }

@@ -4,9 +4,9 @@ use machine::addr::PAGE_SIZE;
 use machine::{Access, VirtAddr};
 use mm::{AreaRights, FileKind, HugePages, Sharing};
 
-use super::{AreaSetup, Mapped, MappedSize, Setup, Start, impossible, unique};
+use super::{AreaSetup, Mapped, MappedSize, Setup, Start};
+use crate::arguments::{Arguments, impossible, unique};
 use crate::error::{Error, Problem};
-use crate::kernel::arguments::Arguments;
 use crate::race::Race;
 use crate::source::Spanned;
 use crate::syntax::Mode;

@@ -5,9 +5,9 @@ use mm::{FileKind, FolioFlags};
 use pagetable::Level;
 
 use super::tables::MOST_TABLES;
-use super::{FileSetup, FrameSetup, Owner, Setup, impossible, unique};
+use super::{FileSetup, FrameSetup, Owner, Setup};
+use crate::arguments::{Arguments, impossible, number, unique};
 use crate::error::{Error, Problem};
-use crate::kernel::arguments::{Arguments, number};
 use crate::race::Race;
 use crate::source::Spanned;
 use crate::syntax::{Mode, Value};

@@ -17,11 +17,11 @@ use machine::{Access, Frame, VirtAddr};
 use mm::{FileKind, FolioFlags};
 use pagetable::Level;
 
-use super::arguments::{Arguments, named, number};
 use super::watch::Watch;
+use crate::arguments::{Arguments, find, impossible, named, number};
 use crate::error::{Error, Problem};
 use crate::race::Race;
-use crate::source::{Span, Spanned};
+use crate::source::Spanned;
 use crate::syntax::{Argument, Mode, Script, Statement, Value};
 use frames::MOST_FRAME;
 pub(super) use tables::TableFrames;
@@ -339,33 +339,4 @@ fn words_apart(values: &[Spanned<Value>], arguments: &[Argument]) -> (Vec<Spanne
 pub(super) fn tolerated(race: &Race, value: &Spanned<Value>) -> Result<&'static str, Error> {
     let rules = Watch::RULES.map(|rule| (rule, rule));
     named(race, "rule that can be tolerated", value, &rules)
-}
-
-fn find<'n>(
-    race: &Race,
-    what: &'static str,
-    name: &str,
-    span: Span,
-    names: impl Iterator<Item = &'n String> + Clone,
-) -> Result<usize, Error> {
-    names.clone().position(|known| known == name).ok_or_else(|| {
-        let problem = Problem::Unknown { what, found: name.to_owned(), known: names.cloned().collect() };
-        Error::new(&race.source, span, problem)
-    })
-}
-
-fn unique<'n>(
-    race: &Race,
-    what: &'static str,
-    name: &Spanned<String>,
-    mut names: impl Iterator<Item = &'n String>,
-) -> Result<(), Error> {
-    if names.any(|known| *known == name.node) {
-        return Err(Error::new(&race.source, name.span, Problem::Duplicate { what, name: name.node.clone() }));
-    }
-    Ok(())
-}
-
-fn impossible(race: &Race, span: Span, why: String, right: impl Into<String>) -> Error {
-    Error::new(&race.source, span, Problem::Impossible { why, right: right.into() })
 }

@@ -1,8 +1,8 @@
 //! Address spaces.
 
-use super::{Setup, SpaceSetup, find, impossible, unique};
+use super::{Setup, SpaceSetup};
+use crate::arguments::{Arguments, find, impossible, number, unique};
 use crate::error::Error;
-use crate::kernel::arguments::{Arguments, number};
 use crate::race::Race;
 use crate::source::Spanned;
 use crate::syntax::{Script, Statement, Value};

@@ -5,7 +5,8 @@ use machine::addr::PAGE_SIZE;
 use machine::{Frame, Word, Word64};
 
 use super::{Watch, WatchedPage};
-use crate::kernel::names::{FrameNames, entry_words, high_words, low_words};
+use crate::entry_words::{high_words, low_words};
+use crate::kernel::names::{FrameNames, entry_words};
 
 /// What hardware would find for a page if it walked now.
 pub(super) struct Walked {

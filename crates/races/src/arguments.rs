@@ -3,10 +3,10 @@
 use crate::error::{Error, Problem};
 use crate::race::Race;
 use crate::source::{Span, Spanned};
-use crate::syntax::{Argument, Value};
+use crate::syntax::{Argument, Value, Variant};
 
 /// The arguments of one statement or operation. Every one must be taken.
-pub(super) struct Arguments<'r> {
+pub(crate) struct Arguments<'r> {
     race: &'r Race,
     /// What they belong to, and where it is.
     word: &'r Spanned<String>,
@@ -16,12 +16,12 @@ pub(super) struct Arguments<'r> {
 }
 
 impl<'r> Arguments<'r> {
-    pub(super) fn new(race: &'r Race, word: &'r Spanned<String>, arguments: &'r [Argument]) -> Self {
+    pub(crate) fn new(race: &'r Race, word: &'r Spanned<String>, arguments: &'r [Argument]) -> Self {
         Self { race, word, rest: arguments.iter().collect(), known: Vec::new() }
     }
 
     /// Takes the next argument without a key that is not one of the flags asked for later.
-    pub(super) fn positional(&mut self, what: &'static str, right: &str) -> Result<&'r Spanned<Value>, Error> {
+    pub(crate) fn positional(&mut self, what: &'static str, right: &str) -> Result<&'r Spanned<Value>, Error> {
         self.known.push(what);
         let next = self.rest.iter().position(|argument| argument.key.is_none());
         match next.map(|index| self.rest.remove(index)).and_then(|argument| argument.values.first()) {
@@ -35,7 +35,7 @@ impl<'r> Arguments<'r> {
     }
 
     /// Takes the flag of this name, if it is there.
-    pub(super) fn flag(&mut self, name: &'static str) -> Option<Span> {
+    pub(crate) fn flag(&mut self, name: &'static str) -> Option<Span> {
         self.known.push(name);
         let index = self.rest.iter().position(|argument| {
             argument.key.is_none()
@@ -45,7 +45,7 @@ impl<'r> Arguments<'r> {
     }
 
     /// Takes the one of these flags that is there, or the default.
-    pub(super) fn one_of<T: Copy>(&mut self, words: &[(&'static str, T)], default: T) -> T {
+    pub(crate) fn one_of<T: Copy>(&mut self, words: &[(&'static str, T)], default: T) -> T {
         let mut found = default;
         for (word, value) in words {
             if self.flag(word).is_some() {
@@ -56,14 +56,20 @@ impl<'r> Arguments<'r> {
     }
 
     /// Takes the values of a key, if it is there.
-    pub(super) fn key(&mut self, name: &'static str) -> Option<&'r [Spanned<Value>]> {
+    pub(crate) fn key(&mut self, name: &'static str) -> Option<&'r [Spanned<Value>]> {
         self.known.push(name);
         let index = self.rest.iter().position(|argument| argument.key.as_ref().is_some_and(|key| key.node == name))?;
         Some(&self.rest.remove(index).values)
     }
 
+    /// The same for a key that the file itself made up.
+    pub(crate) fn values_of(&mut self, name: &str) -> Option<&'r [Spanned<Value>]> {
+        let index = self.rest.iter().position(|argument| argument.key.as_ref().is_some_and(|key| key.node == name))?;
+        Some(&self.rest.remove(index).values)
+    }
+
     /// Takes the one value of a key, if it is there.
-    pub(super) fn one(&mut self, name: &'static str) -> Result<Option<&'r Spanned<Value>>, Error> {
+    pub(crate) fn one(&mut self, name: &'static str) -> Result<Option<&'r Spanned<Value>>, Error> {
         match self.key(name) {
             None => Ok(None),
             Some([value]) => Ok(Some(value)),
@@ -72,7 +78,7 @@ impl<'r> Arguments<'r> {
     }
 
     /// Takes the number of a key, or the default.
-    pub(super) fn number(&mut self, name: &'static str, default: u64, most: u64) -> Result<u64, Error> {
+    pub(crate) fn number(&mut self, name: &'static str, default: u64, most: u64) -> Result<u64, Error> {
         match self.key(name) {
             None => Ok(default),
             Some([value]) => self.in_range(value, most),
@@ -81,7 +87,7 @@ impl<'r> Arguments<'r> {
     }
 
     /// Takes the named value of a key, or the default.
-    pub(super) fn named<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)], default: T) -> Result<T, Error> {
+    pub(crate) fn named<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)], default: T) -> Result<T, Error> {
         match self.key(name) {
             None => Ok(default),
             Some([value]) => named(self.race, name, value, words),
@@ -90,12 +96,42 @@ impl<'r> Arguments<'r> {
     }
 
     /// A value that must be a number from 0 to `most`.
-    pub(super) fn in_range(&self, value: &Spanned<Value>, most: u64) -> Result<u64, Error> {
+    pub(crate) fn in_range(&self, value: &Spanned<Value>, most: u64) -> Result<u64, Error> {
         number(self.race, value, most)
     }
 
+    /// Whether an operation runs under a variant: `in=v|w`.
+    pub(crate) fn takes_part(&mut self, variant: Option<&Variant>) -> Result<bool, Error> {
+        let race = self.race;
+        let Some(names) = self.key("in") else { return Ok(true) };
+        let variants = race.litmus.variants.iter().map(|variant| variant.name.node.as_str());
+        let known: Vec<(&str, &str)> = variants.map(|name| (name, name)).collect();
+        let mut takes_part = false;
+        for name in names {
+            let name = named(race, "variant", name, &known)?;
+            takes_part |= variant.is_some_and(|variant| variant.name.node == name);
+        }
+        Ok(takes_part)
+    }
+
+    /// A value that must be a number from `least` to `most`.
+    pub(crate) fn between(&self, value: &Spanned<Value>, least: u64, most: u64) -> Result<u64, Error> {
+        match number(self.race, value, most)? {
+            number if number >= least => Ok(number),
+            _ => {
+                let (found, least) = (value.node.to_string(), least.into());
+                Err(self.error(value.span, Problem::NumberRange { found, least, most: most.into() }))
+            }
+        }
+    }
+
+    /// Whether every argument was taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     /// Fails if arguments are left that nobody asked for.
-    pub(super) fn finish(self) -> Result<(), Error> {
+    pub(crate) fn finish(self) -> Result<(), Error> {
         let Some(argument) = self.rest.first() else { return Ok(()) };
         let found = argument.key.as_ref().map_or_else(
             || argument.values.first().map(ToString::to_string).unwrap_or_default(),
@@ -105,7 +141,7 @@ impl<'r> Arguments<'r> {
         Err(self.error(argument.span(), Problem::Unknown { what: "argument", found, known }))
     }
 
-    pub(super) fn error(&self, span: Span, problem: Problem) -> Error {
+    pub(crate) fn error(&self, span: Span, problem: Problem) -> Error {
         Error::new(&self.race.source, span, problem)
     }
 
@@ -117,7 +153,7 @@ impl<'r> Arguments<'r> {
 }
 
 /// A value that must be a number from 0 to `most`.
-pub(super) fn number(race: &Race, value: &Spanned<Value>, most: u64) -> Result<u64, Error> {
+pub(crate) fn number(race: &Race, value: &Spanned<Value>, most: u64) -> Result<u64, Error> {
     match &value.node {
         Value::Number(number) => match u64::try_from(*number) {
             Ok(number) if number <= most => Ok(number),
@@ -134,7 +170,7 @@ pub(super) fn number(race: &Race, value: &Spanned<Value>, most: u64) -> Result<u
 }
 
 /// A value that must be one of these words.
-pub(super) fn named<T: Copy>(
+pub(crate) fn named<T: Copy>(
     race: &Race,
     what: &'static str,
     value: &Spanned<Value>,
@@ -148,4 +184,36 @@ pub(super) fn named<T: Copy>(
             Err(Error::new(&race.source, value.span, Problem::Unknown { what, found, known }))
         }
     }
+}
+
+/// The place of a name among those that exist.
+pub(crate) fn find<'n>(
+    race: &Race,
+    what: &'static str,
+    name: &str,
+    span: Span,
+    names: impl Iterator<Item = &'n String> + Clone,
+) -> Result<usize, Error> {
+    names.clone().position(|known| known == name).ok_or_else(|| {
+        let problem = Problem::Unknown { what, found: name.to_owned(), known: names.cloned().collect() };
+        Error::new(&race.source, span, problem)
+    })
+}
+
+/// Fails if the name is taken.
+pub(crate) fn unique<'n>(
+    race: &Race,
+    what: &'static str,
+    name: &Spanned<String>,
+    mut names: impl Iterator<Item = &'n String>,
+) -> Result<(), Error> {
+    if names.any(|known| *known == name.node) {
+        return Err(Error::new(&race.source, name.span, Problem::Duplicate { what, name: name.node.clone() }));
+    }
+    Ok(())
+}
+
+/// A machine that cannot be, and what could.
+pub(crate) fn impossible(race: &Race, span: Span, why: String, right: impl Into<String>) -> Error {
+    Error::new(&race.source, span, Problem::Impossible { why, right: right.into() })
 }

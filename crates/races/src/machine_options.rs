@@ -1,0 +1,63 @@
+//! What a file can ask of the simulated machine beyond what it always is: `machine=pcids,global-pages`.
+
+use lab::{Caching, ExecuteDisable, GlobalPages, Machine, Pcids, Pdptes, Speculation, WalkerUpdates};
+
+use crate::arguments;
+use crate::error::Error;
+use crate::race::Race;
+use crate::source::Spanned;
+use crate::syntax::Value;
+
+/// The key of the init block and of variants.
+pub(crate) const KEY: &str = "machine";
+
+/// How one option changes a machine.
+type Change = fn(&mut Machine);
+
+const OPTIONS: [(&str, Change); 10] = [
+    ("pcids", |machine| machine.pcids = Pcids::Enabled),
+    ("global-pages", |machine| machine.global_pages = GlobalPages::Enabled),
+    ("execute-disable", |machine| machine.execute_disable = ExecuteDisable::Enabled),
+    ("unasked-flags", |machine| machine.speculation = Speculation::SetsAccessed),
+    ("stray-flags", |machine| machine.walker_updates = WalkerUpdates::Stray),
+    ("plain-flags", |machine| machine.walker_updates = WalkerUpdates::Plain),
+    ("fills-on-access", |machine| machine.caching = Caching::OnAccess),
+    ("tlb-only", |machine| machine.caching = Caching::TlbOnly),
+    ("no-tlb", |machine| machine.caching = Caching::Nothing),
+    ("pdptes-in-memory", |machine| machine.pdptes = Pdptes::Memory),
+];
+
+/// The word for a machine without options: for a variant of a file that has some.
+const PLAIN: &str = "plain";
+
+/// Some of the options.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct MachineOptions(u32);
+
+impl MachineOptions {
+    /// No options.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// Those that a setting or a choice names.
+    ///
+    /// # Errors
+    /// There is no such option.
+    pub(crate) fn read(race: &Race, values: &[Spanned<Value>]) -> Result<Self, Error> {
+        let bits = OPTIONS.iter().enumerate().map(|(bit, (name, _))| (*name, 1 << bit));
+        let names: Vec<(&str, u32)> = bits.chain([(PLAIN, 0)]).collect();
+        let mut options = Self::NONE;
+        for value in values {
+            options.0 |= arguments::named(race, "machine option", value, &names)?;
+        }
+        Ok(options)
+    }
+
+    /// Changes the machine as the options say.
+    pub(crate) fn apply(self, machine: &mut Machine) {
+        for (bit, (_, change)) in OPTIONS.iter().enumerate() {
+            if self.0 >> bit & 1 != 0 {
+                change(machine);
+            }
+        }
+    }
+}
