@@ -133,6 +133,11 @@ impl LabCpu {
         self.perform(op);
     }
 
+    /// Whether the NMI handler of this CPU runs. Not a step: nobody else can change it.
+    pub fn in_nmi(&self) -> bool {
+        self.core().has_flag(self.cpu, cells::flag::IN_NMI)
+    }
+
     fn needs_pcids(&self, what: &str, location: &Location<'_>) {
         if self.core().machine.pcids == Pcids::Disabled {
             let sentence = format!("the machine has no PCIDs: {what} ({location})");

@@ -43,13 +43,26 @@ impl MachineOptions {
     /// # Errors
     /// There is no such option.
     pub(crate) fn read(race: &Race, values: &[Spanned<Value>]) -> Result<Self, Error> {
-        let bits = OPTIONS.iter().enumerate().map(|(bit, (name, _))| (*name, 1 << bit));
-        let names: Vec<(&str, u32)> = bits.chain([(PLAIN, 0)]).collect();
         let mut options = Self::NONE;
         for value in values {
-            options.0 |= arguments::named(race, "machine option", value, &names)?;
+            options = options.and(Self::named(race, value)?);
         }
         Ok(options)
+    }
+
+    /// The one that a value names.
+    ///
+    /// # Errors
+    /// There is no such option.
+    pub(crate) fn named(race: &Race, value: &Spanned<Value>) -> Result<Self, Error> {
+        let bits = OPTIONS.iter().enumerate().map(|(bit, (name, _))| (*name, Self(1 << bit)));
+        let names: Vec<(&str, Self)> = bits.chain([(PLAIN, Self::NONE)]).collect();
+        arguments::named(race, "machine option", value, &names)
+    }
+
+    /// These and those.
+    pub(crate) const fn and(self, more: Self) -> Self {
+        Self(self.0 | more.0)
     }
 
     /// Changes the machine as the options say.

@@ -16,7 +16,7 @@ use super::run::Runner;
 use super::setup::{Mapped, MappedSize, Owner, Setup, Start};
 use super::shared::{Shared, data_pool};
 use super::swap_device::LabSwap;
-use super::watch::{Watch, WatchedFolio, WatchedPage};
+use super::watch::{NmiHandlers, Watch, WatchedFolio, WatchedPage};
 use crate::report::MemoryOrder;
 use crate::rule;
 use crate::scenario::{Explorer, Scenario};
@@ -29,6 +29,8 @@ pub(super) struct Kernel {
     pub(super) choices: Choices,
     pub(super) setup: Setup,
     pub(super) columns: Vec<Column>,
+    /// What the CPUs that are sent an NMI do then.
+    pub(super) nmis: Vec<(usize, Column)>,
     /// What is asked for.
     pub(super) observed: Vec<Observed>,
 }
@@ -123,7 +125,9 @@ impl Kernel {
         let pages = self.watched();
         let mut watched: Vec<VirtAddr> = pages.iter().map(|page| page.address).collect();
         watched.dedup();
-        let mut lab = Lab::new(&arena, Machine::with_paging(self.memory.into(), paging, watched));
+        let mut machine = Machine::with_paging(self.memory.into(), paging, watched);
+        setup.machine.apply(&mut machine);
+        let mut lab = Lab::new(&arena, machine);
 
         for (number, column) in self.columns.iter().enumerate() {
             let (engine, pages) = (&engine, &pages);
@@ -146,6 +150,17 @@ impl Kernel {
             });
         }
         lab.interrupt_handler(|cpu, vector| engine.on(cpu, |mm| mm.handle_ipi(cpu, vector)));
+        if !self.nmis.is_empty() {
+            let (engine, pages) = (&engine, &pages);
+            lab.nmi_handler(move |cpu| {
+                let Shared { records, started, .. } = engine.shared;
+                let own = self.nmis.iter().find(|(of, _)| *of == cpu.id().index());
+                engine.on(cpu, |mm| {
+                    let runner = Runner { cpu, mm, setup, pages, records, started, begins: None };
+                    runner.run(own.map_or(&[][..], |(_, handler)| &handler.steps), self.choices.rounds);
+                });
+            });
+        }
         for number in 0..self.columns.len() {
             lab.boot(CpuId::new(number as u32), |cpu| {
                 if number == 0 {
@@ -159,6 +174,10 @@ impl Kernel {
                     }
                 });
             });
+        }
+
+        for (number, _) in &self.nmis {
+            lab.nmi(CpuId::new(*number as u32));
         }
 
         let frames = FrameNames::new(setup);
@@ -254,7 +273,8 @@ impl Kernel {
             leaves.map(move |piece| (area.area.start.wrapping_add(piece * leaf.size()), area.space))
         });
         let mapped = self.setup.mapped.iter().map(|mapped| (mapped.address, mapped.space));
-        let named = self.columns.iter().enumerate().flat_map(|(number, column)| {
+        let handlers = self.nmis.iter().map(|(number, handler)| (*number, handler));
+        let named = self.columns.iter().enumerate().chain(handlers).flat_map(|(number, column)| {
             let own = self.setup.space_of(number);
             column.steps.iter().filter_map(move |step| step.action.page(own))
         });
@@ -315,6 +335,7 @@ impl Kernel {
             folios: folios.collect(),
             slots: slots.collect(),
             cpus: self.columns.len(),
+            nmis: if self.nmis.is_empty() { NmiHandlers::None } else { NmiHandlers::Some },
             tolerated: self.setup.tolerated.clone(),
         }
     }

@@ -5,6 +5,7 @@ use super::guards::Step;
 use super::setup::{self, Setup};
 use crate::arguments;
 use crate::error::{Error, Problem};
+use crate::machine_options::{self, MachineOptions};
 use crate::race::Race;
 use crate::source::Spanned;
 use crate::syntax::{Argument, Mode, Value};
@@ -33,6 +34,10 @@ pub(super) fn choose(race: &Race, arguments: &[Argument], setup: &mut Setup) -> 
             for value in &argument.values {
                 setup.tolerated.push(setup::tolerated(race, value)?);
             }
+            continue;
+        }
+        if key.node == machine_options::KEY {
+            setup.machine = MachineOptions::read(race, &argument.values)?;
             continue;
         }
         if key.node == WITHOUT {
@@ -69,6 +74,7 @@ pub(super) fn choose(race: &Race, arguments: &[Argument], setup: &mut Setup) -> 
                     choices::SpecialMark::KEY,
                     choices::SpecialLevels::KEY,
                     WITHOUT,
+                    machine_options::KEY,
                     "rounds",
                     TOLERATE,
                 ];

@@ -66,14 +66,28 @@ pub(crate) fn prepare(
     for (cpu, operations) in script.columns.iter().enumerate() {
         columns.push(Column::new(race, &setup, cpu, operations, variant)?);
     }
+    if let Some(operation) = script.ipi.first() {
+        let why = "the engine's own handler takes IPIs".to_owned();
+        let problem = Problem::Impossible { why, right: "no column `IPI`".to_owned() };
+        return Err(Error::new(&race.source, operation.span, problem));
+    }
+    let mut nmis = Vec::new();
+    for &cpu in &setup.nmis {
+        let handler = Column::handler(race, &setup, cpu, &script.nmi, (variant, &columns[cpu]))?;
+        columns[cpu].registers.clone_from(&handler.registers);
+        nmis.push((cpu, handler));
+    }
     let mut names = KernelNames { race, setup: &setup, columns: &columns, observed: Vec::new() };
     let question = Question::new(&race.litmus, &mut names)?;
     let observed = names.observed;
-    if columns.iter().any(Column::moves_words) || observed.iter().any(|place| matches!(place, Observed::Contents(_))) {
+    let handlers = nmis.iter().map(|(_, handler)| handler);
+    if columns.iter().chain(handlers).any(Column::moves_words)
+        || observed.iter().any(|place| matches!(place, Observed::Contents(_)))
+    {
         setup.contents = Contents::Words;
     }
     let mode = race.litmus.mode.node;
-    let scenario = Kernel { mode, memory, choices, setup, columns, observed };
+    let scenario = Kernel { mode, memory, choices, setup, columns, nmis, observed };
     Ok(Prepared { scenario: Box::new(scenario), question })
 }
 

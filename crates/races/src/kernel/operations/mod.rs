@@ -162,6 +162,18 @@ pub(super) struct Column {
 }
 
 impl Column {
+    /// Gives meaning to what the NMI handler of the CPU with this number does. Its registers lie beside those of the program.
+    pub(super) fn handler(
+        race: &Race,
+        setup: &Setup,
+        cpu: usize,
+        operations: &[Operation],
+        (variant, program): (Option<&Variant>, &Self),
+    ) -> Result<Self, Error> {
+        let column = Self { steps: Vec::new(), registers: program.registers.clone() };
+        column.read(race, setup, cpu, operations, variant)
+    }
+
     /// Gives meaning to what the CPU with this number does.
     pub(super) fn new(
         race: &Race,
@@ -170,7 +182,18 @@ impl Column {
         operations: &[Operation],
         variant: Option<&Variant>,
     ) -> Result<Self, Error> {
-        let mut column = Self::default();
+        Self::default().read(race, setup, cpu, operations, variant)
+    }
+
+    fn read(
+        mut self,
+        race: &Race,
+        setup: &Setup,
+        cpu: usize,
+        operations: &[Operation],
+        variant: Option<&Variant>,
+    ) -> Result<Self, Error> {
+        let column = &mut self;
         for operation in operations {
             let mut arguments = Arguments::new(race, &operation.word, &operation.arguments);
             let takes_part = arguments.takes_part(variant)?;
@@ -180,7 +203,7 @@ impl Column {
                 None => None,
             };
             let own = SpaceId::new(setup.space_of(cpu) as u16);
-            let mut cell = Cell { race, setup, own, operation, arguments, into, column: &mut column };
+            let mut cell = Cell { race, setup, own, operation, arguments, into, column };
             let action = words::read(&mut cell)?;
             cell.arguments.finish()?;
             if takes_part {
@@ -188,7 +211,7 @@ impl Column {
                 column.steps.push(Step { action, into, text: operation.without_variants().to_string(), word, repeat });
             }
         }
-        Ok(column)
+        Ok(self)
     }
 
     /// Whether an operation depends on what is in frames.

@@ -20,6 +20,7 @@ use pagetable::Level;
 use super::watch::Watch;
 use crate::arguments::{Arguments, find, impossible, named, number};
 use crate::error::{Error, Problem};
+use crate::machine_options::{self, MachineOptions};
 use crate::race::Race;
 use crate::source::Spanned;
 use crate::syntax::{Argument, Mode, Script, Statement, Value};
@@ -29,6 +30,9 @@ use tables::{FIRST_TABLE, MOST_TABLES};
 
 /// The frames that page tables come from: this many unless `tables=` says otherwise.
 const DEFAULT_TABLES: u64 = 12;
+
+/// What can be set.
+const SETTINGS: [&str; 8] = ["cpus", "machine", "memory", "nmi", "swap", "tables", "tables-at", "tolerate"];
 
 /// The most places on swap.
 const MOST_PLACES: u64 = 16;
@@ -145,6 +149,10 @@ pub(super) struct Setup {
     pub(super) contents: Contents,
     /// How many places on swap there are.
     pub(super) swap: u64,
+    /// What the machine is beyond what it always is.
+    pub(super) machine: MachineOptions,
+    /// The CPUs that something outside sends an NMI.
+    pub(super) nmis: Vec<usize>,
 }
 
 impl Setup {
@@ -161,6 +169,8 @@ impl Setup {
             mapped: Vec::new(),
             contents: Contents::Ignored,
             swap: 0,
+            machine: MachineOptions::NONE,
+            nmis: Vec::new(),
         };
         for statement in &script.init {
             setup.add(race, script, statement)?;
@@ -201,8 +211,7 @@ impl Setup {
         match statement {
             Statement::Setting(setting) => {
                 let Some(key) = &setting.key else {
-                    let known =
-                        ["cpus=", "memory=", "swap=", "tables=", "tables-at=", "tolerate="].map(str::to_owned).to_vec();
+                    let known = SETTINGS.map(|name| format!("{name}=")).to_vec();
                     let found = setting.values.first().map(ToString::to_string).unwrap_or_default();
                     return Err(Error::new(
                         &race.source,
@@ -250,6 +259,11 @@ impl Setup {
                         return Err(impossible(race, value.span, why, "one column for each CPU"));
                     }
                 }
+                machine_options::KEY => self.machine = self.machine.and(MachineOptions::named(race, value)?),
+                "nmi" => {
+                    let cpu = number(race, value, script.columns.len() as u64 - 1)?;
+                    self.nmis.push(cpu as usize);
+                }
                 "tolerate" => self.tolerated.push(tolerated(race, value)?),
                 "tables-at" => self.frames_of_tables.others = number(race, value, MOST_FRAME)?,
                 "swap" => self.swap = number(race, value, MOST_PLACES)?,
@@ -258,8 +272,7 @@ impl Setup {
                     named(race, "memory order", value, &[("sc", ()), ("tso", ())])?;
                 }
                 other => {
-                    let known =
-                        ["cpus", "memory", "swap", "tables", "tables-at", "tolerate"].map(str::to_owned).to_vec();
+                    let known = SETTINGS.map(str::to_owned).to_vec();
                     let problem = Problem::Unknown { what: "setting", found: other.to_owned(), known };
                     return Err(Error::new(&race.source, key.span, problem));
                 }

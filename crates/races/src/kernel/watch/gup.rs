@@ -5,7 +5,7 @@ use machine::addr::PAGE_SIZE;
 use machine::{CpuId, Frame};
 use mm::Reference;
 
-use super::told::Told;
+use super::told::{Caller, Told};
 use super::walk::Walked;
 use super::{HISTORY, Watch, held_shift};
 use crate::kernel::setup::Owner;
@@ -43,30 +43,36 @@ impl Watch<'_> {
         for (number, page) in self.pages.iter().enumerate() {
             let Some(Walked { level, leaf: Some(frame), .. }) = self.walk(page) else { continue };
             Self::remember(ghost, Self::ever(number), level, frame);
-            for cpu in (0..self.cpus).map(|cpu| CpuId::new(cpu as u32)) {
-                if ghost.get(self.active(cpu)) >> number & 1 != 0 {
-                    Self::remember(ghost, self.during(cpu, number), level, frame);
+            for call in 0..self.calls() {
+                if ghost.get(self.active(call)) >> number & 1 != 0 {
+                    Self::remember(ghost, self.during(call, number), level, frame);
                 }
             }
         }
     }
 
-    pub(super) fn hear(&self, ghost: &mut Ghost<'_>, cpu: CpuId, told: Told) -> Result<(), Violation> {
+    pub(super) fn hear(
+        &self,
+        ghost: &mut Ghost<'_>,
+        (cpu, caller): (CpuId, Caller),
+        told: Told,
+    ) -> Result<(), Violation> {
+        let call = self.call(cpu, caller);
         match told {
             Told::GupBegins { pages } => {
-                ghost.set(self.active(cpu), pages);
+                ghost.set(self.active(call), pages);
                 self.note_mappings(ghost);
                 Ok(())
             }
             Told::GupEnds => {
-                ghost.set(self.active(cpu), 0);
+                ghost.set(self.active(call), 0);
                 for page in 0..self.pages.len() {
-                    (0..HISTORY).for_each(|index| ghost.set(self.during(cpu, page) + index, 0));
+                    (0..HISTORY).for_each(|index| ghost.set(self.during(call, page) + index, 0));
                 }
                 Ok(())
             }
-            Told::LookedUp { frame } => self.looked_up(ghost, cpu, frame),
-            Told::Got { page, frame, reference } => self.got(ghost, cpu, page, frame, reference),
+            Told::LookedUp { frame } => self.looked_up(ghost, (cpu, call), frame),
+            Told::Got { page, frame, reference } => self.got(ghost, (cpu, call), (page, frame), reference),
             Told::GaveBack { frame, pages, reference } => {
                 if let Some(folio) = self.folio(frame) {
                     let held = ghost.get(self.held(folio));
@@ -106,8 +112,8 @@ impl Watch<'_> {
         }
     }
 
-    fn looked_up(&self, ghost: &Ghost<'_>, cpu: CpuId, frame: Frame) -> Result<(), Violation> {
-        let active = ghost.get(self.active(cpu));
+    fn looked_up(&self, ghost: &Ghost<'_>, (cpu, call): (CpuId, usize), frame: Frame) -> Result<(), Violation> {
+        let active = ghost.get(self.active(call));
         if active == 0 {
             return Ok(());
         }
@@ -144,12 +150,11 @@ impl Watch<'_> {
     fn got(
         &self,
         ghost: &mut Ghost<'_>,
-        cpu: CpuId,
-        page: usize,
-        frame: Frame,
+        (cpu, call): (CpuId, usize),
+        (page, frame): (usize, Frame),
         reference: Reference,
     ) -> Result<(), Violation> {
-        if !Self::remembers(ghost, self.during(cpu, page), frame) {
+        if !Self::remembers(ghost, self.during(call, page), frame) {
             self.broken(
                 rule::WRONG_PAGE,
                 format!(

@@ -21,6 +21,7 @@ use machine::{Access, CpuId, Frame, PhysAddr, VirtAddr, Word, Word64};
 use mm::{FileKind, Page, Reference};
 use pagetable::Level;
 
+use told::Caller;
 pub(super) use told::Told;
 
 use super::setup::FrameSetup;
@@ -67,6 +68,8 @@ pub(super) struct Watch<'w> {
     /// The page slots of all files, with whether they hold references.
     pub(super) slots: Vec<(&'w Word64, FileKind)>,
     pub(super) cpus: usize,
+    /// Whether an NMI handler may call GUP as well.
+    pub(super) nmis: NmiHandlers,
     /// Rules that are not held.
     pub(super) tolerated: Vec<&'static str>,
 }
@@ -90,6 +93,13 @@ impl Watch<'_> {
     }
 }
 
+/// Whether there are NMI handlers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum NmiHandlers {
+    None,
+    Some,
+}
+
 /// How many different frames are remembered for a page.
 const HISTORY: usize = 8;
 
@@ -100,19 +110,35 @@ impl Watch<'_> {
         page * HISTORY
     }
 
-    /// The frames that a page was mapped to since the GUP of a CPU began.
-    fn during(&self, cpu: CpuId, page: usize) -> usize {
-        (self.pages.len() * (1 + cpu.index()) + page) * HISTORY
+    /// How many calls of GUP may run at a time.
+    fn calls(&self) -> usize {
+        match self.nmis {
+            NmiHandlers::None => self.cpus,
+            NmiHandlers::Some => 2 * self.cpus,
+        }
     }
 
-    /// The pages of the GUP that runs on a CPU.
-    fn active(&self, cpu: CpuId) -> usize {
-        self.pages.len() * (1 + self.cpus) * HISTORY + cpu.index()
+    /// The number of the call that a CPU's program makes, or its NMI handler.
+    fn call(&self, cpu: CpuId, caller: Caller) -> usize {
+        match caller {
+            Caller::Program => cpu.index(),
+            Caller::NmiHandler => self.cpus + cpu.index(),
+        }
+    }
+
+    /// The frames that a page was mapped to since a call of GUP began.
+    fn during(&self, call: usize, page: usize) -> usize {
+        (self.pages.len() * (1 + call) + page) * HISTORY
+    }
+
+    /// The pages of a call that runs.
+    fn active(&self, call: usize) -> usize {
+        self.pages.len() * (1 + self.calls()) * HISTORY + call
     }
 
     /// The references that GUP holds to a folio; pins in the upper half.
     fn held(&self, folio: usize) -> usize {
-        self.pages.len() * (1 + self.cpus) * HISTORY + self.cpus + folio
+        self.active(self.calls()) + folio
     }
 
     /// Whether user code wrote to a folio that is not known to be dirty in any other way.
@@ -217,7 +243,7 @@ impl Monitor for Watch<'_> {
                 Ok(())
             }
             Event::Emitted { cpu, kind, args } => match Told::hear(kind, args) {
-                Some(told) => self.hear(ghost, cpu, told),
+                Some((caller, told)) => self.hear(ghost, (cpu, caller), told),
                 None => Ok(()),
             },
             _ => Ok(()),

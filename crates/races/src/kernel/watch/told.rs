@@ -4,6 +4,16 @@ use lab::LabCpu;
 use machine::Frame;
 use mm::Reference;
 
+/// Set in the kind of what an NMI handler tells.
+const FROM_NMI: u32 = 1 << 8;
+
+/// Who calls: the program of a CPU, or its NMI handler, which may come in the middle of what the program does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Caller {
+    Program,
+    NmiHandler,
+}
+
 /// What the glue tells the watch.
 #[derive(Clone, Copy)]
 pub(in crate::kernel) enum Told {
@@ -29,24 +39,31 @@ pub(in crate::kernel) enum Told {
 
 impl Told {
     pub(in crate::kernel) fn tell(self, cpu: &LabCpu) {
+        let from = if cpu.in_nmi() { FROM_NMI } else { 0 };
+        let emit = |kind, args: &[u64]| cpu.emit(from | kind, args);
         match self {
-            Self::GupBegins { pages } => cpu.emit(0, &[pages]),
-            Self::LookedUp { frame } => cpu.emit(1, &[frame.number()]),
+            Self::GupBegins { pages } => emit(0, &[pages]),
+            Self::LookedUp { frame } => emit(1, &[frame.number()]),
             Self::Got { page, frame, reference } => {
-                cpu.emit(2, &[page as u64, frame.number(), u64::from(reference == Reference::Pin)]);
+                emit(2, &[page as u64, frame.number(), u64::from(reference == Reference::Pin)]);
             }
-            Self::GupEnds => cpu.emit(3, &[]),
+            Self::GupEnds => emit(3, &[]),
             Self::GaveBack { frame, pages, reference } => {
-                cpu.emit(4, &[frame.number(), pages, u64::from(reference == Reference::Pin)]);
+                emit(4, &[frame.number(), pages, u64::from(reference == Reference::Pin)]);
             }
-            Self::PutIntoFile { frame } => cpu.emit(6, &[frame.number()]),
-            Self::WrittenOut { frame } => cpu.emit(7, &[frame.number()]),
-            Self::Released { frame } => cpu.emit(5, &[frame.number()]),
-            Self::RecordsGone { frame } => cpu.emit(8, &[frame.number()]),
+            Self::PutIntoFile { frame } => emit(6, &[frame.number()]),
+            Self::WrittenOut { frame } => emit(7, &[frame.number()]),
+            Self::Released { frame } => emit(5, &[frame.number()]),
+            Self::RecordsGone { frame } => emit(8, &[frame.number()]),
         }
     }
 
-    pub(super) fn hear(kind: u32, args: &[u64]) -> Option<Self> {
+    pub(super) fn hear(kind: u32, args: &[u64]) -> Option<(Caller, Self)> {
+        let caller = if kind & FROM_NMI == 0 { Caller::Program } else { Caller::NmiHandler };
+        Self::decode(kind & !FROM_NMI, args).map(|told| (caller, told))
+    }
+
+    fn decode(kind: u32, args: &[u64]) -> Option<Self> {
         let reference = |pin: u64| if pin == 0 { Reference::Get } else { Reference::Pin };
         Some(match (kind, args) {
             (0, &[pages]) => Self::GupBegins { pages },
