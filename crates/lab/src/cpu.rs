@@ -138,6 +138,18 @@ impl LabCpu {
         self.core().has_flag(self.cpu, cells::flag::IN_NMI)
     }
 
+    /// What CR3 holds: the page table that this CPU walks, if it has loaded one, and the identifier. Not a step: nobody else can change it.
+    pub fn root(&self) -> Option<(PhysAddr, Pcid)> {
+        let core = self.core();
+        let cr3 = core.has_flag(self.cpu, cells::flag::ROOT_LOADED).then(|| core.reg(self.cpu, cells::ROOT));
+        if !core.booting {
+            // A handler finds what the code has loaded that it interrupts.
+            core.tell_agent(self.agent, cr3.unwrap_or(u64::MAX));
+        }
+        let number = (u64::from(Pcid::COUNT) - 1) * u64::from(core.machine.pcids == Pcids::Enabled);
+        cr3.map(|cr3| (PhysAddr::new(cr3 & !number), Pcid::new((cr3 & number) as u16).unwrap_or_default()))
+    }
+
     fn needs_pcids(&self, what: &str, location: &Location<'_>) {
         if self.core().machine.pcids == Pcids::Disabled {
             let sentence = format!("the machine has no PCIDs: {what} ({location})");

@@ -125,6 +125,11 @@ impl<'r> Arguments<'r> {
         }
     }
 
+    /// Whether there is an argument with this key.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.rest.iter().any(|argument| argument.key.as_ref().is_some_and(|found| found.node == key))
+    }
+
     /// Whether every argument was taken.
     pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()

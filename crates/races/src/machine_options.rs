@@ -65,6 +65,13 @@ impl MachineOptions {
         Self(self.0 | more.0)
     }
 
+    /// Whether the machine has process-context identifiers.
+    pub(crate) fn has_pcids(self) -> bool {
+        let mut machine = Machine::default();
+        self.apply(&mut machine);
+        machine.pcids == Pcids::Enabled
+    }
+
     /// Changes the machine as the options say.
     pub(crate) fn apply(self, machine: &mut Machine) {
         for (bit, (_, change)) in OPTIONS.iter().enumerate() {

@@ -30,17 +30,54 @@ fn every_file_is_found_by_its_name() {
     }
 }
 
-/// The list of races of memory management names every file, and no other.
+/// The lists of races name every file, and no other.
 #[test]
 fn every_race_is_listed() {
-    const LIST: &str = include_str!("../catalogue/mm/README.md");
-    let rows = LIST.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1));
-    let mut listed: Vec<&str> = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
-    // What is missing may be explained with names of the engine.
-    listed.retain(|name| !name.contains('_'));
-    listed.sort_unstable();
-    let files: Vec<&str> = entries().filter(|entry| entry.folder == "mm").map(|entry| entry.name).collect();
-    assert_eq!(listed, files);
+    const LISTS: [(&str, &str); 2] = [
+        ("mm", include_str!("../catalogue/mm/README.md")),
+        ("machine", include_str!("../catalogue/machine/README.md")),
+    ];
+    for (folder, list) in LISTS {
+        let rows = list.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").nth(1));
+        let mut listed: Vec<&str> = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        // What is missing may be explained with names of the engine.
+        listed.retain(|name| !name.contains('_'));
+        listed.sort_unstable();
+        let files: Vec<&str> = entries().filter(|entry| entry.folder == folder).map(|entry| entry.name).collect();
+        assert_eq!(listed, files, "{folder}");
+    }
+}
+
+/// Every option of the machine is named by a file that is safe with one choice and broken with another, and every verdict is the expected one.
+#[test]
+fn every_option_of_the_machine_is_needed() {
+    const WORDS: &str = include_str!("../README.md");
+    let table = WORDS.split("### Options of the machine").nth(1).and_then(|rest| rest.split("A column `NMI`").next());
+    let rows = table.expect("README.md lists the options").lines().filter_map(|line| line.strip_prefix("| `"));
+    let options: Vec<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+    assert!(options.len() > 9, "{options:?}");
+    let files: Vec<_> = entries().filter(|entry| entry.folder == "machine").collect();
+    let races: Vec<Race> = files
+        .iter()
+        .map(|entry| Race::of_catalogue(entry).unwrap_or_else(|error| panic!("{}", error.one_line())))
+        .collect();
+    let (mut safe, mut broken, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
+    races::decide(&races, &Options::default(), |report| {
+        if report.as_expected != Some(true) {
+            wrong.push(format!("{} {:?}: {:?} {:?}", report.race, report.variant, report.verdict, report.message));
+        }
+        if report.verdict == Verdict::Safe { safe.push(report.race) } else { broken.push(report.race) }
+    });
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for option in options {
+        let names = |text: &str| {
+            let named = text.split("machine=").skip(1).filter_map(|rest| rest.split([';', ' ']).next());
+            named.flat_map(|list| list.split(',')).any(|name| name == option)
+        };
+        let decides = |name: &String| safe.contains(name) && broken.contains(name);
+        let needed = files.iter().filter(|entry| names(entry.text)).any(|entry| decides(&entry.name.to_owned()));
+        assert!(needed, "no verdict changes with {option}");
+    }
 }
 
 #[test]

@@ -133,7 +133,8 @@ fn variant() -> impl Strategy<Value = Variant> {
 /// Operations differ in a span of their own, which says nothing about what was written.
 fn without_spans(mut litmus: Litmus) -> Litmus {
     if let Body::Operations(script) = &mut litmus.body {
-        script.columns.iter_mut().flatten().for_each(|operation| operation.span = Span::default());
+        let handlers = script.ipi.iter_mut().chain(&mut script.nmi);
+        script.columns.iter_mut().flatten().chain(handlers).for_each(|operation| operation.span = Span::default());
     }
     litmus
 }

@@ -79,6 +79,10 @@ pub(super) enum Action {
         part: Part,
         half: Half,
     },
+    /// `r = walk(x)`: reads the entries on the way to the page, as a lockless walker of the kernel does: the frame that is mapped, 0 if none.
+    Walk {
+        page: usize,
+    },
     /// `store_pte(x, b)`.
     StoreEntry {
         slot: Slot,
@@ -93,15 +97,17 @@ pub(super) enum Action {
     },
     /// `mfence()`.
     Fence,
-    /// `invlpg(x)`; `flush()`: `mov cr3` with what it holds.
+    /// `invlpg(x)`.
     Invalidate(Invalidation),
+    /// `flush()`: `mov cr3` with what it holds.
+    Reload,
     /// `load_cr3(q)`.
     LoadRoot {
         space: usize,
         pcid: Pcid,
         cached: Retention,
     },
-    /// `invpcid(x, pcid=1)`.
+    /// `invpcid(x, pcid=1)`. Without PCIDs it does what `mov cr3` does.
     InvalidateContext(ContextInvalidation),
     /// `invlpgb(x)`.
     Broadcast(Invalidation),
@@ -123,7 +129,7 @@ pub(super) enum Action {
     /// `irq_off()`, `irq_on()`.
     InterruptsOff,
     InterruptsOn,
-    /// `free(a)`: gives a frame back, of data or of a table.
+    /// `free(a)`, `free(x, level=1)`: gives a frame back, of data or of a table.
     Free {
         frame: Frame,
     },
@@ -212,6 +218,7 @@ impl Action {
                 | Self::Load { .. }
                 | Self::Exchange { .. }
                 | Self::LoadEntry { .. }
+                | Self::Walk { .. }
                 | Self::ExchangeEntry { .. }
         )
     }
@@ -232,7 +239,7 @@ enum Place {
 }
 
 /// All of them.
-const OPERATIONS: [&str; 23] = [
+const OPERATIONS: [&str; 24] = [
     "add",
     "await",
     "fetch",
@@ -253,6 +260,7 @@ const OPERATIONS: [&str; 23] = [
     "store",
     "store_pte",
     "tlbsync",
+    "walk",
     "xchg",
     "xchg_pte",
     "clear_pte",
@@ -279,6 +287,7 @@ impl Cell<'_, '_> {
                 let (part, half) = (self.part(), self.half()?);
                 Action::LoadEntry { slot: self.slot("load_pte(x)")?.1, part, half }
             }
+            "walk" => Action::Walk { page: self.page("walk(x)")? },
             "store_pte" => {
                 let half = self.half()?;
                 let (slot, entry) = self.slot_and_entry("store_pte(x, b)")?;
@@ -295,7 +304,7 @@ impl Cell<'_, '_> {
             }
             "mfence" => Action::Fence,
             "invlpg" => Action::Invalidate(Invalidation::page(self.page_address("invlpg(x)")?)),
-            "flush" => Action::Invalidate(Invalidation::All),
+            "flush" => Action::Reload,
             "load_cr3" => self.load_root()?,
             "invpcid" => Action::InvalidateContext(self.context()?),
             "invlpgb" => Action::Broadcast(self.scope()?),
@@ -309,8 +318,12 @@ impl Cell<'_, '_> {
             "irq_off" => Action::InterruptsOff,
             "irq_on" => Action::InterruptsOn,
             "free" => {
-                let value = self.arguments.positional("frame", "free(a)")?;
-                Action::Free { frame: self.setup.target(self.race, value)? }
+                if self.arguments.has("level") {
+                    Action::Free { frame: self.slot("free(x, level=1)")?.1.table }
+                } else {
+                    let value = self.arguments.positional("frame", "free(a)")?;
+                    Action::Free { frame: self.setup.target(self.race, value)? }
+                }
             }
             other => {
                 let known = OPERATIONS.map(str::to_owned).to_vec();

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use lab::{Arena, LabCpu};
 use machine::user::FaultCause;
-use machine::{Cpu, Invalidation, IrqState, ProcessContexts, UserAccess, Vector, Word64};
+use machine::{Cpu, Invalidation, IrqState, Pcid, ProcessContexts, Retention, UserAccess, Vector, Word64};
 
 use super::entry::Part;
 use super::layout::Slot;
@@ -131,15 +131,21 @@ impl Runner<'_> {
                 }
             }
             Action::ExchangeEntry { slot, entry, part } => return Part::of(part, cpu.swap(self.entry(slot), entry)),
+            Action::Walk { page } => return self.walk(page),
             Action::Fence => cpu.fence(),
+            Action::Reload => match cpu.root() {
+                Some((root, pcid)) if self.ground.setup.options.has_pcids() => {
+                    cpu.load_root_as(root, pcid, Retention::Drop);
+                }
+                Some((root, _)) => cpu.load_root(root),
+                None => {}
+            },
             Action::Invalidate(what) => cpu.tlb_invalidate(what),
             Action::LoadRoot { space, pcid, cached } => {
-                let root = self.ground.setup.layout.root(self.ground.setup, space).start();
-                if pcid == machine::Pcid::ZERO && cached == machine::Retention::Drop {
-                    cpu.load_root(root);
-                } else {
-                    cpu.load_root_as(root, pcid, cached);
-                }
+                self.switch_to(space, pcid, cached);
+            }
+            Action::InvalidateContext(_) if !self.ground.setup.options.has_pcids() => {
+                cpu.tlb_invalidate(Invalidation::All);
             }
             Action::InvalidateContext(what) => cpu.invalidate_context(what),
             Action::Broadcast(what) => cpu.tlb_broadcast(what),
@@ -164,16 +170,36 @@ impl Runner<'_> {
         0
     }
 
+    /// The frame that is mapped at a page, 0 if none: what the entries say one after the other.
+    fn walk(&self, page: usize) -> u64 {
+        let setup = self.ground.setup;
+        let address = setup.pages[page].address;
+        let mut table = setup.layout.root(setup, setup.pages[page].space);
+        for level in (1..=setup.paging.levels()).rev() {
+            let entry = self.cpu.load(self.entry(Slot { table, index: setup.paging.index(address, level) }));
+            let decoded = setup.paging.decode(level, entry);
+            if !decoded.present {
+                return 0;
+            }
+            table = decoded.frame;
+        }
+        table.number()
+    }
+
     /// Loads the page table of the CPU, before the start.
     pub(super) fn load_root(&self) {
         let space = self.ground.setup.space_of(self.cpu.id().index());
-        let root = self.ground.setup.layout.root(self.ground.setup, space).start();
-        let pcid = self.ground.setup.spaces[space].pcid;
-        if pcid == machine::Pcid::ZERO {
-            self.cpu.load_root(root);
+        self.switch_to(space, self.ground.setup.spaces[space].pcid, Retention::Drop);
+    }
+
+    /// On a machine without PCIDs a kernel loads none, and keeps nothing.
+    fn switch_to(&self, space: usize, pcid: Pcid, cached: Retention) {
+        let setup = self.ground.setup;
+        let root = setup.layout.root(setup, space).start();
+        if setup.options.has_pcids() {
+            self.cpu.load_root_as(root, pcid, cached);
         } else {
-            self.cpu.load_root_as(root, pcid, machine::Retention::Drop);
+            self.cpu.load_root(root);
         }
-        self.cpu.tlb_invalidate(Invalidation::All);
     }
 }
