@@ -169,7 +169,8 @@ impl Arena {
         (frame.number() - block.first.number() < 1 << block.order).then_some((index, block))
     }
 
-    pub(crate) fn pools(&self) -> &[Pool] {
+    /// The pools of frames.
+    pub fn pools(&self) -> &[Pool] {
         &self.pools
     }
 
@@ -177,11 +178,13 @@ impl Arena {
         &self.blocks
     }
 
-    pub(crate) fn base(&self) -> *mut u8 {
+    /// The first byte of the memory, aligned to a page. Others than a lab that access it do so as atomics, and while no lab has it.
+    pub fn base(&self) -> *mut u8 {
         self.memory.base()
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    /// How many bytes there are.
+    pub fn bytes(&self) -> usize {
         self.memory.bytes()
     }
 

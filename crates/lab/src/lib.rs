@@ -138,7 +138,7 @@ pub use limits::{Limit, Limits, Phase, Progress};
 pub use machine_config::{
     Caching, ExecuteDisable, GlobalPages, Machine, MemoryOrder, Pcids, Pdptes, Reduction, Speculation, WalkerUpdates,
 };
-pub use monitor::{End, Event, Ghost, Monitor, Writer};
+pub use monitor::{End, Event, Ghost, GhostWords, Monitor, Writer};
 pub use paging::{Decoded, Paging};
 pub use trace::Trace;
 pub use verdict::{Counterexample, Misuse, MisuseKind, Report, Verdict, Violation, rule};

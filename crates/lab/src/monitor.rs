@@ -92,12 +92,20 @@ pub struct Ghost<'g> {
     pub(crate) words: &'g mut dyn GhostWords,
 }
 
-pub(crate) trait GhostWords {
+/// Where a monitor's words are.
+pub trait GhostWords {
+    /// The word with this index.
     fn get(&self, index: usize) -> u64;
+    /// Changes it.
     fn set(&mut self, index: usize, value: u64);
 }
 
-impl Ghost<'_> {
+impl<'g> Ghost<'g> {
+    /// Words that are kept elsewhere than in a lab.
+    pub fn new(words: &'g mut dyn GhostWords) -> Self {
+        Self { words }
+    }
+
     /// The word with this index, initially 0.
     ///
     /// # Panics
@@ -144,7 +152,12 @@ pub struct End<'e> {
     pub(crate) allocated: &'e dyn Fn(Frame) -> Option<bool>,
 }
 
-impl End<'_> {
+impl<'e> End<'e> {
+    /// The final state of another machine than a lab: what its CPUs reported, and which frames are allocated.
+    pub fn new(reports: &'e dyn Fn(CpuId, usize) -> u64, allocated: &'e dyn Fn(Frame) -> Option<bool>) -> Self {
+        Self { reports, allocated }
+    }
+
     /// What the word holds.
     pub fn read<W: machine::Word>(&self, word: &W) -> u64 {
         word.atomic_load(std::sync::atomic::Ordering::Relaxed).into()

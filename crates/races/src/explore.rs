@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lab::{End, Ghost, Lab, Monitor, Violation};
+use lab::{Arena, End, Ghost, Lab, Machine, Monitor, Violation};
 
 use crate::decide::{Options, Witnesses, Work};
 use crate::orders;
@@ -173,6 +173,12 @@ struct Search<'s> {
 }
 
 impl Explorer for Search<'_> {
+    type Checker<'a> = Lab<'a>;
+
+    fn machine<'a>(&self, arena: &'a Arena, machine: Machine) -> Lab<'a> {
+        Lab::new(arena, machine)
+    }
+
     fn explore<'a>(&mut self, mut lab: Lab<'a>, read: Reader<'a>) {
         match self.aim {
             Aim::EveryEnd if self.question.asks_something() => lab.observe(read),

@@ -11,6 +11,7 @@
 
 mod arguments;
 pub mod catalogue;
+mod checker;
 mod decide;
 mod elt;
 mod entry_words;

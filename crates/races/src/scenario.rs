@@ -1,7 +1,8 @@
-//! The seam between a file and the lab: whatever its cells hold, a file becomes a [`Scenario`] and a [`Question`].
+//! The seam between a file and its checkers: whatever its cells hold, a file becomes a [`Scenario`] and a [`Question`].
 
-use lab::{End, Lab};
+use lab::{Arena, End, Machine};
 
+use crate::checker::Checker;
 use crate::elt;
 use crate::error::Error;
 use crate::kernel;
@@ -12,18 +13,42 @@ use crate::syntax::{Body, Mode, Variant};
 use crate::x86;
 
 /// A machine that a file describes, with code on its CPUs. It can be built as often as needed.
-pub(crate) trait Scenario {
-    /// How many CPUs it has.
-    fn cpus(&self) -> usize;
-
-    /// Builds the machine in its initial state and hands it to `explorer`, once.
-    fn build(&self, explorer: &mut dyn Explorer);
+pub(crate) enum Scenario {
+    Instructions(x86::Instructions),
+    Enhanced(elt::build::Enhanced),
+    Kernel(kernel::build::Kernel),
 }
 
-/// What is done with a machine once it is built.
+impl Scenario {
+    /// How many CPUs it has.
+    pub(crate) fn cpus(&self) -> usize {
+        match self {
+            Self::Instructions(scenario) => scenario.cpus(),
+            Self::Enhanced(scenario) => scenario.cpus(),
+            Self::Kernel(scenario) => scenario.cpus(),
+        }
+    }
+
+    /// Builds the machine in its initial state and hands it to `explorer`, once.
+    pub(crate) fn build<E: Explorer>(&self, explorer: &mut E) {
+        match self {
+            Self::Instructions(scenario) => scenario.build(explorer),
+            Self::Enhanced(scenario) => scenario.build(explorer),
+            Self::Kernel(scenario) => scenario.build(explorer),
+        }
+    }
+}
+
+/// Where a machine is built, and what is done with it then.
 pub(crate) trait Explorer {
+    /// The machine that is built.
+    type Checker<'a>: Checker<'a>;
+
+    /// A machine without CPUs, whose memory is `arena`.
+    fn machine<'a>(&self, arena: &'a Arena, machine: Machine) -> Self::Checker<'a>;
+
     /// `read` says what the places of the scenario's [`Question`] hold in a final state, in their order.
-    fn explore<'a>(&mut self, lab: Lab<'a>, read: Reader<'a>);
+    fn explore<'a>(&mut self, checker: Self::Checker<'a>, read: Reader<'a>);
 }
 
 /// Reads one final state: a word for each place of the [`Question`].
@@ -32,7 +57,7 @@ pub(crate) type Reader<'a> = Box<dyn Fn(&End<'_>) -> Vec<u64> + 'a>;
 /// What is explored for one variant under one memory order.
 pub(crate) struct Prepared {
     /// The machine.
-    pub(crate) scenario: Box<dyn Scenario>,
+    pub(crate) scenario: Scenario,
     /// What is asked about its final states.
     pub(crate) question: Question,
 }

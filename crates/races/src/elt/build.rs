@@ -1,15 +1,16 @@
 //! The machine, before the start.
 
-use lab::{Arena, End, FrameKind, Lab, LabCpu, Machine, Paging, Pool};
-use machine::{Cpu, CpuId, Frame, VirtAddr, Word, Word64};
+use lab::{Arena, End, FrameKind, Machine, Paging, Pool};
+use machine::{CpuId, Frame, VirtAddr, Word, Word64};
 
 use super::entry::Part;
 use super::operations::Column;
 use super::run::Ground;
 use super::setup::Setup;
+use crate::checker::{CheckedCpu, Checker};
 use crate::entry_words::{flag_names, high_words, low_words};
 use crate::report::MemoryOrder;
-use crate::scenario::{Explorer, Scenario};
+use crate::scenario::Explorer;
 
 /// Room that an arena has beside the words, in bytes.
 const SPARE_BYTES: usize = 4096;
@@ -17,7 +18,7 @@ const SPARE_BYTES: usize = 4096;
 const TABLES: FrameKind = FrameKind(0);
 
 /// A file of machine operations under one variant and one memory order.
-pub(super) struct Enhanced {
+pub(crate) struct Enhanced {
     pub(super) memory: MemoryOrder,
     pub(super) setup: Setup,
     pub(super) columns: Vec<Column>,
@@ -41,12 +42,12 @@ pub(super) enum Observed {
     Bit(usize, u32),
 }
 
-impl Scenario for Enhanced {
-    fn cpus(&self) -> usize {
+impl Enhanced {
+    pub(crate) fn cpus(&self) -> usize {
         self.columns.len()
     }
 
-    fn build(&self, explorer: &mut dyn Explorer) {
+    pub(crate) fn build<E: Explorer>(&self, explorer: &mut E) {
         let setup = &self.setup;
         let elements: usize = setup.words.iter().map(|word| word.initial.len()).sum();
         let words = elements + setup.frames.len();
@@ -62,21 +63,21 @@ impl Scenario for Enhanced {
         watched.dedup();
         let mut machine = Machine::with_paging(self.memory.into(), setup.paging, watched);
         setup.options.apply(&mut machine);
-        let mut lab = Lab::new(&arena, machine);
+        let mut checker = explorer.machine(&arena, machine);
 
         let arena = &arena;
         let ground = Ground { setup, arena, words };
         for (number, column) in self.columns.iter().enumerate() {
-            lab.cpu(format!("P{number}"), move |cpu| ground.on(cpu).run(&column.steps));
+            checker.cpu(format!("P{number}"), move |cpu| ground.on(cpu).run(&column.steps));
         }
         if !self.ipi.steps.is_empty() {
-            lab.interrupt_handler(move |cpu, _| ground.on(cpu).run(&self.ipi.steps));
+            checker.interrupt_handler(move |cpu, _| ground.on(cpu).run(&self.ipi.steps));
         }
         if !self.nmi.steps.is_empty() {
-            lab.nmi_handler(move |cpu| ground.on(cpu).run(&self.nmi.steps));
+            checker.nmi_handler(move |cpu| ground.on(cpu).run(&self.nmi.steps));
         }
         for number in 0..self.columns.len() {
-            lab.boot(CpuId::new(number as u32), |cpu| {
+            checker.boot(CpuId::new(number as u32), |cpu| {
                 if number == 0 {
                     self.allocate(cpu, arena);
                 }
@@ -84,11 +85,11 @@ impl Scenario for Enhanced {
             });
         }
         for &number in &setup.nmis {
-            lab.nmi(CpuId::new(number as u32));
+            checker.nmi(CpuId::new(number as u32));
         }
-        self.name(&mut lab, arena, contents, words);
+        self.name(&mut checker, arena, contents, words);
         for (frame, word) in setup.frames.iter().zip(contents) {
-            lab.contents(frame.frame, std::slice::from_ref(word));
+            checker.contents(frame.frame, std::slice::from_ref(word));
         }
         let read = move |end: &End<'_>| -> Vec<u64> {
             let entry = |page| {
@@ -104,7 +105,7 @@ impl Scenario for Enhanced {
             };
             self.observed.iter().map(value).collect()
         };
-        explorer.explore(lab, Box::new(read));
+        explorer.explore(checker, Box::new(read));
     }
 }
 
@@ -117,7 +118,7 @@ impl Enhanced {
     }
 
     /// Takes every frame, and writes the page tables.
-    fn allocate(&self, cpu: &LabCpu, arena: &Arena) {
+    fn allocate<C: CheckedCpu>(&self, cpu: &C, arena: &Arena) {
         for _ in &self.setup.layout.tables {
             if let Some(words) = cpu.alloc_frame(TABLES).and_then(|frame| arena.table(frame)) {
                 cpu.zero(words);
@@ -134,14 +135,20 @@ impl Enhanced {
     }
 
     /// Names for traces.
-    fn name<'a>(&'a self, lab: &mut Lab<'a>, arena: &'a Arena, contents: &'a [Word64], words: &'a [&'a [Word64]]) {
+    fn name<'a, K: Checker<'a>>(
+        &'a self,
+        checker: &mut K,
+        arena: &'a Arena,
+        contents: &'a [Word64],
+        words: &'a [&'a [Word64]],
+    ) {
         let setup = &self.setup;
         for (frame, word) in setup.frames.iter().zip(contents) {
-            lab.name(word, format!("what {} holds", frame.name));
+            checker.name(word, format!("what {} holds", frame.name));
         }
         for (word, elements) in setup.words.iter().zip(words) {
             if let [first, ..] = elements {
-                lab.name_range(first.address(), size_of_val(*elements), word.name.clone(), None);
+                checker.name_range(first.address(), size_of_val(*elements), word.name.clone(), None);
             }
         }
         for initial in &setup.layout.entries {
@@ -150,9 +157,9 @@ impl Enhanced {
             let (paging, names) = (setup.paging, setup.frame_names());
             let level = setup.layout.level_of(setup, initial.slot.table);
             let format = move |entry| entry_words(paging, &names, level, entry);
-            lab.name_range(cell, 8, initial.name.clone(), Some(Box::new(format)));
-            lab.name_range(cell, 4, format!("{}.low", initial.name), Some(Box::new(low_words)));
-            lab.name_range(cell + 4, 4, format!("{}.high", initial.name), Some(Box::new(high_words)));
+            checker.name_range(cell, 8, initial.name.clone(), Some(Box::new(format)));
+            checker.name_range(cell, 4, format!("{}.low", initial.name), Some(Box::new(low_words)));
+            checker.name_range(cell + 4, 4, format!("{}.high", initial.name), Some(Box::new(high_words)));
         }
     }
 }

@@ -10,7 +10,7 @@
 //! | [`build`] | the machine, before the start |
 //! | [`run`] | what a CPU does |
 
-mod build;
+pub(crate) mod build;
 mod entry;
 mod layout;
 mod operations;
@@ -26,7 +26,7 @@ use crate::error::{Error, Problem};
 use crate::question::{Names, Question, Show};
 use crate::race::Race;
 use crate::report::MemoryOrder;
-use crate::scenario::Prepared;
+use crate::scenario::{Prepared, Scenario};
 use crate::source::Spanned;
 use crate::syntax::{Place, Script, Value, Variant};
 use build::{Enhanced, Observed};
@@ -63,7 +63,7 @@ pub(crate) fn prepare(
     let question = Question::new(&race.litmus, &mut names)?;
     let observed = names.observed;
     let scenario = Enhanced { memory, setup, columns, ipi, nmi, observed };
-    Ok(Prepared { scenario: Box::new(scenario), question })
+    Ok(Prepared { scenario: Scenario::Enhanced(scenario), question })
 }
 
 /// Places are registers, what frames and words hold, and leaf entries.

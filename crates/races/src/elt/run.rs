@@ -2,14 +2,15 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use lab::{Arena, LabCpu};
+use lab::Arena;
 use machine::user::FaultCause;
-use machine::{Cpu, Invalidation, IrqState, Pcid, ProcessContexts, Retention, UserAccess, Vector, Word64};
+use machine::{Invalidation, IrqState, Pcid, Retention, Vector, Word64};
 
 use super::entry::Part;
 use super::layout::Slot;
 use super::operations::{Action, Half, Number, Registers, Step, WordPlace};
 use super::setup::Setup;
+use crate::checker::CheckedCpu;
 use crate::rule;
 
 /// The result of an access that ended in a page fault.
@@ -25,7 +26,7 @@ pub(super) struct Ground<'l> {
 }
 
 impl<'l> Ground<'l> {
-    pub(super) fn on<'c>(self, cpu: &'c LabCpu) -> Runner<'c>
+    pub(super) fn on<'c, C: CheckedCpu>(self, cpu: &'c C) -> Runner<'c, C>
     where
         'l: 'c,
     {
@@ -34,12 +35,12 @@ impl<'l> Ground<'l> {
 }
 
 /// One CPU at its work, or in a handler. What it remembers from operation to operation is on its stack.
-pub(super) struct Runner<'r> {
-    cpu: &'r LabCpu,
+pub(super) struct Runner<'r, C> {
+    cpu: &'r C,
     ground: Ground<'r>,
 }
 
-impl Runner<'_> {
+impl<C: CheckedCpu> Runner<'_, C> {
     pub(super) fn run(&self, steps: &[Step]) {
         let mut registers = [0; Registers::MOST];
         let mut interrupts = IrqState::On;

@@ -1,6 +1,6 @@
-//! The machine that a file describes, in the lab: what is placed, allocated and mapped before the start.
+//! The machine that a file describes, in a checker: what is placed, allocated and mapped before the start.
 
-use lab::{Arena, End, Lab, LabCpu, Machine, Paging};
+use lab::{Arena, End, Machine, Paging};
 use machine::addr::PAGE_SIZE;
 use machine::user::FaultCause;
 use machine::{Cpu, CpuId, PageFault, PhysAddr, VirtAddr, Word};
@@ -17,13 +17,14 @@ use super::setup::{Mapped, MappedSize, Owner, Setup, Start};
 use super::shared::{Shared, data_pool};
 use super::swap_device::LabSwap;
 use super::watch::{NmiHandlers, Watch, WatchedFolio, WatchedPage};
+use crate::checker::{CheckedCpu, Checker};
 use crate::report::MemoryOrder;
 use crate::rule;
-use crate::scenario::{Explorer, Scenario};
+use crate::scenario::Explorer;
 use crate::syntax::Mode;
 
 /// A file of operations under one variant and one memory order.
-pub(super) struct Kernel {
+pub(crate) struct Kernel {
     pub(super) mode: Mode,
     pub(super) memory: MemoryOrder,
     pub(super) choices: Choices,
@@ -35,12 +36,12 @@ pub(super) struct Kernel {
     pub(super) observed: Vec<Observed>,
 }
 
-impl Scenario for Kernel {
-    fn cpus(&self) -> usize {
+impl Kernel {
+    pub(crate) fn cpus(&self) -> usize {
         self.columns.len()
     }
 
-    fn build(&self, explorer: &mut dyn Explorer) {
+    pub(crate) fn build<E: Explorer>(&self, explorer: &mut E) {
         match self.mode {
             // Only this choice needs a machine that ignores high bits; no x86 does (see there).
             Mode::MmPae if self.choices.special == choices::SpecialMark::High => {
@@ -70,12 +71,12 @@ struct Engine<'l, M> {
 
 impl<M: PagingMode> Engine<'_, M> {
     /// Runs `work` on a CPU, with the memory manager as that CPU sees it.
-    fn on(&self, cpu: &LabCpu, work: impl for<'m> FnOnce(&Mm<'m, InLab<'m, M>>)) {
+    fn on<C: CheckedCpu>(&self, cpu: &C, work: impl for<'m> FnOnce(&Mm<'m, InLab<'m, M, C>>)) {
         self.on_with(cpu, MappedSize::Any, work);
     }
 
     /// The same, where perhaps only small pages can be allocated.
-    fn on_with(&self, cpu: &LabCpu, size: MappedSize, work: impl for<'m> FnOnce(&Mm<'m, InLab<'m, M>>)) {
+    fn on_with<C: CheckedCpu>(&self, cpu: &C, size: MappedSize, work: impl for<'m> FnOnce(&Mm<'m, InLab<'m, M, C>>)) {
         let Shared {
             arena,
             metas,
@@ -112,7 +113,7 @@ impl<M: PagingMode> Engine<'_, M> {
 }
 
 impl Kernel {
-    fn build_in<M: PagingMode>(&self, mode: M, paging: Paging, explorer: &mut dyn Explorer) {
+    fn build_in<M: PagingMode, E: Explorer>(&self, mode: M, paging: Paging, explorer: &mut E) {
         let setup = &self.setup;
         let arena = Arena::with_capacity(self.object_bytes(), self.pools());
         // The lowest frames of their pool: the first that are handed out.
@@ -127,7 +128,7 @@ impl Kernel {
         watched.dedup();
         let mut machine = Machine::with_paging(self.memory.into(), paging, watched);
         setup.machine.apply(&mut machine);
-        let mut lab = Lab::new(&arena, machine);
+        let mut checker = explorer.machine(&arena, machine);
 
         for (number, column) in self.columns.iter().enumerate() {
             let (engine, pages) = (&engine, &pages);
@@ -140,7 +141,7 @@ impl Kernel {
             };
             let own = setup.space_of(number);
             let forked = self.columns.iter().flat_map(Column::children).any(|(_, child)| child == own);
-            lab.cpu(name, move |cpu| {
+            checker.cpu(name, move |cpu| {
                 let Shared { records, started, .. } = engine.shared;
                 let begins = forked.then(|| &started[own]);
                 engine.on(cpu, |mm| {
@@ -149,10 +150,10 @@ impl Kernel {
                 });
             });
         }
-        lab.interrupt_handler(|cpu, vector| engine.on(cpu, |mm| mm.handle_ipi(cpu, vector)));
+        checker.interrupt_handler(|cpu, vector| engine.on(cpu, |mm| mm.handle_ipi(cpu, vector)));
         if !self.nmis.is_empty() {
             let (engine, pages) = (&engine, &pages);
-            lab.nmi_handler(move |cpu| {
+            checker.nmi_handler(move |cpu| {
                 let Shared { records, started, .. } = engine.shared;
                 let own = self.nmis.iter().find(|(of, _)| *of == cpu.id().index());
                 engine.on(cpu, |mm| {
@@ -162,7 +163,7 @@ impl Kernel {
             });
         }
         for number in 0..self.columns.len() {
-            lab.boot(CpuId::new(number as u32), |cpu| {
+            checker.boot(CpuId::new(number as u32), |cpu| {
                 if number == 0 {
                     self.allocate(cpu, &arena);
                     engine.on(cpu, |mm| self.populate(cpu, mm));
@@ -177,18 +178,18 @@ impl Kernel {
         }
 
         for (number, _) in &self.nmis {
-            lab.nmi(CpuId::new(*number as u32));
+            checker.nmi(CpuId::new(*number as u32));
         }
 
         let frames = FrameNames::new(setup);
-        name_tables(&mut lab, &arena, shared.metas, setup.frames_of_tables);
-        shared.name_objects(&mut lab, setup, &frames);
+        name_tables(&mut checker, &arena, shared.metas, setup.frames_of_tables);
+        shared.name_objects(&mut checker, setup, &frames);
         for records in shared.records {
-            lab.contents(records.first, records.contents);
+            checker.contents(records.first, records.contents);
         }
         let watch = self.watch(&arena, paging, addresses, shared, &pages);
-        watch.name_entries(&mut lab, &frames);
-        lab.monitor(watch.ghost_words(), watch);
+        watch.name_entries(&mut checker, &frames);
+        checker.monitor(watch.ghost_words(), watch);
         let observed = &self.observed;
         let read = |end: &End<'_>| {
             let value = |place: &Observed| match *place {
@@ -197,11 +198,11 @@ impl Kernel {
             };
             observed.iter().map(value).collect()
         };
-        explorer.explore(lab, Box::new(read));
+        explorer.explore(checker, Box::new(read));
     }
 
     /// The frames that are in use at the start: the root tables, and those that the file names.
-    fn allocate(&self, cpu: &LabCpu, arena: &Arena) {
+    fn allocate<C: CheckedCpu>(&self, cpu: &C, arena: &Arena) {
         for _ in &self.setup.spaces {
             if let Some(words) = cpu.alloc_frame(TABLES).and_then(|root| arena.table(root)) {
                 cpu.zero(words);
@@ -215,7 +216,7 @@ impl Kernel {
     }
 
     /// The areas.
-    fn populate<'m, M: PagingMode>(&self, cpu: &LabCpu, mm: &Mm<'m, InLab<'m, M>>) {
+    fn populate<'m, M: PagingMode, C: CheckedCpu>(&self, cpu: &C, mm: &Mm<'m, InLab<'m, M, C>>) {
         let spaces: Vec<_> = (0..self.setup.spaces.len() as u16).filter_map(|id| mm.space(SpaceId::new(id))).collect();
         for space in &spaces {
             if let Err(error) = mm.prepare(cpu, space) {
@@ -230,7 +231,7 @@ impl Kernel {
     }
 
     /// What is mapped at the start.
-    fn map<M: PagingMode>(&self, cpu: &LabCpu, engine: &Engine<'_, M>) {
+    fn map<M: PagingMode, C: CheckedCpu>(&self, cpu: &C, engine: &Engine<'_, M>) {
         for &Mapped { space, address, access, size } in &self.setup.mapped {
             let fault = PageFault { address, access, cause: FaultCause::NotPresent };
             engine.on_with(cpu, size, |mm| {

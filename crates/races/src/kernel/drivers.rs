@@ -5,12 +5,13 @@ use mm::special::{DriverAnswer, DriverFault, DriverFaultContext, PfnLeaf};
 use pagetable::Mode;
 
 use super::platform::InLab;
+use crate::checker::CheckedCpu;
 
 /// All of them.
 pub(super) struct LabDrivers;
 
-impl<'l, M: Mode> DriverFault<InLab<'l, M>> for LabDrivers {
-    fn fault(&self, context: &DriverFaultContext<'_, '_, InLab<'l, M>>) -> DriverAnswer {
+impl<'l, M: Mode, C: CheckedCpu> DriverFault<InLab<'l, M, C>> for LabDrivers {
+    fn fault(&self, context: &DriverFaultContext<'_, '_, InLab<'l, M, C>>) -> DriverAnswer {
         let (cpu, file) = (context.cpu(), context.file());
         if context.level() != file.leaf() {
             return DriverAnswer::NoPage;

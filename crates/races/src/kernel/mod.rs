@@ -1,4 +1,4 @@
-//! From a file of memory-management operations to the engine in the lab.
+//! From a file of memory-management operations to the engine in a checker.
 //!
 //! | module | what |
 //! |---|---|
@@ -13,7 +13,7 @@
 //!
 //! The engine is [`mm`] and [`pagetable`] as they are: nothing of them is written again here.
 
-mod build;
+pub(crate) mod build;
 mod choices;
 mod choose;
 mod drivers;
@@ -37,7 +37,7 @@ use crate::error::{Error, Problem};
 use crate::question::{Names, Question, Show};
 use crate::race::Race;
 use crate::report::MemoryOrder;
-use crate::scenario::Prepared;
+use crate::scenario::{Prepared, Scenario};
 use crate::source::Spanned;
 use crate::syntax::{Place, Script, Value, Variant};
 use build::{Kernel, Observed};
@@ -88,7 +88,7 @@ pub(crate) fn prepare(
     }
     let mode = race.litmus.mode.node;
     let scenario = Kernel { mode, memory, choices, setup, columns, nmis, observed };
-    Ok(Prepared { scenario: Box::new(scenario), question })
+    Ok(Prepared { scenario: Scenario::Kernel(scenario), question })
 }
 
 /// Registers are the places of these files; frames their values.

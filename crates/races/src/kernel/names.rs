@@ -1,10 +1,11 @@
 //! Names and words for traces.
 
-use lab::{Arena, Lab, Paging};
+use lab::{Arena, Paging};
 use machine::{Frame, Word};
 use pagetable::TableMeta;
 
 use super::setup::{Setup, TableFrames};
+use crate::checker::Checker;
 use crate::entry_words::flag_names;
 
 /// Results from here on are printed as addresses and frames are.
@@ -68,15 +69,20 @@ pub(super) fn entry_words(paging: Paging, frames: &FrameNames, level: u8, entry:
 }
 
 /// Names the words of every table: its entries, its lock, its sequence count.
-pub(super) fn name_tables(lab: &mut Lab<'_>, arena: &Arena, metas: &[TableMeta], frames: TableFrames) {
+pub(super) fn name_tables<'a, K: Checker<'a>>(
+    checker: &mut K,
+    arena: &Arena,
+    metas: &[TableMeta],
+    frames: TableFrames,
+) {
     for (index, meta) in metas.iter().enumerate() {
         let frame = frames.frame(index as u64);
         let number = frame.number();
-        lab.name(meta.lock.word(), format!("PTL of table {number:#x}"));
-        lab.name(&meta.children, format!("children of table {number:#x}"));
-        lab.name(meta.sequence.word(), format!("sequence of table {number:#x}"));
+        checker.name(meta.lock.word(), format!("PTL of table {number:#x}"));
+        checker.name(&meta.children, format!("children of table {number:#x}"));
+        checker.name(meta.sequence.word(), format!("sequence of table {number:#x}"));
         if let Some(words) = arena.table(frame) {
-            lab.name_range(words[0].address(), 4096, format!("table {number:#x}"), None);
+            checker.name_range(words[0].address(), 4096, format!("table {number:#x}"), None);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use lab::{Arena, FrameKind, LabCpu};
+use lab::{Arena, FrameKind};
 use machine::{Cpu, Frame, PhysAddr, Word64};
 use mm::folio::count_fits;
 use mm::special::DevicePages;
@@ -18,19 +18,20 @@ use super::guards::{Step, Without};
 use super::setup::{Owner, TableFrames};
 use super::swap_device::LabSwap;
 use super::watch::Told;
+use crate::checker::CheckedCpu;
 use crate::rule;
 
 /// The pool of frames that page tables come from.
 pub(super) const TABLES: FrameKind = FrameKind(0);
 
 /// The engine in the lab, in this paging mode.
-pub(super) struct InLab<'l, M>(PhantomData<(&'l (), M)>);
+pub(super) struct InLab<'l, M, C>(PhantomData<(&'l C, M)>);
 
-impl<'l, M: Mode> Platform for InLab<'l, M> {
-    type Cpu = LabCpu;
+impl<'l, M: Mode, C: CheckedCpu> Platform for InLab<'l, M, C> {
+    type Cpu = C;
     type Mode = M;
-    type Tables = LabTables<'l>;
-    type Map = LabMap<'l>;
+    type Tables = LabTables<'l, C>;
+    type Map = LabMap<'l, C>;
     type Read = ReadBy<M::Width>;
     type Write = WriteBy;
     type Recheck = Check;
@@ -47,7 +48,7 @@ impl<'l, M: Mode> Platform for InLab<'l, M> {
 }
 
 /// The protocols that a variant chooses.
-pub(super) fn protocols<'l, M: Mode>(mode: M, choices: &Choices) -> Protocols<InLab<'l, M>> {
+pub(super) fn protocols<'l, M: Mode, C: CheckedCpu>(mode: M, choices: &Choices) -> Protocols<InLab<'l, M, C>> {
     let sequenced = choices.read == Read::Sequence || choices.recheck == Check::Sequence;
     let bracket = if sequenced { Bracket::Sequenced } else { Bracket::Plain };
     Protocols {
@@ -65,17 +66,17 @@ pub(super) fn protocols<'l, M: Mode>(mode: M, choices: &Choices) -> Protocols<In
 }
 
 /// The page tables, as one CPU sees them: so that using a frame that holds no table is noticed as that CPU's doing.
-pub(super) struct LabTables<'l> {
+pub(super) struct LabTables<'l, C> {
     /// The frame of a table that was put aside; 0 = none.
     pub(super) aside: &'l Word64,
     pub(super) freed: FreedTables,
-    pub(super) cpu: &'l LabCpu,
+    pub(super) cpu: &'l C,
     pub(super) arena: &'l Arena,
     pub(super) metas: &'l [TableMeta],
     pub(super) frames_of_tables: TableFrames,
 }
 
-impl LabTables<'_> {
+impl<C: CheckedCpu> LabTables<'_, C> {
     fn phantom(&self, address: PhysAddr) -> NotATable {
         self.cpu.violate(
             rule::PHANTOM_FRAME,
@@ -84,7 +85,7 @@ impl LabTables<'_> {
     }
 }
 
-impl TableMemory for LabTables<'_> {
+impl<C: CheckedCpu> TableMemory for LabTables<'_, C> {
     fn table(&self, frame: Frame) -> Result<Table<'_>, NotATable> {
         let meta = self.frames_of_tables.number(frame).and_then(|index| self.metas.get(index as usize));
         match (self.arena.table(frame), meta) {
@@ -107,7 +108,7 @@ impl TableMemory for LabTables<'_> {
     }
 }
 
-impl TableSource for LabTables<'_> {
+impl<M: CheckedCpu> TableSource for LabTables<'_, M> {
     fn allocate_table<C: Cpu>(&self, _: &C) -> Result<Frame, OutOfFrames> {
         if self.freed == FreedTables::PutAside {
             match self.cpu.swap(self.aside, 0) {
@@ -144,14 +145,14 @@ pub(super) struct Records<'l> {
 }
 
 /// The memory map, as one CPU sees it.
-pub(super) struct LabMap<'l> {
-    pub(super) cpu: &'l LabCpu,
+pub(super) struct LabMap<'l, C> {
+    pub(super) cpu: &'l C,
     pub(super) records: &'l [Records<'l>],
     pub(super) without: Without,
 }
 
-impl MemoryMap<LabCpu> for LabMap<'_> {
-    fn page(&self, cpu: &LabCpu, frame: Frame) -> Option<&Page> {
+impl<C: CheckedCpu> MemoryMap<C> for LabMap<'_, C> {
+    fn page(&self, cpu: &C, frame: Frame) -> Option<&Page> {
         // Only the lockless path runs with interrupts off, and only it looks up frames that it has not re-checked.
         if !self.cpu.interrupts_on() {
             Told::LookedUp { frame }.tell(cpu);
@@ -168,7 +169,7 @@ impl MemoryMap<LabCpu> for LabMap<'_> {
         records.pages.get((frame.number() - records.first.number()) as usize)
     }
 
-    fn release(&self, cpu: &LabCpu, folio: Membership) {
+    fn release(&self, cpu: &C, folio: Membership) {
         let is_whole = |records: &Records<'_>| {
             records.first == folio.head && records.pages.len() == 1 << folio.order.min(MOST_RECORDS_ORDER)
         };
@@ -210,17 +211,17 @@ impl<'l> LabFrames<'l> {
     }
 }
 
-impl FrameSource<LabCpu> for LabFrames<'_> {
-    fn allocate(&self, cpu: &LabCpu, order: u8) -> Result<Frame, OutOfFrames> {
+impl<C: CheckedCpu> FrameSource<C> for LabFrames<'_> {
+    fn allocate(&self, cpu: &C, order: u8) -> Result<Frame, OutOfFrames> {
         let spare = self.spare.iter().find(|spare| spare.order == order).ok_or(OutOfFrames)?;
         cpu.alloc_frame(spare.pool).ok_or(OutOfFrames)
     }
 
-    fn zero(&self, cpu: &LabCpu, folio: Membership) {
+    fn zero(&self, cpu: &C, folio: Membership) {
         cpu.zero(self.contents(folio.head, 1 << folio.order));
     }
 
-    fn copy(&self, cpu: &LabCpu, from: Frame, to: Frame, pages: u64) {
+    fn copy(&self, cpu: &C, from: Frame, to: Frame, pages: u64) {
         for (from, to) in self.contents(from, pages).iter().zip(self.contents(to, pages)) {
             let word = cpu.load(from);
             cpu.owned_store(to, word);

@@ -1,6 +1,6 @@
 //! What the CPUs share, in the arena: placed before the start, and named for traces.
 
-use lab::{Arena, FrameKind, Lab, Pool};
+use lab::{Arena, FrameKind, Pool};
 use machine::{Frame, Word, Word32, Word64};
 use mm::special::DevicePages;
 use mm::{
@@ -13,6 +13,7 @@ use super::names::FrameNames;
 use super::platform::{Records, SpareFrames, TABLES};
 use super::setup::{Contents, FrameSetup, Owner, Setup, TableFrames};
 use super::swap_device::PlaceWords;
+use crate::checker::Checker;
 
 /// Room for objects beside those that are counted.
 const SPARE_BYTES: usize = 4096;
@@ -170,63 +171,63 @@ fn records_of(frame: &FrameSetup) -> usize {
 }
 
 impl<'l> Shared<'l> {
-    pub(super) fn name_objects(&self, lab: &mut Lab<'l>, setup: &Setup, frames: &FrameNames) {
+    pub(super) fn name_objects<K: Checker<'l>>(&self, checker: &mut K, setup: &Setup, frames: &FrameNames) {
         for (frame, records) in setup.frames.iter().zip(self.records) {
             for (index, word) in records.contents.iter().enumerate() {
                 let name = if index == 0 { frame.name.clone() } else { format!("{}+{index:#x}", frame.name) };
-                lab.name(word, format!("contents of {name}"));
+                checker.name(word, format!("contents of {name}"));
             }
             if frame.owner == Owner::Device {
                 continue;
             }
             let page = &records.pages[0];
             let name = &frame.name;
-            lab.name(page.refcount_word(), format!("refcount of {name}"));
-            lab.name(page.pincount_word(), format!("pincount of {name}"));
-            lab.name(page.mapcount_word(), format!("mapcount of {name}"));
-            lab.name(page.flags_word(), format!("flags of {name}"));
-            lab.name(page.membership_word(), format!("folio of {name}"));
-            lab.name(page.mapping_word(), format!("file of {name}"));
+            checker.name(page.refcount_word(), format!("refcount of {name}"));
+            checker.name(page.pincount_word(), format!("pincount of {name}"));
+            checker.name(page.mapcount_word(), format!("mapcount of {name}"));
+            checker.name(page.flags_word(), format!("flags of {name}"));
+            checker.name(page.membership_word(), format!("folio of {name}"));
+            checker.name(page.mapping_word(), format!("file of {name}"));
             if let Some(device) = &records.device {
-                lab.name(device.state_word(), format!("records of {name}"));
+                checker.name(device.state_word(), format!("records of {name}"));
             }
         }
         for (file, words) in setup.files.iter().zip(self.files) {
             let name = &file.name;
-            lab.name(words.rmap_lock().word(), format!("rmap lock of {name}"));
-            lab.name(words.driver_lock().word(), format!("driver lock of {name}"));
+            checker.name(words.rmap_lock().word(), format!("rmap lock of {name}"));
+            checker.name(words.driver_lock().word(), format!("driver lock of {name}"));
             for (index, slot) in words.slots().iter().enumerate() {
                 let frames = frames.clone();
                 let show = move |bits: u64| match bits {
                     0 => "none".to_owned(),
                     bits => frames.show(machine::Frame::new(bits & !(1 << 63))),
                 };
-                lab.name_range(slot.word().address(), 8, format!("{name}[{index}]"), Some(Box::new(show)));
+                checker.name_range(slot.word().address(), 8, format!("{name}[{index}]"), Some(Box::new(show)));
             }
         }
         for (file, mappings) in setup.files.iter().zip(self.mappings) {
             let at = mappings.as_ptr().addr();
-            lab.name_range(at, size_of_val(*mappings), format!("rmap of {}", file.name), None);
+            checker.name_range(at, size_of_val(*mappings), format!("rmap of {}", file.name), None);
         }
         let of_space = self.spaces.iter().zip(&setup.spaces).zip(self.slots.iter().zip(self.started));
         for ((words, space), (slots, started)) in of_space {
             let of = if setup.spaces.len() == 1 { String::new() } else { format!(" of {}", space.name) };
-            lab.name(words.mmap_lock().word(), format!("mmap lock{of}"));
-            lab.name(words.active_word(), format!("active CPUs{of}"));
-            lab.name(words.gathers_word(), format!("gathers{of}"));
-            lab.name(words.write_protect().word(), format!("fork sequence{of}"));
-            lab.name(words.has_pinned_word(), format!("has pinned{of}"));
-            lab.name(started, format!("start{of}"));
-            lab.name_range(slots.as_ptr().addr(), size_of_val(*slots), format!("areas{of}"), None);
-            lab.name(words.unflushed().word(), format!("unflushed{of}"));
+            checker.name(words.mmap_lock().word(), format!("mmap lock{of}"));
+            checker.name(words.active_word(), format!("active CPUs{of}"));
+            checker.name(words.gathers_word(), format!("gathers{of}"));
+            checker.name(words.write_protect().word(), format!("fork sequence{of}"));
+            checker.name(words.has_pinned_word(), format!("has pinned{of}"));
+            checker.name(started, format!("start{of}"));
+            checker.name_range(slots.as_ptr().addr(), size_of_val(*slots), format!("areas{of}"), None);
+            checker.name(words.unflushed().word(), format!("unflushed{of}"));
         }
         for (number, place) in self.swap.iter().enumerate() {
-            lab.name(&place.counts, format!("counts of swap place {number}"));
-            lab.name(&place.word, format!("contents of swap place {number}"));
+            checker.name(&place.counts, format!("counts of swap place {number}"));
+            checker.name(&place.word, format!("contents of swap place {number}"));
         }
-        lab.name(self.aside, "table put aside");
-        lab.name(self.shootdown.lock_word(), "shootdown lock");
-        lab.name(self.shootdown.request_word(), "shootdown request");
-        lab.name(self.shootdown.pending_word(), "shootdown pending");
+        checker.name(self.aside, "table put aside");
+        checker.name(self.shootdown.lock_word(), "shootdown lock");
+        checker.name(self.shootdown.request_word(), "shootdown request");
+        checker.name(self.shootdown.pending_word(), "shootdown pending");
     }
 }

@@ -1,11 +1,11 @@
 //! A swap device in the lab: a few places, each with a count and a word.
 
-use lab::LabCpu;
-use machine::{Cpu, Frame, Word64};
+use machine::{Frame, Word64};
 use mm::{SwapError, SwapPlace, SwapStore};
 use pagetable::{SwapDevice, SwapOffset};
 
 use super::platform::LabFrames;
+use crate::checker::CheckedCpu;
 
 /// One page of the device.
 pub(super) struct PlaceWords {
@@ -33,15 +33,15 @@ impl LabSwap<'_> {
     }
 }
 
-impl SwapStore<LabCpu> for LabSwap<'_> {
-    fn allocate(&self, cpu: &LabCpu) -> Result<SwapPlace, SwapError> {
+impl<C: CheckedCpu> SwapStore<C> for LabSwap<'_> {
+    fn allocate(&self, cpu: &C) -> Result<SwapPlace, SwapError> {
         let free = self.places.iter().position(|place| cpu.compare_exchange(&place.counts, 0, 1).is_ok());
         let place = free
             .and_then(|index| Some(SwapPlace { device: SwapDevice::new(0)?, offset: SwapOffset::new(index as u64)? }));
         place.ok_or(SwapError::Full)
     }
 
-    fn write(&self, cpu: &LabCpu, place: SwapPlace, from: Frame) -> Result<(), SwapError> {
+    fn write(&self, cpu: &C, place: SwapPlace, from: Frame) -> Result<(), SwapError> {
         let words = self.words(place)?;
         for word in self.frames.contents(from, 1) {
             let value = cpu.load(word);
@@ -50,7 +50,7 @@ impl SwapStore<LabCpu> for LabSwap<'_> {
         Ok(())
     }
 
-    fn read(&self, cpu: &LabCpu, place: SwapPlace, into: Frame) -> Result<(), SwapError> {
+    fn read(&self, cpu: &C, place: SwapPlace, into: Frame) -> Result<(), SwapError> {
         let words = self.words(place)?;
         for word in self.frames.contents(into, 1) {
             let value = cpu.load(&words.word);
@@ -59,7 +59,7 @@ impl SwapStore<LabCpu> for LabSwap<'_> {
         Ok(())
     }
 
-    fn duplicate(&self, cpu: &LabCpu, place: SwapPlace) -> Result<(), SwapError> {
+    fn duplicate(&self, cpu: &C, place: SwapPlace) -> Result<(), SwapError> {
         let words = self.words(place)?;
         let mut counts = cpu.load(&words.counts);
         loop {
@@ -73,7 +73,7 @@ impl SwapStore<LabCpu> for LabSwap<'_> {
         }
     }
 
-    fn free(&self, cpu: &LabCpu, place: SwapPlace) {
+    fn free(&self, cpu: &C, place: SwapPlace) {
         if let Ok(words) = self.words(place) {
             cpu.fetch_add(&words.counts, u64::MAX);
         }

@@ -1,15 +1,16 @@
 //! Runs the instructions of one CPU, one access at a time.
 //!
 //! The state of a CPU is its registers, its flags and which instruction comes next, all of it in locals of [`Interpreter::run`]. After
-//! every instruction the CPU says so ([`LabCpu::op_boundary`]): the lab then need not remember how it got there.
+//! every instruction the CPU says so ([`CheckedCpu::op_boundary`]): a checker then need not remember how it got there.
 
-use lab::LabCpu;
-use machine::{Cpu, Word32, Word64};
+use machine::{Word32, Word64};
 
 use super::arithmetic::{Outcome, compute, subtract};
 use super::lower::{Address, Op, Target, Value};
 use super::registers::Registers;
 use super::variables::{Cell, Variables};
+use crate::checker::CheckedCpu;
+use crate::rule;
 use crate::syntax::{Fence, Jump, Lock, Mnemonic, Part, Register, Width};
 
 /// After so many instructions without an access to memory a CPU is taken to loop for ever.
@@ -37,14 +38,14 @@ enum Access<'m> {
 
 impl<'m> Interpreter<'m> {
     /// Runs to the end of the column, and returns what is then in the registers.
-    pub(super) fn run(&self, cpu: &LabCpu, start: Registers) -> Registers {
+    pub(super) fn run<C: CheckedCpu>(&self, cpu: &C, start: Registers) -> Registers {
         let mut registers = start;
         let mut next = 0;
         let mut silent = 0;
         while let Some(op) = self.ops.get(next) {
             next = self.step(cpu, op, &mut registers, next, &mut silent);
             if silent > MAX_SILENT {
-                cpu.violate(lab::rule::USER, format_args!("the loop around `{}` accesses no memory", op.text));
+                cpu.violate(rule::USER, format_args!("the loop around `{}` accesses no memory", op.text));
             }
             cpu.op_boundary(registers.digest(next));
         }
@@ -52,7 +53,7 @@ impl<'m> Interpreter<'m> {
     }
 
     /// One instruction; returns the number of the one after it.
-    fn step(&self, cpu: &LabCpu, op: &Op, registers: &mut Registers, now: usize, silent: &mut u32) -> usize {
+    fn step<C: CheckedCpu>(&self, cpu: &C, op: &Op, registers: &mut Registers, now: usize, silent: &mut u32) -> usize {
         *silent += 1;
         match op.mnemonic {
             Mnemonic::Nop => return now + 1,
@@ -154,7 +155,7 @@ impl<'m> Interpreter<'m> {
         }
     }
 
-    fn on_memory(&self, cpu: &LabCpu, op: &Op, registers: &mut Registers, source: u64, access: Access<'m>) {
+    fn on_memory<C: CheckedCpu>(&self, cpu: &C, op: &Op, registers: &mut Registers, source: u64, access: Access<'m>) {
         let before = match (op.mnemonic, op.lock) {
             (Mnemonic::Mov | Mnemonic::Set(_), _) => {
                 let outcome = self.outcome(op, registers, 0, source);
@@ -175,7 +176,7 @@ impl<'m> Interpreter<'m> {
     }
 
     /// A locked read-modify-write; returns what memory held before.
-    fn update(&self, cpu: &LabCpu, op: &Op, registers: &Registers, source: u64, access: Access<'m>) -> u64 {
+    fn update<C: CheckedCpu>(&self, cpu: &C, op: &Op, registers: &Registers, source: u64, access: Access<'m>) -> u64 {
         let addend = match op.mnemonic {
             Mnemonic::Add | Mnemonic::Xadd => Some(source),
             Mnemonic::Sub => Some(source.wrapping_neg()),
@@ -200,7 +201,7 @@ impl<'m> Interpreter<'m> {
     }
 
     /// Replaces what memory holds by a function of it, at once.
-    fn update_by(&self, cpu: &LabCpu, access: Access<'m>, new: impl Fn(u64) -> u64) -> u64 {
+    fn update_by<C: CheckedCpu>(&self, cpu: &C, access: Access<'m>, new: impl Fn(u64) -> u64) -> u64 {
         match access {
             Access::Quad(word) => cpu.await_update(word, |before| Some(new(before))),
             Access::Long(word) => cpu.await_update(word, |before| Some(new(before.into()) as u32)).into(),
@@ -217,7 +218,7 @@ impl<'m> Interpreter<'m> {
         }
     }
 
-    fn exchange(&self, cpu: &LabCpu, op: &Op, registers: &mut Registers, destination: Target) {
+    fn exchange<C: CheckedCpu>(&self, cpu: &C, op: &Op, registers: &mut Registers, destination: Target) {
         let Some(Value::Target(source)) = op.source else { return };
         match (source, destination) {
             (Target::Register(one), Target::Register(other)) => {
@@ -239,7 +240,14 @@ impl<'m> Interpreter<'m> {
         }
     }
 
-    fn compare_exchange(&self, cpu: &LabCpu, op: &Op, registers: &mut Registers, new: u64, destination: Target) {
+    fn compare_exchange<C: CheckedCpu>(
+        &self,
+        cpu: &C,
+        op: &Op,
+        registers: &mut Registers,
+        new: u64,
+        destination: Target,
+    ) {
         let part = match op.width {
             Width::Byte => Part::Low,
             Width::Word => Part::Word,
@@ -277,12 +285,12 @@ impl<'m> Interpreter<'m> {
         }
     }
 
-    fn access(&self, cpu: &LabCpu, op: &Op, address: u64) -> Access<'m> {
+    fn access<C: CheckedCpu>(&self, cpu: &C, op: &Op, address: u64) -> Access<'m> {
         let cell = match self.variables.cell(address, op.width) {
             Ok(cell) => cell,
             Err(fault) => {
                 let sentence = format_args!("`{}` accesses {address:#x}: {fault}", op.text);
-                cpu.violate(lab::rule::USER, sentence)
+                cpu.violate(rule::USER, sentence)
             }
         };
         let word = &self.words[cell.word];
@@ -295,7 +303,7 @@ impl<'m> Interpreter<'m> {
         }
     }
 
-    fn load(&self, cpu: &LabCpu, access: Access<'m>) -> u64 {
+    fn load<C: CheckedCpu>(&self, cpu: &C, access: Access<'m>) -> u64 {
         match access {
             Access::Quad(word) => cpu.load(word),
             Access::Long(word) | Access::Lone(word, _) => cpu.load(word).into(),
@@ -303,14 +311,14 @@ impl<'m> Interpreter<'m> {
         }
     }
 
-    fn store(&self, cpu: &LabCpu, op: &Op, access: Access<'m>, value: u64) {
+    fn store<C: CheckedCpu>(&self, cpu: &C, op: &Op, access: Access<'m>, value: u64) {
         match access {
             Access::Quad(word) => cpu.store(word, value),
             Access::Long(word) => cpu.store(word, value as u32),
             Access::Lone(word, width) => cpu.store(word, (value & width.mask()) as u32),
             Access::Small(..) => {
                 let sentence = format_args!("`{}` stores part of a word: {}", op.text, super::lower::SMALL_STORES);
-                cpu.violate(lab::rule::USER, sentence)
+                cpu.violate(rule::USER, sentence)
             }
         }
     }

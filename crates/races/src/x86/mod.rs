@@ -1,7 +1,7 @@
-//! Running x86 instructions on the CPUs of the lab.
+//! Running x86 instructions on the CPUs of a checker.
 //!
 //! What an instruction does to registers and flags is computed here; every access to a variable is an operation of
-//! [`machine::Cpu`], so that the lab interleaves it. SDM volumes as of 2023.
+//! [`machine::Cpu`], so that the checker interleaves it. SDM volumes as of 2023.
 
 mod arithmetic;
 mod interpreter;
@@ -10,9 +10,10 @@ mod names;
 mod registers;
 mod variables;
 
-use lab::{Arena, Lab, Machine};
+use lab::{Arena, Machine};
 use machine::{CpuId, Word64};
 
+use crate::checker::{CheckedCpu, Checker};
 use crate::error::Error;
 use crate::question::Question;
 use crate::race::Race;
@@ -39,7 +40,7 @@ pub(crate) fn prepare(race: &Race, program: &Program, memory: MemoryOrder) -> Re
     let mut names = ProgramNames::new(race, program, &variables, threads.len());
     let question = Question::new(&race.litmus, &mut names)?;
     let observed = names.into_observed();
-    Ok(Prepared { scenario: Box::new(Instructions { memory, variables, threads, observed }), question })
+    Ok(Prepared { scenario: Scenario::Instructions(Instructions { memory, variables, threads, observed }), question })
 }
 
 /// What one CPU runs.
@@ -49,31 +50,31 @@ struct Thread {
 }
 
 /// A file of instructions under one memory order.
-struct Instructions {
+pub(crate) struct Instructions {
     memory: MemoryOrder,
     variables: Variables,
     threads: Vec<Thread>,
     observed: Vec<Observed>,
 }
 
-impl Scenario for Instructions {
-    fn cpus(&self) -> usize {
+impl Instructions {
+    pub(crate) fn cpus(&self) -> usize {
         self.threads.len()
     }
 
-    fn build(&self, explorer: &mut dyn Explorer) {
+    pub(crate) fn build<E: Explorer>(&self, explorer: &mut E) {
         let initial = self.variables.initial();
         let arena = Arena::with_capacity(initial.len() * size_of::<Word64>() + SPARE_BYTES, Vec::new());
         let words = arena.alloc_slice(initial.len(), |index| Word64::new(initial[index]));
-        let mut lab = Lab::new(&arena, Machine::new(self.memory.into()));
+        let mut checker = explorer.machine(&arena, Machine::new(self.memory.into()));
         for (word, name) in words.iter().zip(self.variables.word_names()) {
-            lab.name(word, name);
+            checker.name(word, name);
         }
         for (number, thread) in self.threads.iter().enumerate() {
             let interpreter = Interpreter { ops: &thread.ops, variables: &self.variables, words };
             let wanted = self.observed.iter().filter_map(move |place| place.register_of(number));
             let wanted: Vec<u8> = wanted.map(|register| register.number).collect();
-            lab.cpu(format!("P{number}"), move |cpu| {
+            checker.cpu(format!("P{number}"), move |cpu| {
                 let registers = interpreter.run(cpu, thread.registers);
                 for &number in &wanted {
                     cpu.report(usize::from(number), registers.whole(number));
@@ -94,7 +95,7 @@ impl Scenario for Instructions {
                 })
                 .collect()
         };
-        explorer.explore(lab, Box::new(read));
+        explorer.explore(checker, Box::new(read));
     }
 }
 

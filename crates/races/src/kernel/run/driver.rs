@@ -1,17 +1,18 @@
 //! What drivers and devices do.
 
-use machine::{Access, Cpu, Frame, VirtAddr};
+use machine::{Access, Frame, VirtAddr};
 use mm::special::KillError;
 use mm::{AddressSpace, FileId, FrameSource, ZapError};
 use pagetable::Mode;
 
 use super::Runner;
+use crate::checker::CheckedCpu;
 use crate::kernel::drivers::forget;
 use crate::kernel::operations::{Copy, Device};
 use crate::kernel::platform::Records;
 use crate::kernel::watch::Told;
 
-impl<'m, M: Mode> Runner<'_, 'm, M> {
+impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
     /// A driver takes back what holds page `page` of its file, and gives `new` instead.
     pub(super) fn revoke(&self, file: FileId, page: u64, new: Option<Frame>) -> Result<(), ZapError> {
         let old = self.mm.revoke(self.cpu, self.file(file), page, 1, |frames| frames.set(page, new))?;

@@ -4,9 +4,8 @@ mod driver;
 mod reclaim;
 mod walk;
 
-use lab::LabCpu;
 use machine::addr::PAGE_SIZE;
-use machine::{Access, Cpu, Frame, UserAccess, VirtAddr, Word32};
+use machine::{Access, Frame, VirtAddr, Word32};
 use mm::{AddressSpace, FaultError, File, FileId, Foll, GupError, MemoryMap, Mm, Run, SpaceId};
 use pagetable::Mode;
 
@@ -15,6 +14,7 @@ use super::operations::{Action, Repeat, Step, User};
 use super::platform::{InLab, Records};
 use super::setup::Setup;
 use super::watch::{Told, WatchedPage};
+use crate::checker::CheckedCpu;
 use crate::rule;
 
 /// The result of a `touch` that ended in a signal.
@@ -25,9 +25,9 @@ const MOST_NONE: u32 = 511;
 const MOST_RUNS: usize = 8;
 
 /// One CPU at its work. Everything that it remembers from operation to operation is here, on its stack.
-pub(super) struct Runner<'r, 'm, M: Mode> {
-    pub(super) cpu: &'r LabCpu,
-    pub(super) mm: &'r Mm<'m, InLab<'m, M>>,
+pub(super) struct Runner<'r, 'm, M: Mode, C: CheckedCpu> {
+    pub(super) cpu: &'r C,
+    pub(super) mm: &'r Mm<'m, InLab<'m, M, C>>,
     pub(super) setup: &'r Setup,
     /// The watched pages.
     pub(super) pages: &'r [WatchedPage],
@@ -46,7 +46,7 @@ struct Results {
     runs: [Option<(usize, Run)>; MOST_RUNS],
 }
 
-impl<'m, M: Mode> Runner<'_, 'm, M> {
+impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
     /// Runs the operations; `rounds` is how often those that are to be repeated are.
     pub(super) fn run(&self, steps: &[Step], rounds: u32) {
         let mut results = Results { registers: [0; 16], runs: [const { None }; MOST_RUNS] };

@@ -1,17 +1,18 @@
 //! Operations of reclaim.
 
 use machine::addr::PAGE_SIZE;
-use machine::{Cpu, Frame, VirtAddr};
+use machine::{Frame, VirtAddr};
 use mm::{FileId, FolioSplitError, ReclaimError, SpaceId};
 use pagetable::{Mode, walk};
 
 use super::Runner;
+use crate::checker::CheckedCpu;
 use crate::kernel::watch::Told;
 
 /// The most pages that one operation swaps out.
 const MOST_SWAPPED: usize = 8;
 
-impl<M: Mode> Runner<'_, '_, M> {
+impl<M: Mode, C: CheckedCpu> Runner<'_, '_, M, C> {
     /// Whether all of these pages were mapped, and are on swap now. The others stay.
     pub(super) fn swap_out(&self, space: SpaceId, start: VirtAddr, pages: u64) -> Result<(), Option<ReclaimError>> {
         let mut frames = [Frame::new(0); MOST_SWAPPED];

@@ -1,14 +1,15 @@
 //! Walkers that are neither hardware nor fast GUP.
 
-use machine::{Cpu, Frame, VirtAddr};
+use machine::{Frame, VirtAddr};
 use mm::AddressSpace;
 use pagetable::{Level, Mode, walk};
 
 use super::Runner;
+use crate::checker::CheckedCpu;
 use crate::kernel::operations::Section;
 use crate::rule;
 
-impl<'m, M: Mode> Runner<'_, 'm, M> {
+impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
     /// The frame of the small page that is mapped there, of a walker that knows no others.
     pub(super) fn walk(&self, space: &AddressSpace<'m>, address: VirtAddr) -> Option<Frame> {
         match self.mm.small_entry(self.cpu, space, address) {

@@ -1,8 +1,9 @@
 //! What the glue tells the watch.
 
-use lab::LabCpu;
 use machine::Frame;
 use mm::Reference;
+
+use crate::checker::CheckedCpu;
 
 /// Set in the kind of what an NMI handler tells.
 const FROM_NMI: u32 = 1 << 8;
@@ -38,7 +39,7 @@ pub(in crate::kernel) enum Told {
 }
 
 impl Told {
-    pub(in crate::kernel) fn tell(self, cpu: &LabCpu) {
+    pub(in crate::kernel) fn tell<C: CheckedCpu>(self, cpu: &C) {
         let from = if cpu.in_nmi() { FROM_NMI } else { 0 };
         let emit = |kind, args: &[u64]| cpu.emit(from | kind, args);
         match self {

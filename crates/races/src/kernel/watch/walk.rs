@@ -1,10 +1,10 @@
 //! Page tables as they are in memory, read with the lab's own decoder.
 
-use lab::Lab;
 use machine::addr::PAGE_SIZE;
 use machine::{Frame, Word, Word64};
 
 use super::{Watch, WatchedPage};
+use crate::checker::Checker;
 use crate::entry_words::{high_words, low_words};
 use crate::kernel::names::{FrameNames, entry_words};
 
@@ -73,7 +73,7 @@ impl Watch<'_> {
     }
 
     /// Names the entries on the way to every watched page, as tables are now.
-    pub(in crate::kernel) fn name_entries(&self, lab: &mut Lab<'_>, frames: &FrameNames) {
+    pub(in crate::kernel) fn name_entries<'a, K: Checker<'a>>(&self, checker: &mut K, frames: &FrameNames) {
         const LEVELS: [&str; 6] = ["", "pte", "pmd", "pud", "p4d", "pgd"];
         for page in &self.pages {
             let name = &page.name;
@@ -81,10 +81,10 @@ impl Watch<'_> {
                 let Some(cell) = self.cell(page, level) else { continue };
                 let (paging, frames) = (self.paging, frames.clone());
                 let entry = format!("{}({name})", LEVELS[usize::from(level)]);
-                lab.name_range(cell, 4, format!("{entry}.low"), Some(Box::new(low_words)));
-                lab.name_range(cell + 4, 4, format!("{entry}.high"), Some(Box::new(high_words)));
+                checker.name_range(cell, 4, format!("{entry}.low"), Some(Box::new(low_words)));
+                checker.name_range(cell + 4, 4, format!("{entry}.high"), Some(Box::new(high_words)));
                 let show = move |bits| entry_words(paging, &frames, level, bits);
-                lab.name_range(cell, 8, entry, Some(Box::new(show)));
+                checker.name_range(cell, 8, entry, Some(Box::new(show)));
             }
         }
     }
