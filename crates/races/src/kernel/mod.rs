@@ -3,7 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`setup`], [`operations`] | what the file says |
-//! | [`choose`], [`choices`], [`guards`], [`historic`] | protocols by name; those that turned out wrong |
+//! | [`mod@choose`], [`choices`], [`guards`], [`historic`] | protocols by name; those that turned out wrong |
 //! | [`build`], [`shared`] | the machine, before the start |
 //! | [`drivers`] | what drivers do when their areas fault |
 //! | [`platform`], [`swap_device`] | where the engine finds tables, records and swap |
