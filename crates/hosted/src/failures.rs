@@ -1,7 +1,7 @@
 //! Allocations that fail on purpose.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use machine::{Cpu, Frame, PhysAddr};
 use pagetable::{NotATable, OutOfFrames, Pdpt, Table, TableMemory, TableSource};
@@ -13,6 +13,8 @@ use crate::arena::FrameArena;
 pub struct Failures {
     /// How many allocations until the one that fails, itself included; 0 = none fails.
     countdown: AtomicU64,
+    /// Whether those behind it fail, too.
+    lasting: AtomicBool,
     failed: AtomicU64,
 }
 
@@ -24,6 +26,13 @@ impl Failures {
 
     /// Lets the `number`th allocation from now on fail, counted from 1, and only that one; 0 lets none fail.
     pub fn fail_at(&self, number: u64) {
+        self.lasting.store(false, Ordering::Relaxed);
+        self.countdown.store(number, Ordering::Relaxed);
+    }
+
+    /// Lets the `number`th allocation from now on fail, counted from 1, and every one behind it, until [`Self::fail_at`]: nothing is left.
+    pub fn fail_from(&self, number: u64) {
+        self.lasting.store(true, Ordering::Relaxed);
         self.countdown.store(number, Ordering::Relaxed);
     }
 
@@ -40,7 +49,8 @@ impl Failures {
         if self.countdown.load(Ordering::Relaxed) == 0 {
             return Ok(());
         }
-        let step = |left: u64| left.checked_sub(1);
+        let lasting = self.lasting.load(Ordering::Relaxed);
+        let step = |left: u64| if lasting { Some(left.max(2) - 1) } else { left.checked_sub(1) };
         match self.countdown.fetch_update(Ordering::Relaxed, Ordering::Relaxed, step) {
             Ok(1) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);

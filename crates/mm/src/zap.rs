@@ -4,6 +4,7 @@ use machine::Cpu;
 use machine::addr::{Frame, VirtAddr};
 use pagetable::{Level, LockedTable, Marker};
 
+use crate::area::HugePages;
 use crate::error::{SplitError, ZapError};
 use crate::file::{File, FileKind};
 use crate::folio::{Folio, FolioFlags};
@@ -32,14 +33,34 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// Context: interrupts on, no lock.
     ///
     /// # Errors
-    /// Nothing was zapped if the range is wrong. Behind a malformed table nothing was.
+    /// Nothing was zapped: the range is wrong, or there is no frame to split a huge page of which only part is to go (if another CPU maps such a page
+    /// meanwhile, the rest of the range may be zapped). Behind a malformed table nothing was.
     pub fn zap(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, start: VirtAddr, pages: u64) -> Result<(), ZapError> {
         let end = self.page_range(start, pages)?;
         let mmap = space.mmap_lock().read(cpu);
         let reach = self.reach(cpu, space, (start, end));
-        let result = self.notify_of(cpu, space, reach, || self.zap_and_finish(cpu, space, start, end, ZapOf::Contents));
+        let result = self.split_anonymous_edges(cpu, space, (start, end)).map_err(ZapError::from).and_then(|()| {
+            self.notify_of(cpu, space, reach, || self.zap_and_finish(cpu, space, start, end, ZapOf::Contents))
+        });
         mmap.unlock();
         result
+    }
+
+    /// Splits the huge pages of anonymous memory that lie across an edge of the range, so that what can fail comes before anything is zapped. The caller
+    /// holds the mmap lock.
+    fn split_anonymous_edges(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        (start, end): (VirtAddr, VirtAddr),
+    ) -> Result<(), SplitError> {
+        for edge in [start, end] {
+            let area = space.find(cpu, edge);
+            if area.is_some_and(|area| area.huge == HugePages::Allowed && area.start < edge) {
+                self.split_to_begin_at(cpu, space, edge)?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes every entry away, in every address space, that maps one of `pages` pages of a file from `first` on (Linux: `unmap_mapping_pages`).

@@ -79,7 +79,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// No frame for a table: the leaf that maps the address is another one at most, and maps the same.
-    #[allow(dead_code, reason = "its users are on their way")]
     pub(crate) fn split_to_begin_at(
         &self,
         cpu: &P::Cpu,

@@ -68,6 +68,10 @@ pub(crate) const ANONYMOUS: FileId = FileId::new(0);
 /// A file of [`FILE_PAGES`] pages, each filled with its number.
 pub(crate) const CACHED: FileId = FileId::new(1);
 pub(crate) const FILE_PAGES: u64 = 64;
+/// A file of one huge page.
+pub(crate) const CACHED_HUGE: FileId = FileId::new(2);
+/// How many areas an address space has room for.
+pub(crate) const AREAS: usize = 16;
 /// How many areas can map [`CACHED`].
 pub(crate) const FILE_MAPPINGS: usize = 40;
 
@@ -129,14 +133,16 @@ impl Kernel {
             let root = tables.arena.allocate().expect("a frame for the root");
             cpu.zero(tables.arena.table(root).expect("a frame of the arena").cells());
             let root = Root::new(&PROTOCOLS.mode, root.start()).expect("frames are aligned");
-            AddressSpace::new(root, leak_all((0..16).map(|_| AreaSlot::new())))
+            AddressSpace::new(root, leak_all((0..AREAS).map(|_| AreaSlot::new())))
         };
         let spaces = leak_all((0..SPACES).map(space));
         let slots = leak_all((0..FILE_PAGES).map(|_| PageSlot::new(None)));
+        let huge_slot = leak_all([PageSlot::new(None)]);
         let mappings = |count: usize| leak_all((0..count).map(|_| Mapping::new()));
         let files = leak_all([
             File::new(FileKind::Anonymous, Level::Pte, &[], mappings(64)),
             File::new(FileKind::Cached, Level::Pte, slots, mappings(FILE_MAPPINGS)),
+            File::new(FileKind::Cached, Level::Pmd, huge_slot, mappings(8)),
         ]);
         let shadow: &'static Shadow = leak(Shadow::default());
         let parts = Parts {
@@ -222,23 +228,40 @@ impl Kernel {
 
     /// A new page of [`CACHED`], filled with this word. The caller has the reference that is meant for the file.
     pub(crate) fn new_file_page(&self, cpu: &ThreadCpu, page: u64, word: u64) -> Frame {
-        let frame = mm::FrameSource::allocate(self.data, cpu, 0).expect("enough frames");
-        let membership = Membership { head: frame, order: 0 };
-        let record = MemoryMap::page(self.data, cpu, frame).expect("it has a record");
-        let made = Page::new(membership, 1, FolioFlags::SHMEM).of_file(FolioMapping { file: CACHED, page });
-        // Nobody knows the frame yet. The count comes last.
-        let long = [(record.mapping_word(), made.mapping_word()), (record.membership_word(), made.membership_word())];
-        let short = [(record.flags_word(), made.flags_word()), (record.refcount_word(), made.refcount_word())];
-        for (to, from) in long {
-            to.atomic_store(from.atomic_load(Ordering::Relaxed), Ordering::SeqCst);
-        }
-        for cell in self.data.words(frame).expect("it holds data") {
+        let head = self.new_file_folio(cpu, 0, FolioMapping { file: CACHED, page });
+        for cell in self.data.words(head).expect("it holds data") {
             cell.atomic_store(word, Ordering::Relaxed);
         }
-        for (to, from) in short {
-            to.atomic_store(from.atomic_load(Ordering::Relaxed), Ordering::SeqCst);
+        head
+    }
+
+    /// A folio of `1 << order` pages of a file. The caller has the reference that is meant for the file.
+    fn new_file_folio(&self, cpu: &ThreadCpu, order: u8, mapping: FolioMapping) -> Frame {
+        let head = mm::FrameSource::allocate(self.data, cpu, order).expect("enough frames");
+        for index in 0..1 << order {
+            let record = MemoryMap::page(self.data, cpu, head.wrapping_add(index)).expect("it has a record");
+            let references = u32::from(index == 0);
+            let made = Page::new(Membership { head, order }, references, FolioFlags::SHMEM).of_file(mapping);
+            // Nobody knows the frame yet. The count comes last.
+            let long =
+                [(record.mapping_word(), made.mapping_word()), (record.membership_word(), made.membership_word())];
+            let short = [(record.flags_word(), made.flags_word()), (record.refcount_word(), made.refcount_word())];
+            for (to, from) in long {
+                to.atomic_store(from.atomic_load(Ordering::Relaxed), Ordering::SeqCst);
+            }
+            for (to, from) in short {
+                to.atomic_store(from.atomic_load(Ordering::Relaxed), Ordering::SeqCst);
+            }
         }
-        frame
+        head
+    }
+
+    /// Puts a huge page into [`CACHED_HUGE`], and returns its first frame.
+    pub(crate) fn fill_huge_file(&self, cpu: &ThreadCpu) -> Frame {
+        let file = self.mm.file(CACHED_HUGE).expect("it is there");
+        let head = self.new_file_folio(cpu, 9, FolioMapping { file: CACHED_HUGE, page: 0 });
+        self.mm.replace_page(cpu, file, 0, Some(head)).expect("an empty slot");
+        head
     }
 
     /// Puts a page that is filled with its number into every slot of [`CACHED`].
