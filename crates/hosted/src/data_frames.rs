@@ -15,8 +15,11 @@ use crate::buddy::Buddy;
 use crate::failures::Failures;
 use crate::thread_cpu::ThreadCpu;
 
-/// How many single frames a CPU takes out of the common stock at a time: a few cache lines of everything that is kept by frame.
+/// How many single frames move between the common stock and a CPU's own at a time: a few cache lines of everything that is kept by frame.
 const BATCH: usize = 256;
+
+/// A CPU's own stock holds no more than this part of all frames, so that a CPU that frees does not starve the others.
+const LARGEST_PART: usize = 8;
 
 /// A stretch of frames with real contents, each with a record, that come and go as folios: what [`mm`] calls a source of frames and a memory map.
 ///
@@ -254,14 +257,17 @@ impl MemoryMap<ThreadCpu> for DataFrames {
         }
         let Stock { frames, released } = &self.stocks[cpu.id().index()];
         released.fetch_add(1, Ordering::Relaxed);
-        if folio.order == 0 {
-            let mut stock = lock(frames);
-            if stock.len() < 2 * BATCH {
-                stock.push(folio.head.number());
-                return;
-            }
+        if folio.order > 0 {
+            lock(&self.buddy).give_back(folio.head.number(), folio.order);
+            return;
         }
-        lock(&self.buddy).give_back(folio.head.number(), folio.order);
+        let mut stock = lock(frames);
+        stock.push(folio.head.number());
+        if stock.len() > (self.pages.len() / LARGEST_PART).max(2 * BATCH) {
+            // Those that lie there longest: what was given back last is still in this CPU's cache.
+            let mut buddy = lock(&self.buddy);
+            stock.drain(..BATCH).for_each(|frame| buddy.give_back(frame, 0));
+        }
     }
 }
 

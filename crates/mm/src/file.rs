@@ -59,6 +59,9 @@ impl FileKind {
 }
 
 /// A file, and where it is mapped.
+///
+/// Aligned as [`AddressSpace`](crate::AddressSpace) is: who faults in one file does not write the lines of its neighbours.
+#[repr(align(128))]
 pub struct File<'a> {
     kind: FileKind,
     /// The level of the leaves that map the file: one page slot serves one leaf. With a handler, the level of the largest leaves that it is asked for.

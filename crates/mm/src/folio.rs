@@ -316,6 +316,12 @@ impl<'m> Folio<'m> {
         Some(Self { page: map.page(cpu, membership.head)?, membership })
     }
 
+    /// The folio whose first frame has this record, for a caller that holds a reference to it.
+    #[inline]
+    pub(crate) fn headed_by<C: Cpu>(head: &'m Page, cpu: &C) -> Self {
+        Self { page: head, membership: head.membership(cpu) }
+    }
+
     /// Makes a folio of frames that nobody knows, with one reference, the caller's; `None` if the map has no record of one of them.
     ///
     /// A lockless walker may still come with the number of one of these frames, from before they were freed last. It finds the count 0 until the last
@@ -546,10 +552,10 @@ impl<'m> Folio<'m> {
         cpu.fetch_add(&self.page.mapcount, 1);
     }
 
-    /// One entry fewer maps the folio.
+    /// `entries` entries fewer map the folio.
     #[inline]
-    pub(crate) fn remove_rmap<C: Cpu>(&self, cpu: &C) {
-        cpu.fetch_add(&self.page.mapcount, u32::MAX);
+    pub(crate) fn remove_rmap<C: Cpu>(&self, cpu: &C, entries: u32) {
+        cpu.fetch_add(&self.page.mapcount, entries.wrapping_neg());
     }
 }
 

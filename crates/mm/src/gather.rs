@@ -18,7 +18,7 @@ use machine::Invalidation;
 use machine::addr::{PAGE_SIZE, VirtAddr};
 use pagetable::{DetachedTable, Entry, Flags, Level, LockedTable, NobodyWalks};
 
-use crate::folio::{Folio, FolioFlags, Reference};
+use crate::folio::{Folio, FolioFlags, Page, Reference};
 use crate::guard::{Guards, RmapRemoval};
 use crate::leaf::{Held, Leaf};
 use crate::lifetime::TableLifetime;
@@ -29,8 +29,20 @@ use crate::shootdown::RemoteFlush;
 use crate::space::AddressSpace;
 use crate::swap::{SwapPlace, SwapStore};
 
-/// How many folios, and how many tables, wait for one flush. It lies on the stack of whoever zaps.
-const BATCH: usize = 16;
+/// How many folios wait for one flush. They lie on the stack of whoever zaps, so they are kept short.
+const FOLIOS: usize = 64;
+
+/// How many tables wait for one flush.
+const TABLES: usize = 8;
+
+/// Leaves of one folio that were cleared one after the other.
+#[derive(Clone, Copy)]
+struct Cleared<'m> {
+    /// The record of the folio's first frame.
+    head: &'m Page,
+    /// How many leaves: as many mappings, and as many references.
+    leaves: u32,
+}
 
 /// What was taken away and not given back yet.
 #[must_use = "what was gathered is lost without `finish`"]
@@ -41,11 +53,11 @@ pub(crate) struct Gather<'g, 'm, P: Platform> {
     stale: Option<(VirtAddr, VirtAddr)>,
     /// Whether a dirty file page waits: then the flush must come before the page-table lock is dropped.
     urgency: FlushMoment,
-    folios: [Option<Folio<'m>>; BATCH],
+    folios: [Option<Cleared<'m>>; FOLIOS],
     folio_count: usize,
     /// Of [`Self::folios`], how many have been taken off their rmap.
     off_rmap: usize,
-    tables: [Option<DetachedTable>; BATCH],
+    tables: [Option<DetachedTable>; TABLES],
     table_count: usize,
 }
 
@@ -63,10 +75,10 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
             space,
             stale: None,
             urgency: mm.protocols().flush_order.moment(),
-            folios: [None; BATCH],
+            folios: [None; FOLIOS],
             folio_count: 0,
             off_rmap: 0,
-            tables: [const { None }; BATCH],
+            tables: [const { None }; TABLES],
             table_count: 0,
         }
     }
@@ -97,22 +109,34 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
                 self.urgency = FlushMoment::BeforeUnlock;
             }
         }
-        if self.folio_count == BATCH {
-            self.flush(cpu);
-            self.give_back_folios(cpu);
-        }
-        self.folios[self.folio_count] = Some(folio);
-        self.folio_count += 1;
+        self.keep(cpu, folio.head_page());
         if self.mm.protocols().guards.rmap_removal() == RmapRemoval::BeforeFlush {
             self.take_off_rmap(cpu);
         }
+    }
+
+    /// One more leaf of the folio waits for the flush.
+    fn keep(&mut self, cpu: &P::Cpu, head: &'m Page) {
+        let on_rmap = &mut self.folios[self.off_rmap..self.folio_count];
+        if let Some(Some(last)) = on_rmap.last_mut()
+            && core::ptr::eq(last.head, head)
+        {
+            last.leaves += 1;
+            return;
+        }
+        if self.folio_count == FOLIOS {
+            self.flush(cpu);
+            self.give_back_folios(cpu);
+        }
+        self.folios[self.folio_count] = Some(Cleared { head, leaves: 1 });
+        self.folio_count += 1;
     }
 
     /// Takes in a table that was detached just now.
     pub(crate) fn table(&mut self, cpu: &P::Cpu, address: VirtAddr, table: DetachedTable) {
         // What must be forgotten is not a translation but the paging-structure caches' way to the table: any page below it will do.
         self.stale(address, Level::Pte);
-        if self.table_count == BATCH {
+        if self.table_count == TABLES {
             self.flush(cpu);
             self.free_tables(cpu);
         }
@@ -175,16 +199,16 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
 
     /// The flush is over: no store can reach the folios through the mappings any more ([`Guards::rmap_removal`]).
     fn take_off_rmap(&mut self, cpu: &P::Cpu) {
-        for folio in self.folios[self.off_rmap..self.folio_count].iter().flatten() {
-            folio.remove_rmap(cpu);
+        for cleared in self.folios[self.off_rmap..self.folio_count].iter().flatten() {
+            Folio::headed_by(cleared.head, cpu).remove_rmap(cpu, cleared.leaves);
         }
         self.off_rmap = self.folio_count;
     }
 
     fn give_back_folios(&mut self, cpu: &P::Cpu) {
-        for folio in self.folios[..self.folio_count].iter().flatten() {
-            // The mapping held one reference, so this cannot underflow.
-            let _ = folio.put(cpu, self.mm.map(), 1, Reference::Get);
+        for cleared in self.folios[..self.folio_count].iter().flatten() {
+            // Each mapping held one reference, so this cannot underflow.
+            let _ = Folio::headed_by(cleared.head, cpu).put(cpu, self.mm.map(), cleared.leaves, Reference::Get);
         }
         self.folio_count = 0;
         self.off_rmap = 0;

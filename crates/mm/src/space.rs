@@ -28,6 +28,9 @@ impl SpaceId {
 }
 
 /// A page table and the areas that say what belongs into it.
+///
+/// Two cache lines' worth of alignment, as processors prefetch lines in pairs: CPUs that work in neighbours of a slice do not write each other's lines.
+#[repr(align(128))]
 pub struct AddressSpace<'a> {
     root: Root,
     /// Protects the areas. Faults hold it for reading; whoever adds, cuts or moves areas for writing; zap by rmap does not hold it.

@@ -28,7 +28,9 @@ impl Default for TableFrame {
 }
 
 /// What software keeps beside a table: in Linux, fields of the table page's `struct ptdesc`.
-#[repr(C)]
+///
+/// A cache line each: the locks of neighbouring tables are taken by different CPUs. That is 1.6 % of the table.
+#[repr(C, align(64))]
 pub struct TableMeta {
     /// The page-table lock: held to change the table's entries.
     pub lock: SpinLock,

@@ -63,6 +63,8 @@ pub(super) const PAGES: u64 = 1024;
 const FRAMES: u64 = 8 * PAGES;
 const TABLES: u64 = 256;
 const CPUS: u32 = 2;
+/// Room for areas in each space, and for mappings in each file: so many that the first of one do not share cache lines with those of its neighbour.
+const SLOTS: u32 = 64;
 
 pub(super) struct Kernel {
     pub(super) machine: Arc<Threads>,
@@ -98,10 +100,10 @@ impl Kernel {
             let root = tables.allocate().expect("a frame for the root");
             cpu.zero(tables.table(root).expect("a frame of the arena").cells());
             let root = Root::new(&PROTOCOLS.mode, root.start()).expect("frames are aligned");
-            AddressSpace::new(root, leak_all((0..8).map(|_| AreaSlot::new())))
+            AddressSpace::new(root, leak_all((0..SLOTS).map(|_| AreaSlot::new())))
         };
         let spaces = leak_all((0..SPACES).map(space));
-        let mappings = || leak_all((0..16).map(|_| Mapping::new()));
+        let mappings = || leak_all((0..SLOTS).map(|_| Mapping::new()));
         let files = leak_all((0..SPACES).map(|_| File::new(FileKind::Anonymous, Level::Pte, &[], mappings())));
         let parts = Parts {
             tables,

@@ -162,7 +162,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         match (outcome, from) {
             (Outcome::Changed | Outcome::Smaller, _) => self.give_back(cpu, &new),
             (Outcome::Mapped, Some((_, old))) => {
-                old.remove_rmap(cpu);
+                old.remove_rmap(cpu, 1);
                 self.give_back(cpu, old);
             }
             (Outcome::Mapped, None) => {}

@@ -219,7 +219,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             {
                 let to = folio.head.wrapping_add((address.as_u64() - start.as_u64()) / PAGE_SIZE);
                 self.frames().copy(cpu, leaf.frame, to, 1);
-                page.remove_rmap(cpu);
+                page.remove_rmap(cpu, 1);
                 // The entry's reference: this cannot underflow.
                 let _ = page.put(cpu, self.map(), 1, Reference::Get);
             }

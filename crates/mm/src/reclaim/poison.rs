@@ -97,7 +97,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             }
         };
         owed.add(cpu, at.space);
-        folio.remove_rmap(cpu);
+        folio.remove_rmap(cpu, 1);
         // This CPU has a reference besides.
         self.drop_own_reference(cpu, folio);
     }

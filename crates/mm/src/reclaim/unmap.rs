@@ -99,7 +99,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             folio.mark(cpu, FolioFlags::DIRTY);
         }
         // Who cleans the folio holds its lock, so it need not stay on the rmap until the flush (as in `crate::gather`).
-        folio.remove_rmap(cpu);
+        folio.remove_rmap(cpu, 1);
         // The caller has a reference besides, so that this is not the last.
         let _ = folio.put(cpu, self.map(), 1, Reference::Get);
         Ok(())
