@@ -26,6 +26,7 @@ mod race;
 mod report;
 pub mod rule;
 mod scenario;
+mod second;
 mod source;
 pub mod syntax;
 mod x86;
@@ -34,6 +35,7 @@ pub use decide::{Limits, Options, Progress, ShowProgress, Witnesses, decide};
 pub use error::{Error, LoadError, Problem};
 pub use race::Race;
 pub use report::{FinalState, MemoryOrder, Observation, VariantReport, Verdict};
+pub use second::{Opinion, SecondEngine};
 pub use source::{Position, Source, Span, Spanned};
 
 /// The largest file that is read, in bytes.

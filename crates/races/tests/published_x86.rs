@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use races::{MemoryOrder, Options, Race, Verdict, Witnesses};
+use races::{MemoryOrder, Opinion, Options, Race, SecondEngine, Verdict, Witnesses};
 
 fn folder() -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os("FASTGUP_LITMUS_X86") {
@@ -41,8 +42,10 @@ fn every_published_observation_and_number_of_final_states() {
         .map(|file| Race::read(Path::new(file)).unwrap_or_else(|error| panic!("{file}: {error:?}")))
         .collect();
     let options = Options { memory: Some(MemoryOrder::Tso), witnesses: Witnesses::Skipped, ..Options::default() };
+    let by_file: BTreeMap<&str, &Race> = races.iter().map(|race| (race.source.name(), race)).collect();
+    let engine = SecondEngine { runs: 20_000, time: Duration::MAX };
     let mut wrong = Vec::new();
-    let mut compared = 0;
+    let (mut compared, mut agree) = (0, 0);
     races::decide(&races, &options, |report| {
         let (observation, states) = published[&report.file];
         let found = report.observation.map(|observation| observation.name());
@@ -53,9 +56,15 @@ fn every_published_observation_and_number_of_final_states() {
                 report.file, report.final_states, report.message
             ));
         }
+        match engine.opinion(by_file[report.file.as_str()], &report) {
+            Opinion::Agrees { .. } => agree += 1,
+            Opinion::Differs(how) => wrong.push(format!("{}: the second engine {how}", report.file)),
+            Opinion::Undecided(why) => println!("{}: the second engine is undecided: {why}", report.file),
+        }
         compared += 1;
     });
     assert_eq!(compared, published.len());
     assert!(wrong.is_empty(), "{} of {compared} differ:\n{}", wrong.len(), wrong.join("\n"));
-    println!("{compared} published tests agree");
+    println!("{compared} published tests agree, {agree} with the second engine, too");
+    assert!(agree * 100 >= compared * 95, "the second engine decides {agree} of {compared}");
 }

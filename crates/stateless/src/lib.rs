@@ -1,0 +1,123 @@
+//! A second simulated multiprocessor, to check the first one's answers.
+//!
+//! Code written on [`machine::Cpu`] runs here on up to 8 simulated CPUs with store buffers, TLBs, page walkers, interrupts and IPIs, and every
+//! interleaving of its operations is explored, as the lab does it. Nothing else is alike, and nothing is shared: no state is stored, compared, hashed or gone back to.
+//! Each run starts at the beginning and follows a schedule; footprints of the steps say which schedules are worth another run.
+//! TLBs hold what walks put there, and walks that nobody asked for are steps of a schedule.
+//!
+//! What the hardware does is taken from the manuals and from `MODEL.md` beside the `machine` crate's source, not from the lab.
+//!
+//! It is for small scopes: the number of schedules grows much faster than that of states. A search ends by its [`Budget`] and says so ([`Coverage`]).
+//!
+//! | module | what |
+//! |---|---|
+//! | `config` | which machine |
+//! | `memory` | its memory, which is somebody else's |
+//! | `state`, `execute` | the machine, and what a step does to it |
+//! | `paging`, `walk`, `translation` | entries, walks, what is cached of them |
+//! | `op`, `cpu`, `code` | operations, the code that asks for them |
+//! | `footprint`, `search` | what steps depend on; which runs there are |
+//! | `watch`, `verdict` | rules, answers |
+
+mod code;
+mod config;
+mod cpu;
+mod execute;
+mod footprint;
+mod memory;
+mod op;
+mod paging;
+mod search;
+mod state;
+mod translation;
+pub mod verdict;
+mod walk;
+pub mod watch;
+
+use machine::{CpuId, Frame, Vector, Word64};
+
+pub use config::{Block, Caches, Config, Feature, Order};
+pub use cpu::SimulatedCpu;
+pub use memory::Memory;
+pub use paging::Paging;
+pub use verdict::{Budget, Coverage, Report, Violation};
+
+use search::{MOST_CPUS, Observer, Search};
+use state::Machine;
+use watch::{Final, Watcher};
+
+/// A machine with code on its CPUs.
+pub struct Simulator<'a> {
+    machine: Machine<'a>,
+    observer: Option<Observer<'a>>,
+}
+
+impl<'a> Simulator<'a> {
+    /// A machine without CPUs. All blocks are free; those with words must lie in `memory`.
+    pub fn new(config: Config, memory: impl Memory + 'a, blocks: Vec<Block>) -> Self {
+        Self { machine: Machine::new(config, Box::new(memory), blocks), observer: None }
+    }
+
+    /// Adds a CPU that runs `program` once in each run. It keeps nothing from run to run.
+    ///
+    /// # Panics
+    /// If there are 8 already.
+    pub fn cpu(&mut self, program: impl Fn(&SimulatedCpu) + 'a) -> CpuId {
+        assert!(self.machine.programs.len() < MOST_CPUS, "a simulator has at most {MOST_CPUS} CPUs");
+        CpuId::new(self.machine.add_cpu(Box::new(program)) as u32)
+    }
+
+    /// What every CPU does when it takes an interrupt.
+    pub fn interrupt_handler(&mut self, handler: impl Fn(&SimulatedCpu, Vector) + 'a) {
+        self.machine.handler = Some(Box::new(handler));
+    }
+
+    /// What every CPU does when it takes an NMI.
+    pub fn nmi_handler(&mut self, handler: impl Fn(&SimulatedCpu) + 'a) {
+        self.machine.nmi_handler = Some(Box::new(handler));
+    }
+
+    /// Something outside sends an NMI to `cpu`, once in each run.
+    ///
+    /// # Panics
+    /// If there is no such CPU.
+    pub fn nmi(&mut self, cpu: CpuId) {
+        // No step of a run sent it.
+        self.machine.state.get_mut().cpus[cpu.index()].pending[op::Vector::Nmi.number()] = Some(usize::MAX);
+    }
+
+    /// Runs code alone, as `cpu`: what it leaves is the start of every run.
+    ///
+    /// # Panics
+    /// If there is no such CPU, or the code breaks a rule or waits for what nobody does.
+    pub fn boot(&mut self, cpu: CpuId, code: impl FnOnce(&SimulatedCpu)) {
+        assert!(cpu.index() < self.machine.programs.len(), "there is no {cpu}");
+        code(&SimulatedCpu::new(&raw const self.machine, cpu.index(), std::ptr::null()));
+    }
+
+    /// Gives the frames from `first` on a word each, for loads and stores of user code.
+    ///
+    /// # Panics
+    /// If the words are not in the memory.
+    pub fn contents(&mut self, first: Frame, words: &'a [Word64]) {
+        let state = self.machine.state.get_mut();
+        let offset = state.words.locate(words.as_ptr().addr(), size_of_val(words)).expect("contents lie in the memory");
+        self.machine.contents.push((first.number(), words.len() as u64, offset));
+    }
+
+    /// Adds a watcher that remembers `notes` words.
+    pub fn watch(&mut self, notes: usize, watcher: impl Watcher + 'a) {
+        self.machine.add_watcher(notes, Box::new(watcher));
+    }
+
+    /// Collects what `read` says of every final state.
+    pub fn observe(&mut self, read: impl Fn(&dyn Final) -> Vec<u64> + 'a) {
+        self.observer = Some(Box::new(read));
+    }
+
+    /// Explores. Where a rule is `sought`, the search may end as soon as that is broken. `cancel` says whether to give up.
+    pub fn explore(&mut self, budget: Budget, sought: Option<&str>, cancel: &dyn Fn() -> bool) -> Report {
+        self.machine.settle();
+        Search::new(&self.machine, self.observer.as_ref(), budget, sought, cancel).run()
+    }
+}

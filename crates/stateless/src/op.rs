@@ -1,0 +1,168 @@
+//! What the code of a CPU asks the machine to do.
+
+use machine::{ContextInvalidation, Invalidation};
+
+use crate::memory::Place;
+
+/// One operation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Op {
+    Load(Place),
+    Store(Place, u64),
+    Swap(Place, u64),
+    CompareExchange(Place, u64, u64),
+    Add(Place, u64),
+    And(Place, u64),
+    Or(Place, u64),
+    Fence,
+    /// So many 8-byte words from an offset on become zero.
+    Zero(usize, usize),
+    AwaitUpdate(Place, Test),
+    AwaitValue(Place, Test),
+    InterruptsOff,
+    InterruptsBack(InterruptFlag),
+    Send(u64, Vector),
+    Invalidate(Invalidation),
+    Paravirtual(u64, Invalidation),
+    Broadcast(Invalidation),
+    BroadcastSync,
+    LoadRoot(u64, machine::Retention),
+    InvalidateContext(ContextInvalidation),
+    EnterSection,
+    LeaveSection,
+    GracePeriod,
+    User(User),
+    Device {
+        frame: u64,
+        write: Option<u64>,
+    },
+    Allocate(u8),
+    Free(u64),
+    InterruptReturn,
+}
+
+/// IF: whether maskable interrupts are taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum InterruptFlag {
+    Set,
+    Clear,
+}
+
+/// What interrupts a CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Vector {
+    Maskable(machine::Vector),
+    Nmi,
+}
+
+impl Vector {
+    pub(crate) const ALL: [Self; 3] =
+        [Self::Nmi, Self::Maskable(machine::Vector::TlbShootdown), Self::Maskable(machine::Vector::Synchronise)];
+
+    pub(crate) const fn number(self) -> usize {
+        match self {
+            Self::Nmi => 0,
+            Self::Maskable(machine::Vector::TlbShootdown) => 1,
+            Self::Maskable(machine::Vector::Synchronise) => 2,
+        }
+    }
+}
+
+/// A user access.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct User {
+    pub(crate) address: u64,
+    pub(crate) deed: Deed,
+    pub(crate) data: Data,
+}
+
+/// What user code does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Deed {
+    Load,
+    Store,
+    Fetch,
+}
+
+/// What it moves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Data {
+    Nothing,
+    Word(u64),
+}
+
+/// What is awaited: a closure on the stack of the code that waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Test {
+    call: unsafe fn(*const (), u64) -> Option<u64>,
+    closure: *const (),
+}
+
+impl Test {
+    /// # Safety
+    /// As long as the operation is pending, `closure` points to an `F` that nobody changes.
+    pub(crate) unsafe fn new<F: Fn(u64) -> Option<u64>>(closure: &F) -> Self {
+        unsafe fn call<F: Fn(u64) -> Option<u64>>(closure: *const (), value: u64) -> Option<u64> {
+            // SAFETY: `Test::new` was given this `F`.
+            let closure = unsafe { &*closure.cast::<F>() };
+            closure(value)
+        }
+        Self { call: call::<F>, closure: std::ptr::from_ref(closure).cast() }
+    }
+
+    /// The new value if the wait is over where the word holds `value`.
+    pub(crate) fn passes(self, value: u64) -> Option<u64> {
+        // SAFETY: the promise to `new`: whoever asks has the operation, which is pending.
+        unsafe { (self.call)(self.closure, value) }
+    }
+}
+
+impl Op {
+    /// Whether the CPU's store buffer is emptied first: locked and serialising instructions, calls of the hypervisor or an allocator, an uncached store to a
+    /// device (SDM 9.2.3.9, 9.3).
+    pub(crate) fn drains(&self) -> bool {
+        !matches!(
+            self,
+            Self::Load(_)
+                | Self::Store(..)
+                | Self::Zero(..)
+                | Self::AwaitValue(..)
+                | Self::InterruptsOff
+                | Self::InterruptsBack(_)
+                | Self::Send(..)
+                | Self::Broadcast(_)
+                | Self::EnterSection
+                | Self::LeaveSection
+                | Self::User(_)
+        )
+    }
+
+    /// The word that is waited for, and what for.
+    pub(crate) fn awaits(&self) -> Option<(Place, Test)> {
+        match *self {
+            Self::AwaitUpdate(place, test) | Self::AwaitValue(place, test) => Some((place, test)),
+            _ => None,
+        }
+    }
+}
+
+/// The answer to an operation: a value, and for user accesses how it went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer {
+    pub(crate) value: u64,
+    pub(crate) outcome: Outcome,
+}
+
+/// How a user access went.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    Done,
+    NotPresent,
+    Protection,
+}
+
+impl Answer {
+    pub(crate) const fn value(value: u64) -> Self {
+        Self { value, outcome: Outcome::Done }
+    }
+}

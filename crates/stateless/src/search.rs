@@ -1,0 +1,638 @@
+//! The search: one run after the other, each from the start.
+//!
+//! Dynamic partial-order reduction by source sets, with sleep sets (Abdulla, Aronis, Jonsson, Sagonas: *Source Sets: A Foundation for Optimal Dynamic
+//! Partial Order Reduction*, JACM 64(4), 2017, algorithm 1). A process is the code of a CPU with the interrupts that it takes, a store buffer, the
+//! broadcasts that arrive at a CPU, or the unasked walks of a CPU. After each step its footprint is compared with those of the steps before: where two
+//! conflict and nothing else orders them, the run is to be seen in which they come the other way round, so a process is added to
+//! those that are tried where the earlier step was made.
+//!
+//! Three things are not in the paper:
+//! * A process may go on in several ways (an access has a choice of translations, a CPU takes an interrupt or does not). All ways are tried where it is tried.
+//! * What waits for a value may not be possible before an earlier step. It is tried before the last conflicting step before which the word let
+//!   it pass. What would wait for ever, or was cut off, is compared at the end of the run as if it were made there.
+//! * Unasked walks are tried on demand: see `walk.rs`.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use crate::code::Code;
+use crate::execute::After;
+use crate::footprint::{self, Footprint, Resource, SameCpu, Use};
+use crate::memory::Place;
+use crate::op::{Op, Test};
+use crate::state::{End, Machine, Step, Stop};
+use crate::verdict::{Budget, Coverage, Report, Violation, rule};
+use crate::watch::Final;
+
+/// The most CPUs.
+pub(crate) const MOST_CPUS: usize = 8;
+const KINDS: usize = 4;
+const MOST_PROCESSES: usize = KINDS * MOST_CPUS;
+
+/// Something that makes steps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Process(u8);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// The code of a CPU, and the interrupts that it takes.
+    Code,
+    /// Its store buffer.
+    Buffer,
+    /// The broadcasts on their way to it.
+    Arrivals,
+    /// Its unasked walks.
+    Walker,
+}
+
+impl Process {
+    fn new(kind: Kind, cpu: usize) -> Self {
+        Self((kind as usize * MOST_CPUS + cpu) as u8)
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    fn cpu(self) -> usize {
+        self.index() % MOST_CPUS
+    }
+
+    fn kind(self) -> Kind {
+        [Kind::Code, Kind::Buffer, Kind::Arrivals, Kind::Walker][self.index() / MOST_CPUS]
+    }
+}
+
+/// A set of processes.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+struct Processes(u32);
+
+impl Processes {
+    fn add(&mut self, process: Process) {
+        self.0 |= 1 << process.0;
+    }
+
+    fn has(self, process: Process) -> bool {
+        self.0 >> process.0 & 1 != 0
+    }
+
+    fn iter(self) -> impl Iterator<Item = Process> {
+        (0..32).filter(move |bit| self.0 >> bit & 1 != 0).map(Process)
+    }
+}
+
+/// For each process how many steps of the run happened before: those with smaller numbers.
+type Clock = [u32; MOST_PROCESSES];
+
+/// A step that was made.
+struct Event {
+    process: Process,
+    step: Step,
+    clock: Clock,
+    /// The page that user code accessed.
+    accessed: Option<usize>,
+    /// It drops everything that its CPU has cached for any page.
+    drops_all: Option<usize>,
+}
+
+/// A point of the run, where one step was chosen.
+struct Node {
+    /// How many ways each process has here.
+    ways: [u16; MOST_PROCESSES],
+    /// What is to be tried, or was.
+    tried: Processes,
+    done: Processes,
+    /// Processes whose next step is known from elsewhere, with what it uses.
+    sleep: Vec<(Process, Footprint)>,
+    process: Process,
+    way: u16,
+    /// What the ways of the present process use.
+    uses: Footprint,
+}
+
+impl Node {
+    fn sleeps(&self, process: Process) -> bool {
+        self.sleep.iter().any(|(asleep, _)| *asleep == process)
+    }
+
+    fn possible(&self, process: Process) -> bool {
+        self.ways[process.index()] != 0
+    }
+}
+
+/// Reads final states.
+pub(crate) type Observer<'o> = Box<dyn Fn(&dyn Final) -> Vec<u64> + 'o>;
+
+/// How a run ended.
+enum Ended {
+    /// Nothing is possible any more.
+    AtRest,
+    /// Whatever is possible is known from another run.
+    Known,
+    Stopped(Stop),
+    TooLong,
+}
+
+pub(crate) struct Search<'s, 'a> {
+    machine: &'s Machine<'a>,
+    observer: Option<&'s Observer<'a>>,
+    budget: Budget,
+    /// The search may end when this rule is broken.
+    sought: Option<&'s str>,
+    cancel: &'s dyn Fn() -> bool,
+    code: Code<'s, 'a>,
+    nodes: Vec<Node>,
+    events: Vec<Event>,
+    /// The steps of the run that use a resource, in order.
+    users: HashMap<Resource, Vec<(u32, Use)>>,
+    report: Report,
+}
+
+impl<'s, 'a> Search<'s, 'a> {
+    pub(crate) fn new(
+        machine: &'s Machine<'a>,
+        observer: Option<&'s Observer<'a>>,
+        budget: Budget,
+        sought: Option<&'s str>,
+        cancel: &'s dyn Fn() -> bool,
+    ) -> Self {
+        let report = Report {
+            coverage: Coverage::Complete,
+            broken: Default::default(),
+            observations: Default::default(),
+            runs: 0,
+            redundant: 0,
+            steps: 0,
+            elapsed: Default::default(),
+        };
+        let code = Code::new(machine);
+        let (nodes, events, users) = (Vec::new(), Vec::new(), HashMap::new());
+        Self { machine, observer, budget, sought, cancel, code, nodes, events, users, report }
+    }
+
+    pub(crate) fn run(mut self) -> Report {
+        let began = Instant::now();
+        loop {
+            let ended = self.one_run();
+            if let Some(coverage) = self.judge(ended) {
+                self.report.coverage = coverage;
+                break;
+            }
+            if !self.next() {
+                break;
+            }
+            let runs = self.report.runs + self.report.redundant;
+            let out_of_time = runs.is_multiple_of(64) && (began.elapsed() > self.budget.time || (self.cancel)());
+            if runs >= self.budget.runs || out_of_time {
+                self.report.coverage = Coverage::Budget;
+                break;
+            }
+        }
+        self.machine.reset();
+        self.report.elapsed = began.elapsed();
+        self.report
+    }
+
+    /// Takes the answer of a run; says whether it was the last.
+    fn judge(&mut self, ended: Ended) -> Option<Coverage> {
+        match ended {
+            Ended::Known => self.report.redundant += 1,
+            Ended::TooLong => return Some(Coverage::Endless),
+            Ended::Stopped(Stop::Misuse(sentence)) => return Some(Coverage::Misuse(sentence)),
+            Ended::Stopped(Stop::Violation(violation)) => {
+                self.report.runs += 1;
+                self.compare_what_is_left();
+                return self.broken(violation);
+            }
+            Ended::AtRest => {
+                self.report.runs += 1;
+                if !self.code.is_over() {
+                    self.compare_what_is_left();
+                    return self.broken(Violation::new(rule::DEADLOCK, "nobody can go on"));
+                }
+                let state = self.machine.state.borrow();
+                let judged = self.machine.is_over(&state);
+                let observation = self.observer.map(|read| read(&End { machine: self.machine, state: &state }));
+                drop(state);
+                match judged {
+                    Ok(()) => self.report.observations.extend(observation),
+                    Err(violation) => return self.broken(violation),
+                }
+            }
+        }
+        None
+    }
+
+    fn broken(&mut self, violation: Violation) -> Option<Coverage> {
+        let is_sought = self.sought.is_some_and(|sought| sought == violation.rule);
+        self.report.broken.entry(violation.rule).or_insert(violation.sentence);
+        is_sought.then_some(Coverage::Sought)
+    }
+
+    // --- one run ---
+
+    fn one_run(&mut self) -> Ended {
+        self.machine.reset();
+        self.code.start();
+        if let Some(stop) = self.machine.state.borrow().stop.clone() {
+            return Ended::Stopped(stop);
+        }
+        self.machine.state.borrow_mut().step = Step::default();
+        let mut depth = 0;
+        loop {
+            if depth == self.nodes.len() {
+                if depth >= self.budget.depth {
+                    return Ended::TooLong;
+                }
+                if let Some(ended) = self.new_node() {
+                    return ended;
+                }
+            }
+            let (process, way) = (self.nodes[depth].process, self.nodes[depth].way);
+            self.make(depth, process, usize::from(way));
+            self.report.steps += 1;
+            depth += 1;
+            if let Some(stop) = self.machine.state.borrow().stop.clone() {
+                return Ended::Stopped(stop);
+            }
+        }
+    }
+
+    /// How many ways each process has now.
+    fn ways(&self) -> [u16; MOST_PROCESSES] {
+        let state = self.machine.state.borrow();
+        let mut ways = [0; MOST_PROCESSES];
+        for cpu in 0..state.cpus.len() {
+            let mut count = self.machine.takeable(&state, cpu).len();
+            if let Some(op) = self.code.asks(cpu)
+                && self.machine.is_possible(&state, cpu, &op)
+            {
+                count += self.machine.ways_of(&state, cpu, &op).len().max(1);
+            }
+            ways[Process::new(Kind::Code, cpu).index()] = count as u16;
+            ways[Process::new(Kind::Buffer, cpu).index()] = u16::from(!state.cpus[cpu].buffer.is_empty());
+            // A flush that completes finds no store that it would have had to hold back (MODEL.md, P17).
+            let arrivals = if state.cpus[cpu].user_stores_wait() { 0 } else { state.cpus[cpu].arrivals.len() };
+            ways[Process::new(Kind::Arrivals, cpu).index()] = arrivals as u16;
+        }
+        ways
+    }
+
+    fn new_node(&mut self) -> Option<Ended> {
+        let mut sleep = Vec::new();
+        if let (Some(node), Some(event)) = (self.nodes.last(), self.events.last()) {
+            let awake = |footprint: &Footprint, process: Process| {
+                let same_cpu = SameCpu::of(process.cpu(), event.process.cpu());
+                process == event.process || footprint.conflicts(&event.step.footprint, same_cpu)
+            };
+            sleep.extend(node.sleep.iter().filter(|(process, footprint)| !awake(footprint, *process)).cloned());
+        }
+        let ways = self.ways();
+        let possible = (0..MOST_PROCESSES as u8).map(Process).filter(|process| ways[process.index()] != 0);
+        let mut node = Node {
+            ways,
+            tried: Processes::default(),
+            done: Processes::default(),
+            sleep,
+            process: Process(0),
+            way: 0,
+            uses: Footprint::default(),
+        };
+        let mut awake = possible.clone().filter(|process| !node.sleeps(*process));
+        // Who made the last step goes on, if possible: few changes make runs that are easy to read.
+        let latest = self.events.last().map(|event| event.process);
+        let first = awake.clone().find(|process| Some(*process) == latest).or_else(|| awake.next());
+        let Some(first) = first else {
+            let nothing = possible.clone().next().is_none();
+            return Some(if nothing { Ended::AtRest } else { Ended::Known });
+        };
+        node.process = first;
+        node.tried.add(first);
+        self.nodes.push(node);
+        None
+    }
+
+    /// Makes a step. If it is new, compares it with those before.
+    fn make(&mut self, depth: usize, process: Process, way: usize) {
+        let cpu = process.cpu();
+        let is_new = depth == self.events.len();
+        let (mut accessed, mut drops_all, mut awaits) = (None, None, None);
+        {
+            let mut state = self.machine.state.borrow_mut();
+            state.step = Step::default();
+            state.now = depth;
+        }
+        match process.kind() {
+            Kind::Buffer => self.machine.drain(&mut self.machine.state.borrow_mut(), cpu),
+            Kind::Arrivals => self.machine.arrive(&mut self.machine.state.borrow_mut(), cpu, way),
+            Kind::Walker => self.machine.fill(&mut self.machine.state.borrow_mut(), cpu),
+            Kind::Code => {
+                let machine = self.machine;
+                let mut state = machine.state.borrow_mut();
+                machine.note_interrupts(&mut state, cpu);
+                let op = self.code.asks(cpu).filter(|op| machine.is_possible(&state, cpu, op));
+                let own_ways = op.map_or(0, |op| machine.ways_of(&state, cpu, &op).len().max(1));
+                match op {
+                    Some(op) if way < own_ways => {
+                        if let Op::User(user) = op {
+                            let page = |known: &machine::VirtAddr| {
+                                known.as_u64() / machine::addr::PAGE_SIZE == user.address / machine::addr::PAGE_SIZE
+                            };
+                            accessed = machine.config.pages.iter().position(page);
+                        }
+                        let plain =
+                            !machine.has_identifiers() && machine.config.global_pages == crate::config::Feature::Absent;
+                        let all = matches!(op, Op::Invalidate(machine::Invalidation::All) | Op::LoadRoot(..));
+                        drops_all = (plain && all).then_some(cpu);
+                        awaits = op.awaits().map(|(place, test)| (place, test, state.view(cpu, place)));
+                        let after = machine.perform(&mut state, cpu, &op, way);
+                        let stopped = state.stop.is_some();
+                        drop(state);
+                        match after {
+                            _ if stopped => {}
+                            After::Answered(answer) => self.code.answer(cpu, answer),
+                            After::Pending => {}
+                            After::Returned => self.code.return_from_handler(cpu),
+                        }
+                    }
+                    _ => {
+                        let vector = machine.takeable(&state, cpu)[way - own_ways];
+                        let handled = machine.take(&mut state, cpu, vector);
+                        drop(state);
+                        if handled {
+                            self.code.interrupt(cpu, vector);
+                        }
+                    }
+                }
+            }
+        }
+        let step = std::mem::take(&mut self.machine.state.borrow_mut().step);
+        if is_new {
+            self.enter(Event { process, step, clock: [0; MOST_PROCESSES], accessed, drops_all }, awaits);
+        }
+    }
+
+    // --- comparing ---
+
+    /// What happened before the next step of a process that needs these steps.
+    fn clock_before(&self, process: Process, after: &[usize]) -> Clock {
+        let mut clock = [0; MOST_PROCESSES];
+        let own = self.events.iter().rposition(|event| event.process == process);
+        for number in own.into_iter().chain(after.iter().copied()) {
+            join(&mut clock, &self.events[number].clock);
+        }
+        clock
+    }
+
+    /// The steps that conflict with a use and are not known to come before, and the clocks of all that conflict.
+    fn conflicts(
+        &self,
+        cpu: usize,
+        resource: Resource,
+        how: Use,
+        before: &Clock,
+        clock: &mut Clock,
+        races: &mut Vec<usize>,
+    ) {
+        let Some(users) = self.users.get(&resource) else { return };
+        // What comes before a change comes before this use, too; but a CPU's own loads do not come before its own drains.
+        let mut changed_by = Vec::new();
+        for &(number, other) in users.iter().rev() {
+            let event = &self.events[number as usize];
+            let own_load = other == Use::Loads && changed_by.contains(&event.process.cpu());
+            if !changed_by.is_empty() && !own_load {
+                if other == Use::Writes {
+                    break;
+                }
+                continue;
+            }
+            if !how.conflicts(other, SameCpu::of(cpu, event.process.cpu())) {
+                continue;
+            }
+            if before[event.process.index()] <= number && !races.contains(&(number as usize)) {
+                races.push(number as usize);
+            }
+            join(clock, &event.clock);
+            match other {
+                Use::Writes => break,
+                Use::Drains => changed_by.push(event.process.cpu()),
+                Use::Reads | Use::Loads => {}
+            }
+        }
+    }
+
+    fn enter(&mut self, mut event: Event, awaits: Option<(Place, Test, u64)>) {
+        let number = self.events.len();
+        let before = self.clock_before(event.process, &event.step.after);
+        let (mut clock, mut races) = (before, Vec::new());
+        for (resource, how) in event.step.footprint.iter() {
+            self.conflicts(event.process.cpu(), resource, how, &before, &mut clock, &mut races);
+        }
+        let with_conflicts = clock;
+        clock[event.process.index()] = number as u32 + 1;
+        event.clock = clock;
+        for (resource, how) in event.step.footprint.iter() {
+            self.users.entry(resource).or_default().push((number as u32, how));
+        }
+        let (process, accessed) = (event.process, event.accessed);
+        self.events.push(event);
+        if process.kind() != Kind::Walker {
+            if let Some(wait) = awaits {
+                self.races_of_wait(&mut races, &before, process, wait);
+            }
+            for race in races {
+                self.reverse(race, process, &with_conflicts);
+            }
+        }
+        if let Some(page) = accessed {
+            self.want_walks(process.cpu(), page);
+        }
+    }
+
+    /// A wait cannot come before a step before which it would have had to go on waiting. So, of the steps that change its word, the last is of interest
+    /// before which it was over.
+    fn races_of_wait(
+        &self,
+        races: &mut Vec<usize>,
+        before: &Clock,
+        process: Process,
+        (place, test, mut value): (Place, Test, u64),
+    ) {
+        let changes = |number: usize| self.events[number].step.overwrote.iter().any(|(it, _)| it.overlaps(place));
+        races.retain(|number| !changes(*number));
+        for (number, event) in self.events.iter().enumerate().rev() {
+            if !changes(number) {
+                continue;
+            }
+            for (written, old) in event.step.overwrote.iter().rev().filter(|(it, _)| it.overlaps(place)) {
+                value = replaced(value, place, *written, *old);
+            }
+            if event.process == process || before[event.process.index()] > number as u32 {
+                return;
+            }
+            if test.passes(value).is_some() {
+                races.push(number);
+                return;
+            }
+        }
+    }
+
+    /// The run is to be seen in which the next step of `process` comes before an earlier one.
+    fn reverse(&mut self, earlier: usize, process: Process, before: &Clock) {
+        if self.events[earlier].process.kind() == Kind::Walker {
+            return;
+        }
+        let first = &self.events[earlier];
+        let own = first.process.index();
+        // What comes after `earlier`, but not because of it; then the step itself. Of these, those that nothing else of them comes before.
+        let mut initials = Processes::default();
+        let mut seen: Vec<usize> = Vec::new();
+        for (number, event) in self.events.iter().enumerate().skip(earlier + 1) {
+            if event.clock[own] > earlier as u32 {
+                continue;
+            }
+            if !seen.iter().any(|one| event.clock[self.events[*one].process.index()] > *one as u32) {
+                initials.add(event.process);
+            }
+            seen.push(number);
+        }
+        if !seen.iter().any(|one| before[self.events[*one].process.index()] > *one as u32) {
+            initials.add(process);
+        }
+        let node = &mut self.nodes[earlier];
+        if initials.iter().any(|one| node.tried.has(one) || node.sleeps(one)) {
+            return;
+        }
+        let possible = |one: &Process| node.possible(*one);
+        let wanted = Some(process).filter(|one| initials.has(*one)).filter(possible);
+        match wanted.or_else(|| initials.iter().find(possible)) {
+            Some(one) => node.tried.add(one),
+            None => {
+                for one in (0..MOST_PROCESSES as u8).map(Process) {
+                    if node.possible(one) {
+                        node.tried.add(one);
+                    }
+                }
+            }
+        }
+    }
+
+    /// User code of a CPU accessed a page: the walks that could have cached something for it are to be seen.
+    fn want_walks(&mut self, cpu: usize, page: usize) {
+        let walker = Process::new(Kind::Walker, cpu);
+        for (number, event) in self.events.iter().enumerate().rev().skip(1) {
+            if event.drops_all == Some(cpu) && event.step.last_chance.is_empty() {
+                return;
+            }
+            if event.step.last_chance.contains(&(cpu, page)) {
+                let node = &mut self.nodes[number];
+                node.ways[walker.index()] = 1;
+                if !node.sleeps(walker) {
+                    node.tried.add(walker);
+                }
+            }
+            if event.drops_all == Some(cpu) {
+                return;
+            }
+        }
+    }
+
+    /// The run ended before everybody was done: compares what was left to do.
+    fn compare_what_is_left(&mut self) {
+        for process in
+            (0..MOST_PROCESSES as u8).map(Process).filter(|process| process.cpu() < self.machine.programs.len())
+        {
+            let cpu = process.cpu();
+            let state = self.machine.state.borrow();
+            let mut uses = Footprint::default();
+            let mut wait = None;
+            let mut after = Vec::new();
+            match process.kind() {
+                Kind::Walker => continue,
+                Kind::Buffer => {
+                    let Some(store) = state.cpus[cpu].buffer.front() else { continue };
+                    store.places().for_each(|place| uses.add_place(place, Use::Drains));
+                    uses.add(footprint::buffer(cpu), Use::Writes);
+                    if store.user_frame.is_some() {
+                        uses.add(footprint::ANY_BLOCK, Use::Reads);
+                    }
+                    after.push(store.since);
+                }
+                Kind::Arrivals => {
+                    let Some(broadcast) = state.cpus[cpu].arrivals.first() else { continue };
+                    uses.add(footprint::translations(cpu), Use::Writes);
+                    after.push(broadcast.since);
+                }
+                Kind::Code => {
+                    uses.add(footprint::pending(cpu), Use::Reads);
+                    let Some(op) = self.code.asks(cpu) else { continue };
+                    wait = op.awaits().map(|(place, test)| (place, test, state.view(cpu, place)));
+                    uses.join(&self.machine.expected(&state, cpu, &op));
+                }
+            }
+            drop(state);
+            after.retain(|step| *step < self.events.len());
+            let before = self.clock_before(process, &after);
+            let (mut clock, mut races) = (before, Vec::new());
+            for (resource, how) in uses.iter() {
+                self.conflicts(cpu, resource, how, &before, &mut clock, &mut races);
+            }
+            if let Some(wait) = wait {
+                self.races_of_wait(&mut races, &before, process, wait);
+            }
+            for race in races {
+                self.reverse(race, process, &clock);
+            }
+        }
+    }
+
+    // --- the next run ---
+
+    /// Chooses the next run; `false` if there is none.
+    fn next(&mut self) -> bool {
+        while let Some(node) = self.nodes.last_mut() {
+            let depth_of_node = self.events.len();
+            if let Some(event) = self.events.pop() {
+                debug_assert!(depth_of_node >= 1);
+                for (resource, _) in event.step.footprint.iter() {
+                    if let Some(users) = self.users.get_mut(&resource) {
+                        users.pop();
+                    }
+                }
+                node.uses.join(&event.step.footprint);
+            }
+            node.way += 1;
+            if node.way < node.ways[node.process.index()] {
+                return true;
+            }
+            let uses = std::mem::take(&mut node.uses);
+            node.done.add(node.process);
+            node.sleep.push((node.process, uses));
+            let next = node.tried.iter().find(|one| !node.done.has(*one) && !node.sleeps(*one));
+            if let Some(next) = next {
+                node.process = next;
+                node.way = 0;
+                return true;
+            }
+            self.nodes.pop();
+        }
+        false
+    }
+}
+
+fn join(clock: &mut Clock, other: &Clock) {
+    for (one, other) in clock.iter_mut().zip(other) {
+        *one = (*one).max(*other);
+    }
+}
+
+/// What a word held, given what a part of it, or what it is a part of, held.
+fn replaced(value: u64, place: Place, written: Place, old: u64) -> u64 {
+    let mut bytes = value.to_le_bytes();
+    for (index, byte) in old.to_le_bytes().iter().take(written.bytes).enumerate() {
+        if let Some(at) = (written.offset + index).checked_sub(place.offset).filter(|at| *at < place.bytes) {
+            bytes[at] = *byte;
+        }
+    }
+    u64::from_le_bytes(bytes)
+}
