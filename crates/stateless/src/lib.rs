@@ -7,6 +7,13 @@
 //!
 //! What the hardware does is taken from the manuals and from `MODEL.md` beside the `machine` crate's source, not from the lab.
 //!
+//! # What is trusted
+//!
+//! Programs of plain loads, stores, locked operations and fences: there the published x86 files agree with the lab. Page tables, interrupts and everything that needs them
+//! are written and not yet right: files that use them have crashed the process, so the comparison refuses them, and so should a user.
+//!
+//! # Scope
+//!
 //! It is for small scopes: the number of schedules grows much faster than that of states. A search ends by its [`Budget`] and says so ([`Coverage`]).
 //!
 //! | module | what |
