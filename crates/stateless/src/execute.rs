@@ -6,9 +6,9 @@ use machine::{Access, CpuId, Frame, Invalidation, Retention, VirtAddr};
 use crate::config::Feature;
 use crate::footprint::{self, ANY_BLOCK, Use};
 use crate::memory::Place;
-use crate::op::{Answer, Data, Deed, InterruptFlag, Op, Outcome, User, Vector};
+use crate::op::{Answer, Data, Deed, InterruptFlag, Op, Outcome, User};
 use crate::paging::Paging;
-use crate::state::{Broadcast, Machine, Stage, State, Waiting};
+use crate::state::{Broadcast, Machine, Stage, State, Waiting, members};
 use crate::translation::Age;
 use crate::verdict::rule;
 use crate::walk::Way;
@@ -247,11 +247,13 @@ impl Machine<'_> {
                 done
             }
             Op::InterruptReturn => {
-                if let Some((flag, vector)) = state.cpus[cpu].interrupted.pop() {
-                    if vector != Vector::Nmi && state.cpus[cpu].sections != 0 {
-                        state.misuse(format!("a handler of CPU{cpu} returns inside a read-side section"));
+                if let Some(interrupted) = state.cpus[cpu].interrupted.pop() {
+                    if state.cpus[cpu].sections != interrupted.sections {
+                        state.misuse(format!(
+                            "a handler of CPU{cpu} returns in other read-side sections than it began in"
+                        ));
                     }
-                    self.set_flag(state, cpu, flag);
+                    self.set_flag(state, cpu, interrupted.flag);
                     state.uses(footprint::pending(cpu), Use::Reads);
                 }
                 After::Returned
@@ -274,54 +276,6 @@ impl Machine<'_> {
             }
         }
         panic!("{op:?} does not end while setting up");
-    }
-
-    /// Changes what says whether a CPU is in a read-side section.
-    fn change_section(&self, state: &mut State<'_>, cpu: usize, change: impl FnOnce(&mut crate::state::Processor)) {
-        let before = state.cpus[cpu].in_section();
-        change(&mut state.cpus[cpu]);
-        let after = state.cpus[cpu].in_section();
-        if before == after {
-            return;
-        }
-        state.uses(footprint::section(cpu), Use::Writes);
-        if before {
-            state.cpus[cpu].left = Some(state.now);
-            for waiter in &mut state.cpus {
-                waiter.waits_for = waiter.waits_for.map(|set| set & !(1 << cpu));
-            }
-        }
-    }
-
-    pub(crate) fn set_flag(&self, state: &mut State<'_>, cpu: usize, flag: InterruptFlag) -> InterruptFlag {
-        let was = state.cpus[cpu].interrupt_flag;
-        self.change_section(state, cpu, |processor| processor.interrupt_flag = flag);
-        was
-    }
-
-    fn grace_period(&self, state: &mut State<'_>, cpu: usize) -> After {
-        if state.cpus[cpu].in_section() {
-            state.misuse(format!("CPU{cpu} waits for a grace period inside a read-side section"));
-            return After::Pending;
-        }
-        if state.cpus[cpu].waits_for.is_none() {
-            let mut readers = 0;
-            for other in (0..state.cpus.len()).filter(|&other| other != cpu) {
-                state.uses(footprint::section(other), Use::Reads);
-                readers |= u64::from(state.cpus[other].in_section()) << other;
-            }
-            if readers != 0 {
-                state.cpus[cpu].waits_for = Some(readers);
-                return After::Pending;
-            }
-        } else {
-            for other in 0..state.cpus.len() {
-                let left = state.cpus[other].left;
-                state.after(left);
-            }
-        }
-        state.cpus[cpu].waits_for = None;
-        After::Answered(Answer::value(0))
     }
 
     fn invalidate_from_outside(&self, state: &mut State<'_>, cpu: usize, what: Invalidation) {
@@ -503,113 +457,8 @@ impl Machine<'_> {
         self.tell(state, &Happening::Freed { cpu: CpuId::new(cpu as u32), frame: block.first, pool: block.pool });
     }
 
-    /// The interrupts that a CPU may take now.
-    pub(crate) fn takeable(&self, state: &State<'_>, cpu: usize) -> Vec<Vector> {
-        let processor = &state.cpus[cpu];
-        // Taking one empties the store buffer first (MODEL.md, P5): until then it is not taken.
-        if !processor.buffer.is_empty() {
-            return Vec::new();
-        }
-        let is_taken = |vector: &Vector| {
-            processor.pending[vector.number()].is_some()
-                && match vector {
-                    Vector::Nmi => !processor.in_nmi(),
-                    Vector::Maskable(_) => processor.interrupt_flag == InterruptFlag::Set,
-                }
-        };
-        Vector::ALL.into_iter().filter(is_taken).collect()
-    }
-
-    /// A CPU takes an interrupt: whether there is a handler to run.
-    pub(crate) fn take(&self, state: &mut State<'_>, cpu: usize, vector: Vector) -> bool {
-        let sent = state.cpus[cpu].pending[vector.number()].take();
-        let drained = state.cpus[cpu].drained;
-        state.after(sent.filter(|step| *step != usize::MAX));
-        state.after(drained);
-        state.uses(footprint::pending(cpu), Use::Writes);
-        let handled = match vector {
-            Vector::Nmi => self.nmi_handler.is_some(),
-            Vector::Maskable(_) => self.handler.is_some(),
-        };
-        if handled {
-            let was = self.set_flag(state, cpu, InterruptFlag::Clear);
-            state.cpus[cpu].interrupted.push((was, vector));
-        }
-        handled
-    }
-
-    /// Whether interrupts matter to what a CPU does next: then where it stands between them does, too.
-    pub(crate) fn note_interrupts(&self, state: &mut State<'_>, cpu: usize) {
-        let processor = &state.cpus[cpu];
-        let nmis = !processor.in_nmi();
-        if processor.interrupt_flag == InterruptFlag::Clear && !nmis {
-            return;
-        }
-        let waits = processor.pending.iter().any(Option::is_some) && !processor.buffer.is_empty();
-        state.uses(footprint::pending(cpu), Use::Reads);
-        if waits {
-            state.uses(footprint::buffer(cpu), Use::Reads);
-        }
-    }
-
     /// Whether the machine has what an identifier needs.
     pub(crate) fn has_identifiers(&self) -> bool {
         self.config.identifiers == Feature::Present
-    }
-}
-
-/// The CPUs of a set.
-fn members(set: u64, state: &State<'_>) -> impl Iterator<Item = usize> + use<> {
-    (0..state.cpus.len()).filter(move |cpu| set >> cpu & 1 != 0)
-}
-
-impl Machine<'_> {
-    /// What an operation that was not made would use, as far as that can be known.
-    pub(crate) fn expected(&self, state: &State<'_>, cpu: usize, op: &Op) -> footprint::Footprint {
-        let mut uses = footprint::Footprint::default();
-        match *op {
-            Op::Load(place) | Op::AwaitValue(place, _) => uses.add_place(place, Use::Loads),
-            Op::Swap(place, _)
-            | Op::CompareExchange(place, ..)
-            | Op::Add(place, _)
-            | Op::And(place, _)
-            | Op::Or(place, _)
-            | Op::AwaitUpdate(place, _) => uses.add_place(place, Use::Writes),
-            Op::Store(place, _) if !self.config.stores_wait() => uses.add_place(place, Use::Writes),
-            Op::User(User { address, .. }) => {
-                uses.add(footprint::translations(cpu), Use::Writes);
-                uses.add(ANY_BLOCK, Use::Reads);
-                for (number, known) in self.config.pages.iter().enumerate() {
-                    if known.as_u64() / machine::addr::PAGE_SIZE == address / machine::addr::PAGE_SIZE {
-                        uses.add(footprint::path(number), Use::Writes);
-                    }
-                }
-            }
-            Op::Send(targets, _) => {
-                members(targets, state).for_each(|one| uses.add(footprint::pending(one), Use::Writes))
-            }
-            Op::Paravirtual(targets, _) => {
-                members(targets, state).for_each(|one| uses.add(footprint::translations(one), Use::Writes));
-            }
-            Op::Broadcast(_) => {
-                (0..state.cpus.len()).for_each(|one| uses.add(footprint::arrivals(one), Use::Writes));
-            }
-            Op::GracePeriod => {
-                (0..state.cpus.len()).for_each(|one| uses.add(footprint::section(one), Use::Reads));
-            }
-            Op::EnterSection | Op::LeaveSection | Op::InterruptsOff | Op::InterruptsBack(_) => {
-                uses.add(footprint::section(cpu), Use::Writes);
-            }
-            Op::Device { .. } => uses.add(ANY_BLOCK, Use::Reads),
-            Op::Allocate(pool) => {
-                for (number, _) in self.blocks.iter().enumerate().filter(|(_, block)| block.pool == pool) {
-                    uses.add(footprint::block(number), Use::Writes);
-                }
-                uses.add(ANY_BLOCK, Use::Writes);
-            }
-            Op::Free(_) => uses.add(ANY_BLOCK, Use::Writes),
-            _ => {}
-        }
-        uses
     }
 }

@@ -100,7 +100,7 @@ pub(crate) struct Test {
 
 impl Test {
     /// # Safety
-    /// As long as the operation is pending, `closure` points to an `F` that nobody changes.
+    /// As long as the operation is pending, that is until its CPU's code goes on, `closure` points to an `F` that nobody changes.
     pub(crate) unsafe fn new<F: Fn(u64) -> Option<u64>>(closure: &F) -> Self {
         unsafe fn call<F: Fn(u64) -> Option<u64>>(closure: *const (), value: u64) -> Option<u64> {
             // SAFETY: `Test::new` was given this `F`.

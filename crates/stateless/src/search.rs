@@ -12,14 +12,15 @@
 //!   it pass. What would wait for ever, or was cut off, is compared at the end of the run as if it were made there.
 //! * Unasked walks are tried on demand: see `walk.rs`.
 
+mod reversal;
+
 use std::collections::HashMap;
 use std::time::Instant;
 
 use crate::code::Code;
 use crate::execute::After;
-use crate::footprint::{self, Footprint, Resource, SameCpu, Use};
-use crate::memory::Place;
-use crate::op::{Op, Test};
+use crate::footprint::{Footprint, Resource, SameCpu, Use};
+use crate::op::Op;
 use crate::state::{End, Machine, Step, Stop};
 use crate::verdict::{Budget, Coverage, Report, Violation, rule};
 use crate::watch::Final;
@@ -316,7 +317,7 @@ impl<'s, 'a> Search<'s, 'a> {
     fn make(&mut self, depth: usize, process: Process, way: usize) {
         let cpu = process.cpu();
         let is_new = depth == self.events.len();
-        let (mut accessed, mut drops_all, mut awaits) = (None, None, None);
+        let (mut accessed, mut drops_all, mut wait) = (None, None, None);
         {
             let mut state = self.machine.state.borrow_mut();
             state.step = Step::default();
@@ -344,7 +345,10 @@ impl<'s, 'a> Search<'s, 'a> {
                             !machine.has_identifiers() && machine.config.global_pages == crate::config::Feature::Absent;
                         let all = matches!(op, Op::Invalidate(machine::Invalidation::All) | Op::LoadRoot(..));
                         drops_all = (plain && all).then_some(cpu);
-                        awaits = op.awaits().map(|(place, test)| (place, test, state.view(cpu, place)));
+                        if is_new {
+                            // Now: the code keeps what it asks with on its stack, and goes on below.
+                            wait = self.wait(&state, cpu, &op);
+                        }
                         let after = machine.perform(&mut state, cpu, &op, way);
                         let stopped = state.stop.is_some();
                         drop(state);
@@ -368,221 +372,7 @@ impl<'s, 'a> Search<'s, 'a> {
         }
         let step = std::mem::take(&mut self.machine.state.borrow_mut().step);
         if is_new {
-            self.enter(Event { process, step, clock: [0; MOST_PROCESSES], accessed, drops_all }, awaits);
-        }
-    }
-
-    // --- comparing ---
-
-    /// What happened before the next step of a process that needs these steps.
-    fn clock_before(&self, process: Process, after: &[usize]) -> Clock {
-        let mut clock = [0; MOST_PROCESSES];
-        let own = self.events.iter().rposition(|event| event.process == process);
-        for number in own.into_iter().chain(after.iter().copied()) {
-            join(&mut clock, &self.events[number].clock);
-        }
-        clock
-    }
-
-    /// The steps that conflict with a use and are not known to come before, and the clocks of all that conflict.
-    fn conflicts(
-        &self,
-        cpu: usize,
-        resource: Resource,
-        how: Use,
-        before: &Clock,
-        clock: &mut Clock,
-        races: &mut Vec<usize>,
-    ) {
-        let Some(users) = self.users.get(&resource) else { return };
-        // What comes before a change comes before this use, too; but a CPU's own loads do not come before its own drains.
-        let mut changed_by = Vec::new();
-        for &(number, other) in users.iter().rev() {
-            let event = &self.events[number as usize];
-            let own_load = other == Use::Loads && changed_by.contains(&event.process.cpu());
-            if !changed_by.is_empty() && !own_load {
-                if other == Use::Writes {
-                    break;
-                }
-                continue;
-            }
-            if !how.conflicts(other, SameCpu::of(cpu, event.process.cpu())) {
-                continue;
-            }
-            if before[event.process.index()] <= number && !races.contains(&(number as usize)) {
-                races.push(number as usize);
-            }
-            join(clock, &event.clock);
-            match other {
-                Use::Writes => break,
-                Use::Drains => changed_by.push(event.process.cpu()),
-                Use::Reads | Use::Loads => {}
-            }
-        }
-    }
-
-    fn enter(&mut self, mut event: Event, awaits: Option<(Place, Test, u64)>) {
-        let number = self.events.len();
-        let before = self.clock_before(event.process, &event.step.after);
-        let (mut clock, mut races) = (before, Vec::new());
-        for (resource, how) in event.step.footprint.iter() {
-            self.conflicts(event.process.cpu(), resource, how, &before, &mut clock, &mut races);
-        }
-        let with_conflicts = clock;
-        clock[event.process.index()] = number as u32 + 1;
-        event.clock = clock;
-        for (resource, how) in event.step.footprint.iter() {
-            self.users.entry(resource).or_default().push((number as u32, how));
-        }
-        let (process, accessed) = (event.process, event.accessed);
-        self.events.push(event);
-        if process.kind() != Kind::Walker {
-            if let Some(wait) = awaits {
-                self.races_of_wait(&mut races, &before, process, wait);
-            }
-            for race in races {
-                self.reverse(race, process, &with_conflicts);
-            }
-        }
-        if let Some(page) = accessed {
-            self.want_walks(process.cpu(), page);
-        }
-    }
-
-    /// A wait cannot come before a step before which it would have had to go on waiting. So, of the steps that change its word, the last is of interest
-    /// before which it was over.
-    fn races_of_wait(
-        &self,
-        races: &mut Vec<usize>,
-        before: &Clock,
-        process: Process,
-        (place, test, mut value): (Place, Test, u64),
-    ) {
-        let changes = |number: usize| self.events[number].step.overwrote.iter().any(|(it, _)| it.overlaps(place));
-        races.retain(|number| !changes(*number));
-        for (number, event) in self.events.iter().enumerate().rev() {
-            if !changes(number) {
-                continue;
-            }
-            for (written, old) in event.step.overwrote.iter().rev().filter(|(it, _)| it.overlaps(place)) {
-                value = replaced(value, place, *written, *old);
-            }
-            if event.process == process || before[event.process.index()] > number as u32 {
-                return;
-            }
-            if test.passes(value).is_some() {
-                races.push(number);
-                return;
-            }
-        }
-    }
-
-    /// The run is to be seen in which the next step of `process` comes before an earlier one.
-    fn reverse(&mut self, earlier: usize, process: Process, before: &Clock) {
-        if self.events[earlier].process.kind() == Kind::Walker {
-            return;
-        }
-        let first = &self.events[earlier];
-        let own = first.process.index();
-        // What comes after `earlier`, but not because of it; then the step itself. Of these, those that nothing else of them comes before.
-        let mut initials = Processes::default();
-        let mut seen: Vec<usize> = Vec::new();
-        for (number, event) in self.events.iter().enumerate().skip(earlier + 1) {
-            if event.clock[own] > earlier as u32 {
-                continue;
-            }
-            if !seen.iter().any(|one| event.clock[self.events[*one].process.index()] > *one as u32) {
-                initials.add(event.process);
-            }
-            seen.push(number);
-        }
-        if !seen.iter().any(|one| before[self.events[*one].process.index()] > *one as u32) {
-            initials.add(process);
-        }
-        let node = &mut self.nodes[earlier];
-        if initials.iter().any(|one| node.tried.has(one) || node.sleeps(one)) {
-            return;
-        }
-        let possible = |one: &Process| node.possible(*one);
-        let wanted = Some(process).filter(|one| initials.has(*one)).filter(possible);
-        match wanted.or_else(|| initials.iter().find(possible)) {
-            Some(one) => node.tried.add(one),
-            None => {
-                for one in (0..MOST_PROCESSES as u8).map(Process) {
-                    if node.possible(one) {
-                        node.tried.add(one);
-                    }
-                }
-            }
-        }
-    }
-
-    /// User code of a CPU accessed a page: the walks that could have cached something for it are to be seen.
-    fn want_walks(&mut self, cpu: usize, page: usize) {
-        let walker = Process::new(Kind::Walker, cpu);
-        for (number, event) in self.events.iter().enumerate().rev().skip(1) {
-            if event.drops_all == Some(cpu) && event.step.last_chance.is_empty() {
-                return;
-            }
-            if event.step.last_chance.contains(&(cpu, page)) {
-                let node = &mut self.nodes[number];
-                node.ways[walker.index()] = 1;
-                if !node.sleeps(walker) {
-                    node.tried.add(walker);
-                }
-            }
-            if event.drops_all == Some(cpu) {
-                return;
-            }
-        }
-    }
-
-    /// The run ended before everybody was done: compares what was left to do.
-    fn compare_what_is_left(&mut self) {
-        for process in
-            (0..MOST_PROCESSES as u8).map(Process).filter(|process| process.cpu() < self.machine.programs.len())
-        {
-            let cpu = process.cpu();
-            let state = self.machine.state.borrow();
-            let mut uses = Footprint::default();
-            let mut wait = None;
-            let mut after = Vec::new();
-            match process.kind() {
-                Kind::Walker => continue,
-                Kind::Buffer => {
-                    let Some(store) = state.cpus[cpu].buffer.front() else { continue };
-                    store.places().for_each(|place| uses.add_place(place, Use::Drains));
-                    uses.add(footprint::buffer(cpu), Use::Writes);
-                    if store.user_frame.is_some() {
-                        uses.add(footprint::ANY_BLOCK, Use::Reads);
-                    }
-                    after.push(store.since);
-                }
-                Kind::Arrivals => {
-                    let Some(broadcast) = state.cpus[cpu].arrivals.first() else { continue };
-                    uses.add(footprint::translations(cpu), Use::Writes);
-                    after.push(broadcast.since);
-                }
-                Kind::Code => {
-                    uses.add(footprint::pending(cpu), Use::Reads);
-                    let Some(op) = self.code.asks(cpu) else { continue };
-                    wait = op.awaits().map(|(place, test)| (place, test, state.view(cpu, place)));
-                    uses.join(&self.machine.expected(&state, cpu, &op));
-                }
-            }
-            drop(state);
-            after.retain(|step| *step < self.events.len());
-            let before = self.clock_before(process, &after);
-            let (mut clock, mut races) = (before, Vec::new());
-            for (resource, how) in uses.iter() {
-                self.conflicts(cpu, resource, how, &before, &mut clock, &mut races);
-            }
-            if let Some(wait) = wait {
-                self.races_of_wait(&mut races, &before, process, wait);
-            }
-            for race in races {
-                self.reverse(race, process, &clock);
-            }
+            self.enter(Event { process, step, clock: [0; MOST_PROCESSES], accessed, drops_all }, wait.as_ref());
         }
     }
 
@@ -618,21 +408,4 @@ impl<'s, 'a> Search<'s, 'a> {
         }
         false
     }
-}
-
-fn join(clock: &mut Clock, other: &Clock) {
-    for (one, other) in clock.iter_mut().zip(other) {
-        *one = (*one).max(*other);
-    }
-}
-
-/// What a word held, given what a part of it, or what it is a part of, held.
-fn replaced(value: u64, place: Place, written: Place, old: u64) -> u64 {
-    let mut bytes = value.to_le_bytes();
-    for (index, byte) in old.to_le_bytes().iter().take(written.bytes).enumerate() {
-        if let Some(at) = (written.offset + index).checked_sub(place.offset).filter(|at| *at < place.bytes) {
-            bytes[at] = *byte;
-        }
-    }
-    u64::from_le_bytes(bytes)
 }

@@ -78,13 +78,24 @@ pub(crate) struct Broadcast {
     pub(crate) since: usize,
 }
 
+/// Code that a handler interrupted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interrupted {
+    /// What the interrupt flag was.
+    pub(crate) flag: InterruptFlag,
+    /// How many read-side sections it was in.
+    pub(crate) sections: u32,
+    /// The handler's interrupt.
+    pub(crate) vector: Vector,
+}
+
 /// One CPU.
 #[derive(Clone, Debug)]
 pub(crate) struct Processor {
     pub(crate) buffer: VecDeque<Waiting>,
     pub(crate) interrupt_flag: InterruptFlag,
-    /// What it was where each handler that runs began, and which handler that is.
-    pub(crate) interrupted: Vec<(InterruptFlag, Vector)>,
+    /// For each handler that runs, what it interrupted.
+    pub(crate) interrupted: Vec<Interrupted>,
     /// For each vector: the step that sent it, if one waits.
     pub(crate) pending: [Option<usize>; 3],
     pub(crate) sections: u32,
@@ -124,7 +135,7 @@ impl Processor {
     }
 
     pub(crate) fn in_nmi(&self) -> bool {
-        self.interrupted.iter().any(|(_, vector)| *vector == Vector::Nmi)
+        self.interrupted.iter().any(|interrupted| interrupted.vector == Vector::Nmi)
     }
 
     pub(crate) fn in_section(&self) -> bool {
@@ -369,4 +380,9 @@ impl Final for End<'_, '_> {
     fn is_allocated(&self, frame: machine::Frame) -> Option<bool> {
         self.machine.block_of(frame.number()).map(|block| self.state.allocated[block])
     }
+}
+
+/// The CPUs of a set.
+pub(crate) fn members(set: u64, state: &State<'_>) -> impl Iterator<Item = usize> + use<> {
+    (0..state.cpus.len()).filter(move |cpu| set >> cpu & 1 != 0)
 }
