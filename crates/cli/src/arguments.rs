@@ -76,6 +76,10 @@ pub(crate) struct Check {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) limit_seconds: Option<Duration>,
 
+    /// Ask the second engine as well, which stores no states and shares no code with the first; it gives up after so many runs
+    #[arg(long, value_name = "RUNS")]
+    pub(crate) second_engine: Option<u64>,
+
     /// How many threads work (default: one per core)
     #[arg(long, short, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,

@@ -17,7 +17,7 @@ use crate::checker::{CheckedCpu, Checker};
 use crate::question::Question;
 use crate::race::Race;
 use crate::report::{VariantReport, Verdict};
-use crate::scenario::{Explorer, Prepared, Reader, Scenario, prepare};
+use crate::scenario::{Explorer, Prepared, Reader, prepare};
 
 /// The most CPUs that the second engine has.
 const MOST_CPUS: usize = 8;
@@ -70,10 +70,6 @@ impl SecondEngine {
         }
         if scenario.cpus() > MOST_CPUS {
             return Opinion::Undecided(format!("more than {MOST_CPUS} CPUs"));
-        }
-        // On files with page tables its answers are not trusted yet, and a run has been seen to crash.
-        if !matches!(scenario, Scenario::Instructions(_)) {
-            return Opinion::Undecided("files of instructions only, so far".to_owned());
         }
         // A condition on final states that is not kept is a matter of the final states.
         let sought = if first.final_states.is_some() { None } else { first.rule.as_deref() };

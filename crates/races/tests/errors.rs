@@ -182,3 +182,14 @@ fn an_error_is_a_diagnostic_with_source_label_and_help() {
     assert!(error.source_code().is_some());
     assert_eq!(error.help().expect("help").to_string(), "did you mean `movq`?");
 }
+
+#[test]
+fn more_pages_than_the_rules_can_tell_apart() {
+    let file = |pages| {
+        format!(
+            "MM_X86_64 t\n{{ file f anonymous; area x file=f at=0x40000000 pages={pages} private; mapped x pages={pages}; }}\n P0 ;\n touch(x) ;\nvariant v => ?\n"
+        )
+    };
+    assert!(Race::new(Source::new("good.litmus", file(64))).is_ok());
+    check(&file(65), "1:11", "the file speaks of 65 pages");
+}

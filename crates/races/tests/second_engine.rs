@@ -45,3 +45,17 @@ fn on_instructions() {
     // Three files spin, and a search without states has no end where code may spin for ever; each counts twice, once for each memory order.
     assert!(agree + 6 >= all, "{agree} of {all}");
 }
+
+#[test]
+fn on_the_machines_own_operations() {
+    let (all, agree) = compare(&folder("machine"), engine(2_000));
+    // It has no walkers but locked ones, sets no flags unasked, and NMIs of another CPU take it more runs.
+    assert!(agree + 12 >= all, "{agree} of {all}");
+}
+
+#[test]
+fn on_memory_management() {
+    // Runs are many where code is long: those races count that are decided by few.
+    let (all, agree) = compare(&folder("mm"), engine(40));
+    assert!(agree * 7 >= all, "{agree} of {all}");
+}

@@ -1,8 +1,10 @@
 //! `fastgup check`: decides races.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
-use races::{Limits, MemoryOrder, Options, Race, VariantReport, Verdict, Witnesses};
+use races::{Limits, MemoryOrder, Opinion, Options, Race, SecondEngine, VariantReport, Verdict, Witnesses};
+use serde::Serialize;
 
 use crate::arguments::{Check, Memory, ShowTrace};
 use crate::exit::Exit;
@@ -37,9 +39,13 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
             cancel: Some(interrupt.flag()),
         };
         races::decide(&races, &options, |report| {
+            let opinion = second_opinion(arguments, &races, &report);
             exit = exit.and(Exit::of(&report));
+            if matches!(opinion, Some(Opinion::Differs(_))) {
+                exit = exit.and(Exit::Differs);
+            }
             if broken_output.is_none()
-                && let Err(error) = line.suspended(|| printer.print(report))
+                && let Err(error) = line.suspended(|| printer.print(report, opinion.as_ref()))
             {
                 // Nobody listens any more: there is no point in going on.
                 broken_output = Some(error);
@@ -53,6 +59,23 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
     }
     printer.close()?;
     Ok(if interrupt.is_by_user() { Exit::Interrupted } else { exit })
+}
+
+/// What the second engine says of a report, if it is to be asked.
+fn second_opinion(arguments: &Check, races: &[Race], report: &VariantReport) -> Option<Opinion> {
+    let runs = arguments.second_engine?;
+    let race = races.iter().find(|race| race.source.name() == report.file)?;
+    let time = arguments.limit_seconds.unwrap_or(Duration::MAX);
+    Some(SecondEngine { runs, time }.opinion(race, report))
+}
+
+/// A report as a line of JSON.
+#[derive(Serialize)]
+struct Object<'r> {
+    #[serde(flatten)]
+    report: &'r VariantReport,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    second_engine: Option<String>,
 }
 
 fn orders(memory: Option<Memory>) -> Vec<Option<MemoryOrder>> {
@@ -91,7 +114,7 @@ impl<'a> Printer<'a> {
         Self { arguments, races, page: width::of_stdout(), current: None, tally: Tally::default() }
     }
 
-    fn print(&mut self, mut report: VariantReport) -> io::Result<()> {
+    fn print(&mut self, mut report: VariantReport, opinion: Option<&Opinion>) -> io::Result<()> {
         let is_shown = match self.arguments.trace {
             ShowTrace::Always => true,
             ShowTrace::Violations => report.verdict == Verdict::Violation,
@@ -103,7 +126,8 @@ impl<'a> Printer<'a> {
         self.tally.add(&report);
         let mut out = anstream::stdout().lock();
         if self.arguments.json {
-            serde_json::to_writer(&mut out, &report)?;
+            let second_engine = opinion.map(ToString::to_string);
+            serde_json::to_writer(&mut out, &Object { report: &report, second_engine })?;
             writeln!(out)?;
             return out.flush();
         }
@@ -116,6 +140,9 @@ impl<'a> Printer<'a> {
         }
         if let Some((_, table)) = &self.current {
             table.line(&mut out, &report)?;
+        }
+        if let Some(opinion) = opinion {
+            writeln!(out, "    second engine: {opinion}")?;
         }
         if is_shown {
             story(&mut out, &report, self.page)?;

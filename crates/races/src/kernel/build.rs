@@ -18,6 +18,8 @@ use super::shared::{Shared, data_pool};
 use super::swap_device::LabSwap;
 use super::watch::{NmiHandlers, Watch, WatchedFolio, WatchedPage};
 use crate::checker::{CheckedCpu, Checker};
+use crate::error::{Error, Problem};
+use crate::race::Race;
 use crate::report::MemoryOrder;
 use crate::rule;
 use crate::scenario::Explorer;
@@ -265,6 +267,17 @@ impl Kernel {
         });
     }
 
+    /// The rules keep the pages of a call in one word.
+    pub(super) fn check_page_count(&self, race: &Race) -> Result<(), Error> {
+        let pages = self.watched().len();
+        if pages <= MOST_PAGES {
+            return Ok(());
+        }
+        let why = format!("the file speaks of {pages} pages, counted in each address space");
+        let right = format!("at most {MOST_PAGES}: map fewer before the race");
+        Err(Error::new(&race.source, race.litmus.name.span, Problem::Impossible { why, right }))
+    }
+
     /// The pages that the file speaks of: those that leaves start at, those that are mapped at the start, and those that operations name.
     fn watched(&self) -> Vec<WatchedPage> {
         let leaves = self.setup.areas.iter().flat_map(|area| {
@@ -344,3 +357,6 @@ impl Kernel {
 
 /// How many leaves of an area are watched though no operation names them.
 const MOST_WATCHED: u64 = 8;
+
+/// How many pages a file may speak of.
+const MOST_PAGES: usize = u64::BITS as usize;

@@ -88,6 +88,7 @@ pub(crate) fn prepare(
     }
     let mode = race.litmus.mode.node;
     let scenario = Kernel { mode, memory, choices, setup, columns, nmis, observed };
+    scenario.check_page_count(race)?;
     Ok(Prepared { scenario: Scenario::Kernel(scenario), question })
 }
 
