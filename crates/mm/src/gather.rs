@@ -30,7 +30,7 @@ use crate::space::AddressSpace;
 use crate::swap::{SwapPlace, SwapStore};
 
 /// How many folios wait for one flush. They lie on the stack of whoever zaps, so they are kept short.
-const FOLIOS: usize = 64;
+const FOLIOS: usize = 48;
 
 /// How many tables wait for one flush.
 const TABLES: usize = 8;
