@@ -50,7 +50,10 @@ fn change(kernel: &Kernel, cpu: &ThreadCpu, random: &mut Random) {
             let half = PAGES / 2;
             let start = page(first / half * half);
             if mm.mremap(cpu, ONE, (start, half), (AWAY, half)).is_ok() {
-                mm.mremap(cpu, ONE, (AWAY, half), (start, half)).expect("it came from there");
+                // Meanwhile another may have mapped something where it was.
+                if mm.mremap(cpu, ONE, (AWAY, half), (start, half)).is_err() {
+                    mm.munmap(cpu, ONE, AWAY, half).expect("whole tables");
+                }
             }
         }
         4 => {
