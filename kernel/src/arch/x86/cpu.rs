@@ -323,19 +323,19 @@ impl Cpu for BareCpu {
     /// # Panics
     /// Always: this kernel runs under any hypervisor, or none, and asks none for anything.
     fn tlb_invalidate_paravirtual(&self, _: CpuSet, _: Invalidation) {
-        unimplemented!("a hypervisor's flush")
+        panic!("a flush by the hypervisor, which this kernel never asks for: its flushes go by IPI")
     }
 
     /// # Panics
     /// Always: QEMU emulates no `invlpgb`.
     fn tlb_broadcast(&self, _: Invalidation) {
-        unimplemented!("invlpgb")
+        panic!("invlpgb, which QEMU does not emulate: flushes of this kernel go by IPI")
     }
 
     /// # Panics
     /// Always.
     fn tlb_broadcast_sync(&self) {
-        unimplemented!("tlbsync")
+        panic!("tlbsync, which QEMU does not emulate: flushes of this kernel go by IPI")
     }
 
     fn load_root(&self, root: PhysAddr) {
