@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -11,6 +11,7 @@ Examples:
   fastgup check                            decide every race of the catalogue
   fastgup check pae-zap-refault SB         decide two of them
   fastgup check my-race.litmus ci/races/   decide files and folders of your own
+  fastgup check big --sample 100000        try random schedules where all are too many
   fastgup check --json | jq .verdict       one JSON object per variant, one per line
   fastgup races                            what is in the catalogue
   fastgup races pae-zap-refault            the file itself
@@ -76,6 +77,30 @@ pub(crate) struct Check {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) limit_seconds: Option<Duration>,
 
+    /// Give up a variant when its search needs so much memory (for example 512M, 8G; default 4G)
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) limit_memory: Option<u64>,
+
+    /// Explore only the runs in which code is preempted at most so often
+    #[arg(long, value_name = "N", conflicts_with = "sample")]
+    pub(crate) preemptions: Option<u32>,
+
+    /// Try so many random schedules instead of all: for what is too large to exhaust
+    #[arg(long, value_name = "RUNS")]
+    pub(crate) sample: Option<u64>,
+
+    /// How random schedules pick their steps
+    #[arg(long, value_enum, default_value_t = Schedule::Pos, requires = "sample")]
+    pub(crate) schedule: Schedule,
+
+    /// The depth of bugs that PCT looks for: the pairs of steps whose order matters
+    #[arg(long, value_name = "N", default_value_t = NonZeroU32::new(3).expect("not 0"), requires = "sample")]
+    pub(crate) pct_depth: NonZeroU32,
+
+    /// The same seed gives the same random schedules
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "sample")]
+    pub(crate) seed: u64,
+
     /// Ask the second engine as well, which stores no states and shares no code with the first; it gives up after so many runs
     #[arg(long, value_name = "RUNS")]
     pub(crate) second_engine: Option<u64>,
@@ -102,6 +127,17 @@ pub(crate) enum Memory {
     Both,
 }
 
+/// How a random schedule picks its steps.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Schedule {
+    /// Partial order sampling: priorities that are drawn anew where steps do not commute
+    Pos,
+    /// Probabilistic concurrency testing: priorities that change a few times in a run
+    Pct,
+    /// A random walk
+    Uniform,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ShowTrace {
     /// Whenever there is one, also that of a final state that was asked for
@@ -115,6 +151,17 @@ pub(crate) enum ShowTrace {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| "not a number of bytes, such as 512M".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "more bytes than there can be".to_owned())
 }
 
 #[cfg(test)]

@@ -318,3 +318,48 @@ fn names_can_be_patterns_and_nothing_is_decided_twice() {
     };
     assert_eq!(files(&["pae-zap-ref?ult", SEED, SEED]), [format!("{SEED:?}")]);
 }
+
+#[test]
+fn what_is_not_exhausted_is_never_called_safe() {
+    for way in [&["--sample", "500"][..], &["--sample", "500", "--schedule", "pct"], &["--preemptions", "0"]] {
+        let output = run(&[&["check", SEED, "--json", "--variant", "cmpxchg8b", "--memory", "sc"], way].concat());
+        assert_eq!(code(&output), Some(3), "{way:?}");
+        let report: Value = serde_json::from_str(text(&output.stdout)).expect("one object");
+        assert_eq!(report["verdict"], "bounded", "{way:?}");
+        let sampled = &report["sampled"];
+        assert_eq!(sampled.is_object(), way[0] == "--sample", "{way:?}");
+        if sampled.is_object() {
+            assert_eq!(sampled["runs"], 500);
+            let missed = sampled["most_missed"].as_f64().expect("a number");
+            assert!((0.005..0.007).contains(&missed), "three in five hundred: {missed}");
+        }
+    }
+}
+
+#[test]
+fn random_schedules_and_few_preemptions_find_the_seed() {
+    let exhausted = run(&["check", SEED, "--json", "--variant", "read-once", "--memory", "tso", "--trace", "always"]);
+    let steps = |output: &Output| {
+        let report: Value = serde_json::from_str(text(&output.stdout)).expect("one object");
+        (report["verdict"].clone(), report["steps"].clone(), report["trace"].clone())
+    };
+    for way in [["--sample", "10000"], ["--preemptions", "2"]] {
+        let output = run(&[
+            &["check", SEED, "--json", "--variant", "read-once", "--memory", "tso", "--trace", "always"],
+            &way[..],
+        ]
+        .concat());
+        assert_eq!(code(&output), Some(0), "{way:?}");
+        assert_eq!(steps(&output), steps(&exhausted), "the shortest run does not depend on how the first was found");
+    }
+}
+
+#[test]
+fn memory_is_given_in_bytes() {
+    let limited = |memory| run(&["check", SEED, "--variant", "cmpxchg8b", "--limit-memory", memory]);
+    assert_eq!(code(&limited("64k")), Some(3));
+    assert_eq!(code(&limited("1G")), Some(0));
+    for wrong in ["", "G", "one", "99999999999G", "-1"] {
+        assert_eq!(code(&limited(wrong)), Some(2), "{wrong:?}");
+    }
+}

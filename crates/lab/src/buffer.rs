@@ -43,7 +43,7 @@ impl Waiting {
         if place & ZERO != 0 { Self::Zero { offset, bytes } } else { Self::Store { offset, bytes, value } }
     }
 
-    fn range(self) -> (usize, usize) {
+    pub(crate) fn range(self) -> (usize, usize) {
         match self {
             Self::Store { offset, bytes, .. } | Self::Zero { offset, bytes } => (offset, offset + bytes),
         }

@@ -1,4 +1,4 @@
-//! The exhaustive search: depth first, undoing steps on the way back.
+//! What all searches share, and the exhaustive one: depth first, undoing steps on the way back.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -8,23 +8,37 @@ use crate::choice::Choice;
 use crate::core::{Core, Stop};
 use crate::lab::Observer;
 use crate::limits::{Limit, Limits, Phase, Progress};
+use crate::preempt;
 use crate::record::Recorder;
+use crate::sample::{self, Sampling};
 use crate::shortest;
 use crate::trace::Trace;
 use crate::verdict::{Counterexample, Misuse, MisuseKind, Report, Verdict, Violation, rule};
 use crate::visited::Visited;
 
 /// Steps between two looks at the clock.
-const CLOCK_EVERY: u64 = 1 << 12;
+pub(crate) const CLOCK_EVERY: u64 = 1 << 12;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
-/// The machine, and what both searches share.
+/// Which interleavings a search goes through.
+#[derive(Clone, Copy)]
+pub(crate) enum Way {
+    /// All.
+    Exhaust,
+    /// All in which code is preempted at most so often.
+    Preempt(u32),
+    /// Random ones.
+    Sample(Sampling),
+}
+
+/// The machine, and what all searches share.
 ///
 /// The machine is reached through a raw pointer, and only for as long as one call takes, because the code that runs on
 /// it reaches it, too.
 pub(crate) struct Explorer<'e, 'a> {
     core: *mut Core<'a>,
     limits: &'e Limits<'e>,
+    way: Way,
     progress: &'e mut dyn FnMut(&Progress),
     observer: Option<&'e Observer<'a>>,
     began: Instant,
@@ -45,12 +59,13 @@ impl<'e, 'a> Explorer<'e, 'a> {
     pub(crate) unsafe fn new(
         core: *mut Core<'a>,
         limits: &'e Limits<'e>,
+        way: Way,
         progress: &'e mut dyn FnMut(&Progress),
         observer: Option<&'e Observer<'a>>,
     ) -> Self {
         let now = Instant::now();
         let early = Recorder::default();
-        Self { core, limits, progress, observer, began: now, last_progress: now, transitions: 0, early }
+        Self { core, limits, way, progress, observer, began: now, last_progress: now, transitions: 0, early }
     }
 
     #[allow(clippy::mut_from_ref)]
@@ -93,6 +108,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
             depth: 0,
             ends: 0,
             observations: BTreeSet::new(),
+            sampled: None,
             elapsed: Duration::ZERO,
         };
         self.core().recorder = Some(Recorder::default());
@@ -102,7 +118,11 @@ impl<'e, 'a> Explorer<'e, 'a> {
         let ended = if self.core().stop.is_some() {
             Err(Ended::Found(Found { path: Vec::new() }))
         } else {
-            self.depth_first(&mut report)
+            match self.way {
+                Way::Exhaust => self.depth_first(&mut report),
+                Way::Preempt(most) => preempt::search(self, most, &mut report),
+                Way::Sample(sampling) => sample::search(self, &sampling, &mut report),
+            }
         };
         report.transitions = self.transitions;
         report.verdict = match ended {
@@ -148,10 +168,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
             if self.transitions.is_multiple_of(CLOCK_EVERY) {
                 self.look_at_clock(Phase::Exploring, report.states)?;
                 let table = if visited.grows_within(CLOCK_EVERY) { 3 * visited.bytes() } else { visited.bytes() };
-                let logs = self.core().log_bytes();
-                if (table + logs + choices.len() * 4) as u64 > self.limits.memory || logs > Core::MOST_LOG_BYTES {
-                    return Err(Ended::Limit(Limit::Memory));
-                }
+                self.look_at_memory(table + choices.len() * size_of::<Choice>())?;
             }
             if !visited.insert(self.core().fingerprint()) {
                 // Only at the end of a path: by then it has shown many a written word.
@@ -169,18 +186,34 @@ impl<'e, 'a> Explorer<'e, 'a> {
                 return Err(Ended::Found(path(&frames, &choices)));
             }
             frames.push((first, first));
-            if report.states > self.limits.states {
-                return Err(Ended::Limit(Limit::States));
-            }
-            if report.depth > self.limits.depth {
-                return Err(Ended::Limit(Limit::Depth));
-            }
+            self.look_at_counts(report)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the counts are still within the limits.
+    #[inline(always)]
+    pub(crate) fn look_at_counts(&self, report: &Report) -> Result<(), Ended> {
+        if report.states > self.limits.states {
+            return Err(Ended::Limit(Limit::States));
+        }
+        if report.depth > self.limits.depth {
+            return Err(Ended::Limit(Limit::Depth));
+        }
+        Ok(())
+    }
+
+    /// Whether what a search keeps, in so many bytes, and what is kept for undoing are still within the limits.
+    pub(crate) fn look_at_memory(&self, kept: usize) -> Result<(), Ended> {
+        let logs = self.core().log_bytes();
+        if (kept + logs) as u64 > self.limits.memory || logs > Core::MOST_LOG_BYTES {
+            return Err(Ended::Limit(Limit::Memory));
         }
         Ok(())
     }
 
     /// Nothing can happen any more.
-    fn end(&mut self, report: &mut Report) -> Result<(), Stop> {
+    pub(crate) fn end(&mut self, report: &mut Report) -> Result<(), Stop> {
         self.judge_end()?;
         report.ends += 1;
         if let Some(observer) = self.observer {

@@ -9,11 +9,12 @@ use crate::agent::{self, Agent, NMI, program_of};
 use crate::arena::Arena;
 use crate::core::Core;
 use crate::cpu::LabCpu;
-use crate::explore::Explorer;
+use crate::explore::{Explorer, Way};
 use crate::limits::{Limits, Progress};
 use crate::machine_config::Machine;
 use crate::monitor::{End, Monitor};
 use crate::owned::OwnedLog;
+use crate::sample::Sampling;
 use crate::stack;
 use crate::verdict::Report;
 
@@ -158,8 +159,31 @@ impl<'a> Lab<'a> {
 
     /// Explores every interleaving, and calls `progress` about ten times a second.
     pub fn explore_with(&mut self, limits: &Limits<'_>, progress: &mut dyn FnMut(&Progress)) -> Report {
+        self.search(Way::Exhaust, limits, progress)
+    }
+
+    /// Explores every interleaving in which code is preempted at most `most` times: a CPU moves although another, which moved before, could have gone on. Most bugs
+    /// need few (Musuvathi, Qadeer: "Iterative Context Bounding", PLDI 2007). What hardware does by itself is no preemption: a buffered store that reaches
+    /// memory, a broadcast flush that arrives, an accessed flag set unasked.
+    ///
+    /// The verdict is [`crate::Verdict::Safe`] only if no run needs more preemptions, else [`crate::Limit::Preemptions`].
+    pub fn explore_preempting(
+        &mut self,
+        most: u32,
+        limits: &Limits<'_>,
+        progress: &mut dyn FnMut(&Progress),
+    ) -> Report {
+        self.search(Way::Preempt(most), limits, progress)
+    }
+
+    /// Takes random schedules. The verdict is never [`crate::Verdict::Safe`]: [`Report::sampled`] says what the runs have shown.
+    pub fn sample(&mut self, sampling: &Sampling, limits: &Limits<'_>, progress: &mut dyn FnMut(&Progress)) -> Report {
+        self.search(Way::Sample(*sampling), limits, progress)
+    }
+
+    fn search(&mut self, way: Way, limits: &Limits<'_>, progress: &mut dyn FnMut(&Progress)) -> Report {
         // SAFETY: the machine lives as long as `self`, which is borrowed exclusively until the explorer is gone.
-        let explorer = unsafe { Explorer::new(self.core.as_ptr(), limits, progress, self.observer.as_ref()) };
+        let explorer = unsafe { Explorer::new(self.core.as_ptr(), limits, way, progress, self.observer.as_ref()) };
         explorer.run()
     }
 }

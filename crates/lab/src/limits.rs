@@ -52,11 +52,19 @@ pub enum Limit {
     Memory,
     /// [`Limits::cancel`].
     Cancelled,
+    /// Only runs with so many preemptions were looked for, and there are others: [`crate::Lab::explore_preempting`].
+    Preemptions(u32),
+    /// Only random schedules were asked for: [`crate::Lab::sample`].
+    Runs,
 }
 
 impl std::fmt::Display for Limit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Self::Preemptions(most) => {
+                return write!(f, "explored are the runs with at most {most} preemptions, and there are others");
+            }
+            Self::Runs => "random schedules were tried, not all",
             Self::States => "the limit of states was reached",
             Self::Depth => "the limit of steps in one run was reached",
             Self::Time => "the time was up",
@@ -71,6 +79,8 @@ impl std::fmt::Display for Limit {
 pub enum Phase {
     /// Visiting every state.
     Exploring,
+    /// Trying random schedules.
+    Sampling,
     /// Looking for the shortest trace of a violation that was found.
     Shortening,
 }
@@ -80,7 +90,7 @@ pub enum Phase {
 pub struct Progress {
     /// Which search.
     pub phase: Phase,
-    /// Distinct states so far.
+    /// Distinct states so far; while sampling, runs.
     pub states: u64,
     /// Steps executed so far.
     pub transitions: u64,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::limits::Limit;
+use crate::sample::Sampled;
 use crate::trace::Trace;
 
 /// A rule that was broken.
@@ -103,7 +104,7 @@ pub enum Verdict {
 pub struct Report {
     /// The answer.
     pub verdict: Verdict,
-    /// Distinct states visited by the exhaustive search.
+    /// Distinct states visited; of random schedules, distinct final states.
     pub states: u64,
     /// Steps executed by it, each from another state or to another one.
     pub transitions: u64,
@@ -113,6 +114,8 @@ pub struct Report {
     pub ends: u64,
     /// What [`crate::Lab::observe`] returned in these.
     pub observations: BTreeSet<Vec<u64>>,
+    /// What random schedules have shown, if they were asked for.
+    pub sampled: Option<Sampled>,
     /// Time taken.
     pub elapsed: Duration,
 }

@@ -21,6 +21,8 @@ pub struct Options {
     pub variants: Vec<String>,
     /// When to give up.
     pub limits: Limits,
+    /// Which interleavings to go through.
+    pub way: Way,
     /// Which runs to look for beside those that break a rule.
     pub witnesses: Witnesses,
     /// How many threads work; as many as there are cores if `None`.
@@ -33,6 +35,18 @@ pub struct Options {
 
 /// Takes news of the work.
 pub type ShowProgress = Arc<dyn Fn(&Progress) + Send + Sync>;
+
+/// Which interleavings a search goes through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Way {
+    /// All.
+    #[default]
+    Exhaust,
+    /// Those in which code is preempted at most so often: see [`lab::Lab::explore_preempting`].
+    Preempt(u32),
+    /// Random ones: see [`lab::Lab::sample`].
+    Sample(lab::Sampling),
+}
 
 /// When a search gives up; `None` is never, for memory 4 GiB.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

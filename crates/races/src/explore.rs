@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use lab::{Arena, End, Ghost, Lab, Machine, Monitor, Violation};
 
-use crate::decide::{Options, Witnesses, Work};
+use crate::decide::{Options, Way, Witnesses, Work};
 use crate::orders;
 use crate::question::{Answer, Question};
-use crate::report::{VariantReport, Verdict};
+use crate::report::{Sampled, VariantReport, Verdict};
 use crate::scenario::{Explorer, Prepared, Reader, prepare};
 use crate::syntax::{Expectation, Quantifier};
 
@@ -25,6 +25,7 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, progress: &dyn Fn(&lab
     report.cpus = scenario.cpus();
     report.states = found.states;
     report.transitions = found.transitions;
+    report.sampled = found.sampled.map(Sampled::from);
     report.seconds = found.elapsed.as_secs_f64();
     match found.verdict {
         lab::Verdict::Safe => {
@@ -53,7 +54,11 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, progress: &dyn Fn(&lab
         }
         lab::Verdict::Bounded(limit) => {
             report.verdict = Verdict::Bounded;
-            report.message = Some(limit.to_string());
+            report.message = Some(match found.sampled {
+                Some(sampled) if limit == lab::Limit::Runs => sampled.to_string(),
+                Some(sampled) => format!("{limit}; {sampled}"),
+                None => limit.to_string(),
+            });
         }
         lab::Verdict::Error(misuse) => {
             report.verdict = Verdict::Error;
@@ -85,6 +90,7 @@ fn blank(item: &Work<'_>) -> VariantReport {
         memory: item.memory,
         states: 0,
         transitions: 0,
+        sampled: None,
         steps: None,
         seconds: 0.0,
         trace: None,
@@ -195,7 +201,12 @@ impl Explorer for Search<'_> {
             cancel: cancel.as_deref(),
             ..unlimited
         };
-        self.found = Some(lab.explore_with(&limits, &mut |progress| (self.progress)(progress)));
+        let mut progress = |progress: &lab::Progress| (self.progress)(progress);
+        self.found = Some(match (self.aim, self.options.way) {
+            (Aim::Witness, _) | (_, Way::Exhaust) => lab.explore_with(&limits, &mut progress),
+            (_, Way::Preempt(most)) => lab.explore_preempting(most, &limits, &mut progress),
+            (_, Way::Sample(sampling)) => lab.sample(&sampling, &limits, &mut progress),
+        });
     }
 }
 

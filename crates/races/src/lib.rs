@@ -31,7 +31,7 @@ mod source;
 pub mod syntax;
 mod x86;
 
-pub use decide::{Limits, Options, Progress, ShowProgress, Witnesses, decide};
+pub use decide::{Limits, Options, Progress, ShowProgress, Way, Witnesses, decide};
 pub use error::{Error, LoadError, Problem};
 pub use race::Race;
 pub use report::{FinalState, MemoryOrder, Observation, VariantReport, Verdict};

@@ -27,10 +27,13 @@ pub struct VariantReport {
     pub cpus: usize,
     /// Its memory order.
     pub memory: MemoryOrder,
-    /// How many states were told apart.
+    /// How many states were told apart; of random schedules, how many final states.
     pub states: u64,
     /// How many steps were explored.
     pub transitions: u64,
+    /// What random schedules have shown. Only where they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampled: Option<Sampled>,
     /// How long the shown trace is; `None` without one.
     pub steps: Option<usize>,
     /// How long the search took, in seconds of wall-clock time.
@@ -53,6 +56,42 @@ pub struct VariantReport {
     /// What the file says about the variant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub explanation: Option<String>,
+}
+
+/// What random schedules have shown: see [`lab::Sampled`].
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Sampled {
+    /// How each picked its steps.
+    pub schedule: String,
+    /// Which seed gives the same again.
+    pub seed: u64,
+    /// Runs to the end.
+    pub runs: u64,
+    /// Runs that were cut off.
+    pub cut: u64,
+    /// Steps of the longest.
+    pub longest: u64,
+    /// With 95 % confidence, fewer than this share of such schedules break a rule.
+    pub most_missed: f64,
+    /// About how likely one more ends in a new final state.
+    pub new_end: f64,
+    /// The chance that a bug of PCT's depth would have been met, at least.
+    pub pct_chance: Option<f64>,
+}
+
+impl From<lab::Sampled> for Sampled {
+    fn from(sampled: lab::Sampled) -> Self {
+        Self {
+            schedule: sampled.sampling.schedule.to_string(),
+            seed: sampled.sampling.seed,
+            runs: sampled.runs,
+            cut: sampled.cut,
+            longest: sampled.longest,
+            most_missed: sampled.most_missed(),
+            new_end: sampled.new_end(),
+            pct_chance: sampled.pct_chance(),
+        }
+    }
 }
 
 /// What a search can say.

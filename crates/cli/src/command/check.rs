@@ -3,10 +3,11 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use races::{Limits, MemoryOrder, Opinion, Options, Race, SecondEngine, VariantReport, Verdict, Witnesses};
+use lab::{Sampling, Schedule};
+use races::{Limits, MemoryOrder, Opinion, Options, Race, SecondEngine, VariantReport, Verdict, Way, Witnesses};
 use serde::Serialize;
 
-use crate::arguments::{Check, Memory, ShowTrace};
+use crate::arguments::{self, Check, Memory, ShowTrace};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -32,7 +33,13 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
         let options = Options {
             memory,
             variants: variants.clone(),
-            limits: Limits { states: arguments.limit_states, time: arguments.limit_seconds, ..Limits::default() },
+            limits: Limits {
+                states: arguments.limit_states,
+                time: arguments.limit_seconds,
+                memory: arguments.limit_memory,
+                ..Limits::default()
+            },
+            way: way(arguments),
             witnesses: if arguments.trace == ShowTrace::Always { Witnesses::Shown } else { Witnesses::Skipped },
             threads: arguments.jobs,
             progress: Some(line.callback()),
@@ -59,6 +66,24 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
     }
     printer.close()?;
     Ok(if interrupt.is_by_user() { Exit::Interrupted } else { exit })
+}
+
+/// Which interleavings are asked for.
+fn way(arguments: &Check) -> Way {
+    match (arguments.preemptions, arguments.sample) {
+        (Some(most), _) => Way::Preempt(most),
+        (None, Some(runs)) => Way::Sample(Sampling {
+            schedule: match arguments.schedule {
+                arguments::Schedule::Pos => Schedule::Pos,
+                arguments::Schedule::Pct => Schedule::Pct { depth: arguments.pct_depth.get() },
+                arguments::Schedule::Uniform => Schedule::Uniform,
+            },
+            runs,
+            seed: arguments.seed,
+            ..Sampling::default()
+        }),
+        (None, None) => Way::Exhaust,
+    }
 }
 
 /// What the second engine says of a report, if it is to be asked.

@@ -93,6 +93,9 @@ fn observed(report: &VariantReport) -> Style {
 fn counted(report: &VariantReport) -> String {
     let steps = report.steps.map_or_else(String::new, |steps| plural(steps as u64, "step"));
     let finals = report.final_states.map_or_else(String::new, |finals| format!("  {finals:2} final"));
+    if let Some(sampled) = &report.sampled {
+        return format!("{steps:>9}  {:>10} runs  {:6.2} s", Count(sampled.runs), report.seconds);
+    }
     format!("{steps:>9}  {:>10} states{finals}  {:6.2} s", Count(report.states), report.seconds)
 }
 
