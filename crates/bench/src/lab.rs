@@ -1,6 +1,7 @@
 //! The lab: how long it takes to decide the first family of races, and a published collection of x86 tests.
 
 use std::env;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -14,6 +15,9 @@ pub(crate) const PUBLISHED: &str = "published x86 tests";
 pub(crate) const DECIDE_ALL: &str = "decide all";
 pub(crate) const STEPS: &str = "steps per second of one core";
 pub(crate) const STATES: &str = "states per second of one core";
+
+pub(crate) const ONE_SEARCH: &str = "one search, pae-four-threads cmpxchg8b tso";
+pub(crate) const TWO_THREADS: &str = "two threads, times one";
 
 /// Where the collection is: it is not part of the project.
 const FOLDER: &str = "FASTGUP_LITMUS_X86";
@@ -31,6 +35,7 @@ pub(crate) fn measure(rounds: usize, samples: &mut Samples) {
         decide(FAMILY_A, &family_a, &Options::default(), samples);
         let options = Options { memory: Some(MemoryOrder::Tso), witnesses: Witnesses::Skipped, ..Options::default() };
         decide(PUBLISHED, &published, &options, samples);
+        share(samples);
     }
     eprintln!();
 }
@@ -72,4 +77,25 @@ fn decide(workload: &'static str, races: &[Race], options: &Options, samples: &m
     if unanswered == 0 {
         add(DECIDE_ALL, Unit::Seconds, elapsed.as_secs_f64());
     }
+}
+
+/// The same search by one thread and by two.
+fn share(samples: &mut Samples) {
+    let race = Race::find("pae-four-threads").expect("a race of the catalogue");
+    let states_a_second = |team| {
+        let options = Options {
+            memory: Some(MemoryOrder::Tso),
+            variants: vec!["cmpxchg8b".to_owned()],
+            team: NonZeroUsize::new(team),
+            ..Options::default()
+        };
+        let mut reports = Vec::new();
+        races::decide(std::slice::from_ref(&race), &options, |report| reports.push(report));
+        let [report] = &reports[..] else { panic!("one variant, not {}", reports.len()) };
+        (report.states, report.states as f64 / report.seconds)
+    };
+    let (alone, together) = (states_a_second(1), states_a_second(2));
+    assert_eq!(alone.0, together.0, "two threads see the states that one does");
+    let key = Key { workload: ONE_SEARCH, operation: TWO_THREADS, contestant: OURS };
+    samples.add(key, Unit::Times, together.1 / alone.1);
 }

@@ -1,7 +1,7 @@
 //! What must be reached: a line each.
 
 use crate::gup::{ALL, FAST_GUP, HOT, HUGE_LEAF, LARGE_FOLIO, LARGE_HOT, LINUX_RING, LOCKED, TWO_THREADS, WALK};
-use crate::lab::{DECIDE_ALL, FAMILY_A, PUBLISHED};
+use crate::lab::{self, DECIDE_ALL, FAMILY_A, ONE_SEARCH, PUBLISHED};
 use crate::page_tables::{
     CONTROL, HAND, MAP_WARM, OURS, OURS_OFFLINE, PEERS, RANDOM, RANGE_MAP, RANGE_UNMAP, SEQUENTIAL, TRANSLATE,
     TRANSLATE_SHUFFLED, UNMAP,
@@ -74,6 +74,7 @@ pub(crate) const TARGETS: &[Target] = &[
     target(TWO, TWO_GUP, OWN_SPACES, AtLeast(1.9)),
     target(FAMILY_A, DECIDE_ALL, OURS, AtMost(10.0)),
     target(PUBLISHED, DECIDE_ALL, OURS, AtMost(5.0)),
+    target(ONE_SEARCH, lab::TWO_THREADS, OURS, AtLeast(1.8)),
 ];
 
 /// How a target stands.

@@ -108,6 +108,10 @@ pub(crate) struct Check {
     /// How many threads work (default: one per core)
     #[arg(long, short, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
+
+    /// How many of them share the search of one variant (default: as many as would be idle, all if there is one variant)
+    #[arg(long, value_name = "N")]
+    pub(crate) team: Option<NonZeroUsize>,
 }
 
 #[derive(Args)]

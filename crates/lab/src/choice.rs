@@ -21,6 +21,9 @@ pub(crate) enum Turn {
 }
 
 impl Choice {
+    /// No choice at all: no machine has so many CPUs.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
     pub(crate) const fn new(turn: Turn, cpu: usize, argument: usize) -> Self {
         Self((turn as u32) << 24 | (cpu as u32) << 16 | argument as u32)
     }

@@ -1,6 +1,5 @@
 //! What all searches share, and the exhaustive one: depth first, undoing steps on the way back.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::agent::{Attending, handler_of, nmi_handler_of};
@@ -37,7 +36,7 @@ pub(crate) enum Way {
 /// it reaches it, too.
 pub(crate) struct Explorer<'e, 'a> {
     core: *mut Core<'a>,
-    limits: &'e Limits<'e>,
+    pub(crate) limits: &'e Limits<'e>,
     way: Way,
     progress: &'e mut dyn FnMut(&Progress),
     observer: Option<&'e Observer<'a>>,
@@ -75,6 +74,14 @@ impl<'e, 'a> Explorer<'e, 'a> {
         unsafe { &mut *self.core }
     }
 
+    pub(crate) fn core_pointer(&self) -> *mut Core<'a> {
+        self.core
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// Takes one of the choices of this state. Returns whether the run can go on.
     #[inline(always)]
     pub(crate) fn apply(&mut self, choice: Choice) -> bool {
@@ -100,21 +107,8 @@ impl<'e, 'a> Explorer<'e, 'a> {
 
     /// One search. Its answer counts only if no assumption about constant words turned out wrong.
     fn attempt(&mut self) -> Report {
-        self.transitions = 0;
-        let mut report = Report {
-            verdict: Verdict::Safe,
-            states: 0,
-            transitions: 0,
-            depth: 0,
-            ends: 0,
-            observations: BTreeSet::new(),
-            sampled: None,
-            elapsed: Duration::ZERO,
-        };
-        self.core().recorder = Some(Recorder::default());
-        // SAFETY: as in `apply`.
-        unsafe { Core::start(self.core) };
-        self.early = self.core().recorder.take().unwrap_or_default();
+        let mut report = Report::empty();
+        self.start();
         let ended = if self.core().stop.is_some() {
             Err(Ended::Found(Found { path: Vec::new() }))
         } else {
@@ -125,14 +119,28 @@ impl<'e, 'a> Explorer<'e, 'a> {
             }
         };
         report.transitions = self.transitions;
-        report.verdict = match ended {
+        report.verdict = self.verdict_of(ended);
+        self.core().undo_all();
+        report
+    }
+
+    /// Starts every program.
+    pub(crate) fn start(&mut self) {
+        self.transitions = 0;
+        self.core().recorder = Some(Recorder::default());
+        // SAFETY: as in `apply`.
+        unsafe { Core::start(self.core) };
+        self.early = self.core().recorder.take().unwrap_or_default();
+    }
+
+    /// What a search that ended so has to say.
+    pub(crate) fn verdict_of(&mut self, ended: Result<(), Ended>) -> Verdict {
+        match ended {
             Ok(()) => Verdict::Safe,
             Err(Ended::Limit(limit)) => Verdict::Bounded(limit),
             Err(Ended::Found(found)) => self.explain(found),
             Err(Ended::WrongAssumption) => Verdict::Bounded(Limit::States),
-        };
-        self.core().undo_all();
-        report
+        }
     }
 
     fn depth_first(&mut self, report: &mut Report) -> Result<(), Ended> {
@@ -166,7 +174,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
                 return Err(if self.core().quiet.is_wrong() { Ended::WrongAssumption } else { found });
             }
             if self.transitions.is_multiple_of(CLOCK_EVERY) {
-                self.look_at_clock(Phase::Exploring, report.states)?;
+                self.look_at_clock(Phase::Exploring, report.states, self.transitions)?;
                 let table = if visited.grows_within(CLOCK_EVERY) { 3 * visited.bytes() } else { visited.bytes() };
                 self.look_at_memory(table + choices.len() * size_of::<Choice>())?;
             }
@@ -258,7 +266,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
         format!("nobody can go on: {}", waits.join("; "))
     }
 
-    pub(crate) fn look_at_clock(&mut self, phase: Phase, states: u64) -> Result<(), Ended> {
+    pub(crate) fn look_at_clock(&mut self, phase: Phase, states: u64, transitions: u64) -> Result<(), Ended> {
         if self.limits.cancelled() {
             return Err(Ended::Limit(Limit::Cancelled));
         }
@@ -269,7 +277,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
         if self.last_progress.elapsed() >= PROGRESS_EVERY {
             self.last_progress = Instant::now();
             let depth = self.core().depth() as u64;
-            (self.progress)(&Progress { phase, states, transitions: self.transitions, depth, elapsed });
+            (self.progress)(&Progress { phase, states, transitions, depth, elapsed });
         }
         Ok(())
     }

@@ -16,6 +16,7 @@ use crate::monitor::{End, Monitor};
 use crate::owned::OwnedLog;
 use crate::sample::Sampling;
 use crate::stack;
+use crate::team::Seat;
 use crate::verdict::Report;
 
 pub(crate) type Program<'a> = Box<dyn Fn(&LabCpu) + Sync + 'a>;
@@ -179,6 +180,21 @@ impl<'a> Lab<'a> {
     /// Takes random schedules. The verdict is never [`crate::Verdict::Safe`]: [`Report::sampled`] says what the runs have shown.
     pub fn sample(&mut self, sampling: &Sampling, limits: &Limits<'_>, progress: &mut dyn FnMut(&Progress)) -> Report {
         self.search(Way::Sample(*sampling), limits, progress)
+    }
+
+    /// Explores every interleaving together with the other members of a team, each in a thread and with a lab of its own that was built in the same way. One of
+    /// them gets the report, the same as that of [`Self::explore`] but for [`Report::depth`], which depends on who went where; of a violation the trace is the same,
+    /// the counts are not.
+    pub fn explore_in(
+        &mut self,
+        seat: Seat<'_>,
+        limits: &Limits<'_>,
+        progress: &mut dyn FnMut(&Progress),
+    ) -> Option<Report> {
+        let core = self.core.as_ptr();
+        // SAFETY: as in `search`.
+        let explorer = unsafe { Explorer::new(core, limits, Way::Exhaust, progress, self.observer.as_ref()) };
+        explorer.run_with(&seat)
     }
 
     fn search(&mut self, way: Way, limits: &Limits<'_>, progress: &mut dyn FnMut(&Progress)) -> Report {

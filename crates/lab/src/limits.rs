@@ -52,6 +52,8 @@ pub enum Limit {
     Memory,
     /// [`Limits::cancel`].
     Cancelled,
+    /// A member of a [`crate::Team`] went away with a part of the search.
+    MemberLost,
     /// Only runs with so many preemptions were looked for, and there are others: [`crate::Lab::explore_preempting`].
     Preemptions(u32),
     /// Only random schedules were asked for: [`crate::Lab::sample`].
@@ -65,6 +67,7 @@ impl std::fmt::Display for Limit {
                 return write!(f, "explored are the runs with at most {most} preemptions, and there are others");
             }
             Self::Runs => "random schedules were tried, not all",
+            Self::MemberLost => "a thread went away with a part of the search",
             Self::States => "the limit of states was reached",
             Self::Depth => "the limit of steps in one run was reached",
             Self::Time => "the time was up",

@@ -97,7 +97,7 @@ pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u32, report: &mut Re
             return Err(if wrong { Ended::WrongAssumption } else { path(&frames, &choices) });
         }
         if explorer.transitions.is_multiple_of(CLOCK_EVERY) {
-            explorer.look_at_clock(Phase::Exploring, report.states)?;
+            explorer.look_at_clock(Phase::Exploring, report.states, explorer.transitions)?;
             let kept = 3 * distinct.bytes() + fewest.capacity() * size_of::<(u128, u128)>();
             explorer.look_at_memory(kept + choices.len() * size_of::<Choice>())?;
         }

@@ -16,22 +16,27 @@
 //! outstanding, or of steps that are not quiet. An agent cannot hide in quiet accesses for ever: after very many of them in a row they are steps
 //! again. A *monitor* that relates the writes of such a word to what other CPUs do meanwhile needs [`crate::Reduction::None`].
 
-/// What is known of one 4-byte unit of memory, and what was assumed.
-#[derive(Clone, Copy, Default)]
-struct Unit {
-    /// 0, or the one agent that accesses it plus one, or [`MANY`].
-    accessor: u8,
-    written: bool,
-    assumed_constant: bool,
-    assumed_private: bool,
-}
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-const MANY: u8 = u8::MAX;
+/// What is known of each 4-byte unit of memory, and what was assumed: bits of an [`AtomicU32`]. In the lowest byte 0, or the one agent that accesses it plus one, or
+/// [`MANY`].
+const ACCESSOR: u32 = 0xff;
+const MANY: u32 = 0xff;
+/// It is written.
+const WRITTEN: u32 = 1 << 8;
+const ASSUMED_CONSTANT: u32 = 1 << 9;
+const ASSUMED_PRIVATE: u32 = 1 << 10;
+
+/// What threads that explore together know of every word. An assumption and what contradicts it meet in one word, whoever comes first.
+pub(crate) struct Known {
+    units: Box<[AtomicU32]>,
+    wrong: AtomicBool,
+}
 
 /// What is known, and what was assumed, of every word.
 pub(crate) struct QuietWords {
-    units: Vec<Unit>,
-    wrong: bool,
+    known: Arc<Known>,
     /// Quiet accesses since the latest step.
     in_a_row: u32,
 }
@@ -41,34 +46,69 @@ const MOST_IN_A_ROW: u32 = 1 << 14;
 
 impl QuietWords {
     pub(crate) fn new(arena_bytes: usize) -> Self {
-        Self { units: vec![Unit::default(); arena_bytes / 4], wrong: false, in_a_row: 0 }
+        let units = (0..arena_bytes / 4).map(|_| AtomicU32::new(0)).collect();
+        Self { known: Arc::new(Known { units, wrong: AtomicBool::new(false) }), in_a_row: 0 }
     }
 
-    fn units(&mut self, offset: usize, bytes: usize) -> &mut [Unit] {
-        &mut self.units[offset / 4..(offset + bytes).div_ceil(4)]
+    /// What is known, for others to share.
+    pub(crate) fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.known)
+    }
+
+    /// Knows from now on what others know. Returns whether they speak of as much memory.
+    pub(crate) fn share(&mut self, known: &Arc<Known>) -> bool {
+        let is_same = known.units.len() == self.known.units.len();
+        if is_same {
+            self.known = Arc::clone(known);
+        }
+        is_same
+    }
+
+    #[inline(always)]
+    fn units(&self, offset: usize, bytes: usize) -> &[AtomicU32] {
+        &self.known.units[offset / 4..(offset + bytes).div_ceil(4)]
+    }
+
+    #[inline(always)]
+    fn is_wrong_if(&self, wrong: bool) {
+        if wrong {
+            self.known.wrong.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether a load may be assumed to be of a constant word. If so, that is remembered.
     #[inline(always)]
     pub(crate) fn assume_constant(&mut self, offset: usize, bytes: usize) -> bool {
-        if self.in_a_row == MOST_IN_A_ROW || self.units(offset, bytes).iter().any(|unit| unit.written) {
+        let is = |unit: &AtomicU32, bits| unit.load(Ordering::Relaxed) & bits != 0;
+        if self.in_a_row == MOST_IN_A_ROW || self.units(offset, bytes).iter().any(|unit| is(unit, WRITTEN)) {
             return false;
         }
+        let mut written = false;
+        for unit in self.units(offset, bytes) {
+            if !is(unit, ASSUMED_CONSTANT) {
+                written |= unit.fetch_or(ASSUMED_CONSTANT, Ordering::Relaxed) & WRITTEN != 0;
+            }
+        }
         self.in_a_row += 1;
-        self.units(offset, bytes).iter_mut().for_each(|unit| unit.assumed_constant = true);
-        true
+        !written
     }
 
     /// Whether a word may be assumed to be accessed by this agent only. If so, that is remembered.
     #[inline(always)]
     pub(crate) fn assume_private(&mut self, agent: usize, offset: usize, bytes: usize) -> bool {
-        let mine = agent as u8 + 1;
-        if self.in_a_row == MOST_IN_A_ROW || self.units(offset, bytes).iter().any(|unit| unit.accessor != mine) {
+        let mine = agent as u32 + 1;
+        let is_mine = |unit: &AtomicU32| unit.load(Ordering::Relaxed) & ACCESSOR == mine;
+        if self.in_a_row == MOST_IN_A_ROW || !self.units(offset, bytes).iter().all(is_mine) {
             return false;
         }
+        let mut shared = false;
+        for unit in self.units(offset, bytes) {
+            if unit.load(Ordering::Relaxed) & ASSUMED_PRIVATE == 0 {
+                shared |= unit.fetch_or(ASSUMED_PRIVATE, Ordering::Relaxed) & ACCESSOR != mine;
+            }
+        }
         self.in_a_row += 1;
-        self.units(offset, bytes).iter_mut().for_each(|unit| unit.assumed_private = true);
-        true
+        !shared
     }
 
     /// A step was made.
@@ -80,51 +120,56 @@ impl QuietWords {
     /// The agent accesses these bytes.
     #[inline(always)]
     pub(crate) fn accessed(&mut self, agent: usize, offset: usize, bytes: usize) {
-        let mine = agent as u8 + 1;
-        let mut wrong = false;
+        let mine = agent as u32 + 1;
         for unit in self.units(offset, bytes) {
-            if unit.accessor != mine && unit.accessor != MANY {
-                if unit.accessor == 0 {
-                    unit.accessor = mine;
-                } else {
-                    unit.accessor = MANY;
-                    wrong |= unit.assumed_private;
+            let mut seen = unit.load(Ordering::Relaxed);
+            while seen & ACCESSOR != mine && seen & ACCESSOR != MANY {
+                let accessor = if seen & ACCESSOR == 0 { mine } else { MANY };
+                let now = seen & !ACCESSOR | accessor;
+                match unit.compare_exchange_weak(seen, now, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => {
+                        self.is_wrong_if(accessor == MANY && seen & ASSUMED_PRIVATE != 0);
+                        break;
+                    }
+                    Err(other) => seen = other,
                 }
             }
         }
-        self.wrong |= wrong;
     }
 
     /// These bytes are written.
     #[inline(always)]
     pub(crate) fn written(&mut self, offset: usize, bytes: usize) {
-        let mut wrong = false;
         for unit in self.units(offset, bytes) {
-            wrong |= !unit.written && unit.assumed_constant;
-            unit.written = true;
+            if unit.load(Ordering::Relaxed) & WRITTEN == 0 {
+                let before = unit.fetch_or(WRITTEN, Ordering::Relaxed);
+                self.is_wrong_if(before & WRITTEN == 0 && before & ASSUMED_CONSTANT != 0);
+            }
         }
-        self.wrong |= wrong;
     }
 
     /// Whether an assumption turned out wrong.
     #[inline(always)]
     pub(crate) fn is_wrong(&self) -> bool {
-        self.wrong
+        self.known.wrong.load(Ordering::Relaxed)
     }
 
-    /// A search begins, and nothing is known: what boot did is the initial state.
+    /// A search begins, and nothing is known: what boot did is the initial state. Nobody else searches now.
     pub(crate) fn begin(&mut self) {
-        self.units.fill(Unit::default());
-        self.wrong = false;
-        self.in_a_row = 0;
+        self.begin_with(0);
     }
 
-    /// The search begins again, with what is known now.
+    /// The search begins again, with what is known now. Nobody else searches now.
     pub(crate) fn begin_again(&mut self) {
-        for unit in &mut self.units {
-            (unit.assumed_constant, unit.assumed_private) = (false, false);
+        self.begin_with(ACCESSOR | WRITTEN);
+    }
+
+    fn begin_with(&mut self, kept: u32) {
+        for unit in &self.known.units {
+            // No locked operation: there are many.
+            unit.store(unit.load(Ordering::Relaxed) & kept, Ordering::Relaxed);
         }
-        self.wrong = false;
+        self.known.wrong.store(false, Ordering::Relaxed);
         self.in_a_row = 0;
     }
 }

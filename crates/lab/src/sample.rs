@@ -149,7 +149,7 @@ impl Sampler {
         report: &mut Report,
     ) -> Result<(), Ended> {
         while sampled.runs + sampled.cut < sampled.sampling.runs {
-            explorer.look_at_clock(Phase::Sampling, sampled.runs)?;
+            explorer.look_at_clock(Phase::Sampling, sampled.runs, explorer.transitions)?;
             explorer.look_at_memory(
                 (self.ends.capacity() + explorer.core().known.capacity()) * size_of::<(u128, u128)>(),
             )?;
@@ -219,7 +219,7 @@ impl Sampler {
                 sampled.came_back = true;
             }
             if explorer.transitions.is_multiple_of(CLOCK_EVERY) {
-                explorer.look_at_clock(Phase::Sampling, sampled.runs)?;
+                explorer.look_at_clock(Phase::Sampling, sampled.runs, explorer.transitions)?;
             }
         }
     }

@@ -84,7 +84,7 @@ pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u64) -> Option<Found
                     return None;
                 }
                 if applied.is_multiple_of(1 << 12)
-                    && explorer.look_at_clock(Phase::Shortening, nodes.len() as u64).is_err()
+                    && explorer.look_at_clock(Phase::Shortening, nodes.len() as u64, explorer.transitions).is_err()
                 {
                     return None;
                 }

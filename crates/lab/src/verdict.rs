@@ -121,6 +121,20 @@ pub struct Report {
 }
 
 impl Report {
+    /// Nothing was found, and nothing seen.
+    pub(crate) fn empty() -> Self {
+        Self {
+            verdict: Verdict::Safe,
+            states: 0,
+            transitions: 0,
+            depth: 0,
+            ends: 0,
+            observations: BTreeSet::new(),
+            sampled: None,
+            elapsed: Duration::ZERO,
+        }
+    }
+
     /// The counterexample.
     ///
     /// # Panics

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use crate::explore;
+use crate::explore::{self, ShowSteps};
 use crate::race::Race;
 use crate::report::{MemoryOrder, VariantReport};
 use crate::syntax::Variant;
@@ -27,6 +27,8 @@ pub struct Options {
     pub witnesses: Witnesses,
     /// How many threads work; as many as there are cores if `None`.
     pub threads: Option<NonZeroUsize>,
+    /// How many of them share one search. If `None`, as many as would have nothing to do otherwise: all if there is one variant.
+    pub team: Option<NonZeroUsize>,
     /// Called now and then, from any of the threads.
     pub progress: Option<ShowProgress>,
     /// Set it to end every search soon; what has no answer by then is [`crate::Verdict::Bounded`].
@@ -102,7 +104,9 @@ pub(crate) struct Work<'r> {
 pub fn decide(races: &[Race], options: &Options, mut report: impl FnMut(VariantReport)) {
     let work: Vec<Work<'_>> = races.iter().flat_map(|race| work(race, options)).collect();
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let threads = options.threads.map_or(cores, NonZeroUsize::get).min(work.len());
+    let threads = options.threads.map_or(cores, NonZeroUsize::get);
+    let team = options.team.map_or_else(|| threads / work.len().max(1), NonZeroUsize::get).max(1);
+    let threads = (threads / team).clamp(1, work.len().max(1));
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (sender, receiver) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -112,7 +116,7 @@ pub fn decide(races: &[Race], options: &Options, mut report: impl FnMut(VariantR
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = work.get(number) else { return };
-                    let answer = decide_one(item, options, &|progress: &lab::Progress| {
+                    let answer = decide_one(item, options, team, &|progress: &lab::Progress| {
                         let Some(show) = &options.progress else { return };
                         show(&Progress {
                             done: done.load(Ordering::Relaxed),
@@ -160,8 +164,8 @@ fn work<'r>(race: &'r Race, options: &Options) -> Vec<Work<'r>> {
 }
 
 /// A panic of code under test is the lab's to report. One of the set-up ends this search, not the others.
-fn decide_one(item: &Work<'_>, options: &Options, progress: &dyn Fn(&lab::Progress)) -> VariantReport {
-    let search = AssertUnwindSafe(|| explore::explore(item, options, progress));
+fn decide_one(item: &Work<'_>, options: &Options, team: usize, progress: ShowSteps<'_>) -> VariantReport {
+    let search = AssertUnwindSafe(|| explore::explore(item, options, team, progress));
     catch_unwind(search).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the set-up failed");

@@ -1,25 +1,30 @@
 //! One search: from a variant to its report.
 
+use std::panic::resume_unwind;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
-use lab::{Arena, End, Ghost, Lab, Machine, Monitor, Violation};
+use lab::{Arena, End, Ghost, Lab, Machine, Monitor, Seat, Team, Violation};
 
 use crate::decide::{Options, Way, Witnesses, Work};
 use crate::orders;
 use crate::question::{Answer, Question};
 use crate::report::{Sampled, VariantReport, Verdict};
-use crate::scenario::{Explorer, Prepared, Reader, prepare};
+use crate::scenario::{Explorer, Prepared, Reader, Scenario, prepare};
 use crate::syntax::{Expectation, Quantifier};
 
 /// Explores a variant, and says what was found.
-pub(crate) fn explore(item: &Work<'_>, options: &Options, progress: &dyn Fn(&lab::Progress)) -> VariantReport {
+pub(crate) fn explore(item: &Work<'_>, options: &Options, team: usize, progress: ShowSteps<'_>) -> VariantReport {
     let Prepared { scenario, question } = match prepare(item.race, item.variant, item.memory) {
         Ok(prepared) => prepared,
         Err(error) => return failed(item, error.one_line()),
     };
-    let mut search = Search { options, progress, question: &question, aim: Aim::EveryEnd, found: None };
-    scenario.build(&mut search);
-    let Some(found) = search.found.take() else { return failed(item, "no machine was built".to_owned()) };
+    let task = Task { options, progress, question: &question };
+    let found = match options.way {
+        Way::Exhaust if team > 1 => together(team, &scenario, task),
+        Way::Exhaust | Way::Preempt(_) | Way::Sample(_) => task.aim(Aim::EveryEnd, None).of(&scenario),
+    };
+    let Some(found) = found else { return failed(item, "no machine was built".to_owned()) };
 
     let mut report = blank(item);
     report.cpus = scenario.cpus();
@@ -32,11 +37,8 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, progress: &dyn Fn(&lab
             report.verdict = Verdict::Safe;
             if question.asks_something() {
                 let answer = question.answer(&found.observations);
-                let witness = wants_witness(&question, &answer, options).then(|| {
-                    search.aim = Aim::Witness;
-                    scenario.build(&mut search);
-                    search.found.take()
-                });
+                let witness =
+                    wants_witness(&question, &answer, options).then(|| task.aim(Aim::Witness, None).of(&scenario));
                 add_answer(&mut report, &question, answer);
                 if let Some(Some(second)) = witness {
                     report.seconds += second.elapsed.as_secs_f64();
@@ -68,6 +70,21 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, progress: &dyn Fn(&lab
     }
     judge(item, &question, &mut report);
     report
+}
+
+/// Takes the news of a search.
+pub(crate) type ShowSteps<'p> = &'p (dyn Fn(&lab::Progress) + Sync);
+
+/// Searches in so many threads. The report comes from one of them.
+fn together(threads: usize, scenario: &Scenario, task: Task<'_>) -> Option<lab::Report> {
+    let team = Team::new(threads);
+    std::thread::scope(|scope| {
+        let member = || task.aim(Aim::EveryEnd, Some(team.seat())).of(scenario);
+        let members: Vec<_> = (0..threads).map(|_| scope.spawn(member)).collect();
+        // A panic is for whoever takes care of this variant.
+        let report = |member: ScopedJoinHandle<'_, _>| member.join().unwrap_or_else(|panic| resume_unwind(panic));
+        members.into_iter().filter_map(report).next()
+    })
 }
 
 /// The report of a variant that could not be run.
@@ -170,15 +187,37 @@ enum Aim {
     Witness,
 }
 
-struct Search<'s> {
+/// What there is to search for.
+#[derive(Clone, Copy)]
+struct Task<'s> {
     options: &'s Options,
-    progress: &'s dyn Fn(&lab::Progress),
+    progress: ShowSteps<'s>,
     question: &'s Question,
+}
+
+impl<'s> Task<'s> {
+    /// A search for this, perhaps by a member of a team.
+    fn aim(self, aim: Aim, seat: Option<Seat<'_>>) -> Search<'s, '_> {
+        Search { task: self, aim, seat, found: None }
+    }
+}
+
+struct Search<'s, 't> {
+    task: Task<'s>,
     aim: Aim,
+    seat: Option<Seat<'t>>,
     found: Option<lab::Report>,
 }
 
-impl Explorer for Search<'_> {
+impl Search<'_, '_> {
+    /// What is found in a scenario.
+    fn of(mut self, scenario: &Scenario) -> Option<lab::Report> {
+        scenario.build(&mut self);
+        self.found
+    }
+}
+
+impl Explorer for Search<'_, '_> {
     type Checker<'a> = Lab<'a>;
 
     fn machine<'a>(&self, arena: &'a Arena, machine: Machine) -> Lab<'a> {
@@ -187,11 +226,11 @@ impl Explorer for Search<'_> {
 
     fn explore<'a>(&mut self, mut lab: Lab<'a>, read: Reader<'a>) {
         match self.aim {
-            Aim::EveryEnd if self.question.asks_something() => lab.observe(read),
+            Aim::EveryEnd if self.task.question.asks_something() => lab.observe(read),
             Aim::EveryEnd => {}
-            Aim::Witness => lab.monitor(0, Seeker { question: self.question.clone(), read }),
+            Aim::Witness => lab.monitor(0, Seeker { question: self.task.question.clone(), read }),
         }
-        let Options { limits, cancel, .. } = self.options;
+        let Options { limits, cancel, .. } = self.task.options;
         let unlimited = lab::Limits::default();
         let limits = lab::Limits {
             states: limits.states.unwrap_or(unlimited.states),
@@ -201,12 +240,13 @@ impl Explorer for Search<'_> {
             cancel: cancel.as_deref(),
             ..unlimited
         };
-        let mut progress = |progress: &lab::Progress| (self.progress)(progress);
-        self.found = Some(match (self.aim, self.options.way) {
-            (Aim::Witness, _) | (_, Way::Exhaust) => lab.explore_with(&limits, &mut progress),
-            (_, Way::Preempt(most)) => lab.explore_preempting(most, &limits, &mut progress),
-            (_, Way::Sample(sampling)) => lab.sample(&sampling, &limits, &mut progress),
-        });
+        let mut progress = |progress: &lab::Progress| (self.task.progress)(progress);
+        self.found = match (self.aim, self.task.options.way, self.seat.take()) {
+            (_, _, Some(seat)) => lab.explore_in(seat, &limits, &mut progress),
+            (Aim::Witness, ..) | (_, Way::Exhaust, _) => Some(lab.explore_with(&limits, &mut progress)),
+            (_, Way::Preempt(most), _) => Some(lab.explore_preempting(most, &limits, &mut progress)),
+            (_, Way::Sample(sampling), _) => Some(lab.sample(&sampling, &limits, &mut progress)),
+        };
     }
 }
 

@@ -131,6 +131,31 @@ fn a_limit_ends_a_search_without_an_answer() {
 }
 
 #[test]
+fn threads_that_share_a_search_say_what_one_says() {
+    for name in ["pae-zap-refault", "munmap-flush-free", "SB"] {
+        let races = [Race::find(name).expect("in the catalogue")];
+        let decided = |team: usize| {
+            let options = Options { team: team.try_into().ok(), ..Options::default() };
+            let reports = decide(&races, &options);
+            assert!(!reports.is_empty(), "{name}");
+            let counts = |report: &VariantReport| {
+                let is_whole = report.verdict == Verdict::Safe;
+                is_whole.then_some((report.states, report.transitions))
+            };
+            let said = reports.iter().map(|report| {
+                let answer = (report.verdict, report.rule.clone(), report.shortest, report.finals.clone());
+                (report.variant.clone(), answer, report.trace.clone(), counts(report))
+            });
+            said.collect::<Vec<_>>()
+        };
+        let alone = decided(1);
+        for team in [2, 3] {
+            assert_eq!(decided(team), alone, "{name} by {team} threads");
+        }
+    }
+}
+
+#[test]
 fn answers_come_in_order_whatever_the_number_of_threads() {
     let texts: Vec<Race> = (0..30).map(|number| race(&SB.replace("SB\n", &format!("t{number}\n")))).collect();
     let names = |threads: usize| {

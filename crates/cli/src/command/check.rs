@@ -42,6 +42,7 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
             way: way(arguments),
             witnesses: if arguments.trace == ShowTrace::Always { Witnesses::Shown } else { Witnesses::Skipped },
             threads: arguments.jobs,
+            team: arguments.team,
             progress: Some(line.callback()),
             cancel: Some(interrupt.flag()),
         };
