@@ -81,6 +81,10 @@ pub(crate) struct Check {
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) limit_memory: Option<u64>,
 
+    /// Also look for runs that never end although everybody gets his turn: broken rule `livelock`
+    #[arg(long, conflicts_with_all = ["sample", "preemptions"])]
+    pub(crate) livelock: bool,
+
     /// Explore only the runs in which code is preempted at most so often
     #[arg(long, value_name = "N", conflicts_with = "sample")]
     pub(crate) preemptions: Option<u32>,

@@ -363,3 +363,22 @@ fn memory_is_given_in_bytes() {
         assert_eq!(code(&limited(wrong)), Some(2), "{wrong:?}");
     }
 }
+
+#[test]
+fn runs_that_never_end_are_looked_for_on_request() {
+    let check = |variant, way: &[&str]| {
+        run(&[&["check", "pud-split-refault", "--json", "--variant", variant, "--memory", "sc"], way].concat())
+    };
+    let rule = |output: &Output| {
+        let report: Value = serde_json::from_str(text(&output.stdout)).expect("one object");
+        report["rule"].clone()
+    };
+    let unasked = check("looks-again", &[]);
+    assert_eq!((code(&unasked), rule(&unasked)), (Some(0), Value::Null));
+    let asked = check("looks-again", &["--livelock"]);
+    assert_eq!((code(&asked), rule(&asked)), (Some(1), "livelock".into()), "the file expects `safe`");
+    let by_file = check("looks-again-for-ever", &[]);
+    assert_eq!((code(&by_file), rule(&by_file)), (Some(0), "livelock".into()));
+    let ended = run(&["check", SEED, "--variant", "cmpxchg8b", "--livelock"]);
+    assert_eq!(code(&ended), Some(0), "every run of the seed ends");
+}

@@ -1,5 +1,6 @@
 //! What all searches share, and the exhaustive one: depth first, undoing steps on the way back.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::agent::{Attending, handler_of, nmi_handler_of};
@@ -7,6 +8,7 @@ use crate::choice::Choice;
 use crate::core::{Core, Stop};
 use crate::lab::Observer;
 use crate::limits::{Limit, Limits, Phase, Progress};
+use crate::livelock::{self, Endless};
 use crate::preempt;
 use crate::record::Recorder;
 use crate::sample::{self, Sampling};
@@ -28,6 +30,8 @@ pub(crate) enum Way {
     Preempt(u32),
     /// Random ones.
     Sample(Sampling),
+    /// All, and those without an end.
+    Livelock,
 }
 
 /// The machine, and what all searches share.
@@ -116,6 +120,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
                 Way::Exhaust => self.depth_first(&mut report),
                 Way::Preempt(most) => preempt::search(self, most, &mut report),
                 Way::Sample(sampling) => sample::search(self, &sampling, &mut report),
+                Way::Livelock => livelock::search(self, &mut report),
             }
         };
         report.transitions = self.transitions;
@@ -139,6 +144,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
             Ok(()) => Verdict::Safe,
             Err(Ended::Limit(limit)) => Verdict::Bounded(limit),
             Err(Ended::Found(found)) => self.explain(found),
+            Err(Ended::Endless(endless)) => self.explain_endless(&endless),
             Err(Ended::WrongAssumption) => Verdict::Bounded(Limit::States),
         }
     }
@@ -318,6 +324,26 @@ impl<'e, 'a> Explorer<'e, 'a> {
         }
     }
 
+    /// From a run without an end to a verdict. Its beginning is as short as possible.
+    fn explain_endless(&mut self, endless: &Endless) -> Verdict {
+        self.rewind();
+        self.core().recorder = Some(std::mem::take(&mut self.early));
+        for &choice in &endless.path {
+            self.apply(choice);
+        }
+        let trace = self.core().take_trace();
+        let moving: BTreeSet<usize> = endless.path[endless.before..].iter().map(|choice| choice.cpu()).collect();
+        let moving: Vec<String> = moving.into_iter().map(|cpu| format!("CPU{cpu}")).collect();
+        let sentence = format!(
+            "{} may go on for ever although everybody gets his turn: after the first {} steps, the other {} repeat",
+            moving.join(" and "),
+            endless.before,
+            endless.path.len() - endless.before,
+        );
+        let violation = Violation::new(rule::LIVELOCK, sentence);
+        Verdict::Violated(Box::new(Counterexample { violation, trace, shortest: false }))
+    }
+
     fn replay(&mut self, path: &[Choice], first_stop: Option<Stop>) -> (Stop, Trace) {
         self.core().recorder = Some(std::mem::take(&mut self.early));
         for &choice in path {
@@ -342,6 +368,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
 pub(crate) enum Ended {
     Limit(Limit),
     Found(Found),
+    Endless(Endless),
     /// A word that was taken for constant is written: the search begins again.
     WrongAssumption,
 }

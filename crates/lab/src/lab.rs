@@ -177,6 +177,15 @@ impl<'a> Lab<'a> {
         self.search(Way::Preempt(most), limits, progress)
     }
 
+    /// Explores every interleaving, and breaks the rule [`crate::rule::LIVELOCK`] if one never ends although everybody gets his turn: whoever can move from some moment on,
+    /// code or hardware, does so. Two CPUs that let go of a lock for each other again and again are an example; a CPU that waits for another,
+    /// which the run never lets move, is none.
+    ///
+    /// Takes more memory than [`Self::explore`]: the graph of states is kept.
+    pub fn explore_livelocks(&mut self, limits: &Limits<'_>, progress: &mut dyn FnMut(&Progress)) -> Report {
+        self.search(Way::Livelock, limits, progress)
+    }
+
     /// Takes random schedules. The verdict is never [`crate::Verdict::Safe`]: [`Report::sampled`] says what the runs have shown.
     pub fn sample(&mut self, sampling: &Sampling, limits: &Limits<'_>, progress: &mut dyn FnMut(&Progress)) -> Report {
         self.search(Way::Sample(*sampling), limits, progress)

@@ -111,6 +111,7 @@ mod ghost;
 mod hash;
 mod lab;
 mod limits;
+mod livelock;
 mod machine_config;
 mod mapping;
 mod mmu;

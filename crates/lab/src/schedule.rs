@@ -43,7 +43,7 @@ impl std::fmt::Display for Schedule {
 const TURNS: usize = 5;
 
 /// Who makes a step.
-fn source(choice: Choice) -> usize {
+pub(crate) fn source(choice: Choice) -> usize {
     choice.cpu() * TURNS + choice.turn() as usize
 }
 

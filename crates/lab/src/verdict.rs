@@ -42,6 +42,8 @@ pub mod rule {
     pub const LOST_COUNT: &str = "lost-count";
     /// Nobody can step, and not everybody is done.
     pub const DEADLOCK: &str = "deadlock";
+    /// A run that never ends although everybody gets his turn. Looked for by [`crate::Lab::explore_livelocks`] only.
+    pub const LIVELOCK: &str = "livelock";
     /// An assertion of the code or of the test: a panic.
     pub const USER: &str = "user";
 }

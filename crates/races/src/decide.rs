@@ -46,6 +46,8 @@ pub enum Way {
     Exhaust,
     /// Those in which code is preempted at most so often: see [`lab::Lab::explore_preempting`].
     Preempt(u32),
+    /// All, and those that never end: see [`lab::Lab::explore_livelocks`].
+    Livelock,
     /// Random ones: see [`lab::Lab::sample`].
     Sample(lab::Sampling),
 }

@@ -10,6 +10,7 @@ use crate::decide::{Options, Way, Witnesses, Work};
 use crate::orders;
 use crate::question::{Answer, Question};
 use crate::report::{Sampled, VariantReport, Verdict};
+use crate::rule;
 use crate::scenario::{Explorer, Prepared, Reader, Scenario, prepare};
 use crate::syntax::{Expectation, Quantifier};
 
@@ -19,10 +20,14 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, team: usize, progress:
         Ok(prepared) => prepared,
         Err(error) => return failed(item, error.one_line()),
     };
-    let task = Task { options, progress, question: &question };
-    let found = match options.way {
+    let way = match options.way {
+        Way::Exhaust if expects_livelock(item) => Way::Livelock,
+        way => way,
+    };
+    let task = Task { options, way, progress, question: &question };
+    let found = match way {
         Way::Exhaust if team > 1 => together(team, &scenario, task),
-        Way::Exhaust | Way::Preempt(_) | Way::Sample(_) => task.aim(Aim::EveryEnd, None).of(&scenario),
+        Way::Exhaust | Way::Preempt(_) | Way::Livelock | Way::Sample(_) => task.aim(Aim::EveryEnd, None).of(&scenario),
     };
     let Some(found) = found else { return failed(item, "no machine was built".to_owned()) };
 
@@ -70,6 +75,14 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, team: usize, progress:
     }
     judge(item, &question, &mut report);
     report
+}
+
+/// Whether the file says that a run may never end: others are not searched for such runs.
+fn expects_livelock(item: &Work<'_>) -> bool {
+    match item.variant.map(|variant| &variant.expectation.node) {
+        Some(Expectation::Breaks(rules)) => rules.iter().any(|rule| rule.node == rule::LIVELOCK),
+        _ => false,
+    }
 }
 
 /// Takes the news of a search.
@@ -191,6 +204,7 @@ enum Aim {
 #[derive(Clone, Copy)]
 struct Task<'s> {
     options: &'s Options,
+    way: Way,
     progress: ShowSteps<'s>,
     question: &'s Question,
 }
@@ -241,10 +255,11 @@ impl Explorer for Search<'_, '_> {
             ..unlimited
         };
         let mut progress = |progress: &lab::Progress| (self.task.progress)(progress);
-        self.found = match (self.aim, self.task.options.way, self.seat.take()) {
+        self.found = match (self.aim, self.task.way, self.seat.take()) {
             (_, _, Some(seat)) => lab.explore_in(seat, &limits, &mut progress),
             (Aim::Witness, ..) | (_, Way::Exhaust, _) => Some(lab.explore_with(&limits, &mut progress)),
             (_, Way::Preempt(most), _) => Some(lab.explore_preempting(most, &limits, &mut progress)),
+            (_, Way::Livelock, _) => Some(lab.explore_livelocks(&limits, &mut progress)),
             (_, Way::Sample(sampling), _) => Some(lab.sample(&sampling, &limits, &mut progress)),
         };
     }

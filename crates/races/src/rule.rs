@@ -1,6 +1,6 @@
 //! The names of the rules, as files and verdicts write them.
 
-pub use lab::rule::{DEADLOCK, FREED_TABLE, STALE_TLB, USER};
+pub use lab::rule::{DEADLOCK, FREED_TABLE, LIVELOCK, STALE_TLB, USER};
 
 /// Code uses a frame number that no entry of that address ever held (a torn mixture), or takes for a table what never was one.
 pub const PHANTOM_FRAME: &str = "phantom-frame";
@@ -21,7 +21,7 @@ pub const LOST_COUNT: &str = "lost-count";
 pub const STALE_ENTRY: &str = "stale-entry";
 
 /// Every rule that is held.
-pub const ALL: [&str; 12] = [
+pub const ALL: [&str; 13] = [
     PHANTOM_FRAME,
     WRONG_PAGE,
     SPECIAL_PINNED,
@@ -33,5 +33,6 @@ pub const ALL: [&str; 12] = [
     LOST_COUNT,
     STALE_ENTRY,
     DEADLOCK,
+    LIVELOCK,
     USER,
 ];

@@ -17,6 +17,7 @@ use crate::checker::{CheckedCpu, Checker};
 use crate::question::Question;
 use crate::race::Race;
 use crate::report::{VariantReport, Verdict};
+use crate::rule;
 use crate::scenario::{Explorer, Prepared, Reader, prepare};
 
 /// The most CPUs that the second engine has.
@@ -67,6 +68,9 @@ impl SecondEngine {
         };
         if !matches!(first.verdict, Verdict::Safe | Verdict::Violation) {
             return Opinion::Undecided("the lab has no verdict".to_owned());
+        }
+        if first.rule.as_deref() == Some(rule::LIVELOCK) {
+            return Opinion::Undecided("it does not look for runs that never end".to_owned());
         }
         if scenario.cpus() > MOST_CPUS {
             return Opinion::Undecided(format!("more than {MOST_CPUS} CPUs"));

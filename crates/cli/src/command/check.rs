@@ -83,6 +83,7 @@ fn way(arguments: &Check) -> Way {
             seed: arguments.seed,
             ..Sampling::default()
         }),
+        (None, None) if arguments.livelock => Way::Livelock,
         (None, None) => Way::Exhaust,
     }
 }
