@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -25,6 +26,20 @@ Exit codes:
 
 NO_COLOR, CLICOLOR and CLICOLOR_FORCE are honoured.";
 
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  fastgup check pae-zap-refault --variant low-high-low --save-trace torn.run.json
+  fastgup replay torn.run.json
+
+Under a debugger: before each step the function fastgup_step is called (number, CPU, what is going to happen), and after each
+step of code fastgup_code (number, CPU), on the stack of that code.
+  gdb -ex 'break fastgup_code if $rdi == 10' -ex run -ex backtrace --args fastgup replay torn.run.json
+
+Exit codes:
+  0  every step and every state is as it was saved
+  1  the run departs from what was saved
+  2  no saved run, or one that was cut off, edited, or saved in another format";
+
 /// Decides whether an interleaving of memory-management code can happen, by running the code.
 ///
 /// The engine (page tables, zap, TLB shootdown, fast GUP) runs on a simulated multiprocessor that explores every order in which its CPUs can
@@ -45,6 +60,9 @@ pub(crate) enum Command {
     Check(Check),
     /// List the catalogue, or print one of its files
     Races(Races),
+    /// Do a saved run again, step by step, and show every state
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(Replay),
 }
 
 #[derive(Args)]
@@ -109,6 +127,10 @@ pub(crate) struct Check {
     #[arg(long, value_name = "RUNS")]
     pub(crate) second_engine: Option<u64>,
 
+    /// Save each run that is found, as a file that `fastgup replay` reads: in this folder (with a `/` at its end), or, if there is one run, as this file
+    #[arg(long, value_name = "FILE|DIR/")]
+    pub(crate) save_trace: Option<PathBuf>,
+
     /// How many threads work (default: one per core)
     #[arg(long, short, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
@@ -122,6 +144,12 @@ pub(crate) struct Check {
 pub(crate) struct Races {
     /// Print the file of this race
     pub(crate) name: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Replay {
+    /// A run that `fastgup check --save-trace` has saved
+    pub(crate) file: PathBuf,
 }
 
 /// In which order CPUs see each other's stores.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anstream::{AutoStream, ColorChoice};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
-use races::LoadError;
+use races::{BadRun, CannotReplay, LoadError};
 
 /// Why a command ends early.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -27,6 +27,22 @@ pub(crate) enum Failure {
     #[error("cannot read the folder {}", path.display())]
     Folder {
         /// The folder.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// A file is no saved run.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Run(#[from] BadRun),
+    /// A run cannot be done again.
+    #[error("the run cannot be done again")]
+    Replay(#[from] CannotReplay),
+    /// A file cannot be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
         path: PathBuf,
         /// What the system says.
         #[source]

@@ -9,6 +9,7 @@ mod failure;
 mod interrupt;
 mod mends;
 mod progress;
+mod save;
 mod select;
 mod show;
 
@@ -26,12 +27,18 @@ fn main() -> ExitCode {
         None => command::seed::run(),
         Some(Command::Check(check)) => command::check::run(check),
         Some(Command::Races(races)) => command::races::run(races),
+        Some(Command::Replay(replay)) => command::replay::run(replay),
     };
     let exit = done.unwrap_or_else(|failure| {
         failure.report();
         match failure {
             Failure::Output(_) => Exit::OutputClosed,
-            Failure::Load(_) | Failure::Usage { .. } | Failure::Folder { .. } => Exit::BadInput,
+            Failure::Load(_)
+            | Failure::Usage { .. }
+            | Failure::Folder { .. }
+            | Failure::Run(_)
+            | Failure::Replay(_)
+            | Failure::Write { .. } => Exit::BadInput,
         }
     });
     exit.into()

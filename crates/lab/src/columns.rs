@@ -31,8 +31,8 @@ pub(crate) fn render(trace: &Trace) -> String {
     text
 }
 
-fn lines_of(step: &Step) -> Vec<String> {
-    let mut lines: Vec<String> = step.marks_before.iter().map(|mark| format!("~ {mark}")).collect();
+/// What a step does, without marks.
+pub(crate) fn line_of(step: &Step) -> String {
     let mut line = match step.kind {
         StepKind::Operation if step.in_interrupt => "[irq] ".to_owned(),
         StepKind::Operation => String::new(),
@@ -57,7 +57,12 @@ fn lines_of(step: &Step) -> Vec<String> {
         let file = place.file.rsplit('/').next().unwrap_or(&place.file);
         let _ = write!(line, " [{file}:{}]", place.line);
     }
-    lines.push(line);
+    line
+}
+
+fn lines_of(step: &Step) -> Vec<String> {
+    let mut lines: Vec<String> = step.marks_before.iter().map(|mark| format!("~ {mark}")).collect();
+    lines.push(line_of(step));
     let changes = step.before.is_some() && step.after.is_some();
     for (value, when) in [(&step.before, "was "), (&step.after, "now ")] {
         if let Some(words) = value.as_ref().and_then(|value| value.words.as_ref()) {

@@ -88,6 +88,8 @@ pub(crate) struct Core<'a> {
     pub(crate) owned: OwnedLog,
     pub(crate) quiet: QuietWords,
     pub(crate) recorder: Option<Recorder>,
+    /// While a run is done again under a debugger: the number of the step; else 0.
+    pub(crate) replaying: usize,
     /// What each agent did next that was known by this chain.
     pub(crate) known: HashMap<u128, u64, hash::BuildSame>,
 
@@ -142,6 +144,7 @@ impl<'a> Core<'a> {
             owned: OwnedLog::default(),
             quiet: QuietWords::new(arena.bytes()),
             recorder: None,
+            replaying: 0,
             known: HashMap::default(),
             hash: 0,
             written: Vec::new(),

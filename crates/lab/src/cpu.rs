@@ -12,6 +12,7 @@ use crate::agent::{Status, interrupt_return, vector_number, vector_of};
 use crate::buffer::Waiting;
 use crate::cells;
 use crate::core::{Core, Stop};
+use crate::debugger::fastgup_code;
 use crate::hash::Chain;
 use crate::machine_config::{Pcids, Reduction};
 use crate::monitor::Writer;
@@ -61,6 +62,10 @@ impl LabCpu {
         state.status = Status::Asks;
         // SAFETY: this is the running agent's stack, and `core` is not used any more.
         unsafe { Core::suspend(self.core) };
+        let step = self.core().replaying;
+        if step != 0 {
+            fastgup_code(step, self.cpu);
+        }
         // The explorer wrote the result through the pointer, which the compiler cannot see past the switch.
         // SAFETY: the caller's, alive and not accessed otherwise meanwhile.
         let result = unsafe { &raw const (*op).result };
@@ -351,6 +356,7 @@ impl Cpu for LabCpu {
             let place = core.symbols.place(offset, W::BYTES);
             let value = core.symbols.value(offset, W::BYTES, value.into());
             recorder.mark(self.cpu, format!("{place} := {value} {OWNED}"));
+            recorder.touch(offset, W::BYTES);
         }
         if core.waits_for(self.cpu, offset, W::BYTES) {
             if !core.push_store(self.cpu, Waiting::Store { offset, bytes: W::BYTES, value: value.into() }) {

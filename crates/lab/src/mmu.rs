@@ -76,7 +76,7 @@ impl Core<'_> {
     }
 
     /// Whether the top table is registers.
-    fn has_registers(&self, paging: Paging) -> bool {
+    pub(crate) fn has_registers(&self, paging: Paging) -> bool {
         paging.has_registers() && self.machine.pdptes == Pdptes::Registers
     }
 

@@ -34,6 +34,17 @@ pub(crate) struct Known {
     wrong: AtomicBool,
 }
 
+/// What is known of units that follow each other, without what was assumed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct KnownUnits {
+    /// The first one's number.
+    pub(crate) unit: u32,
+    pub(crate) units: u32,
+    /// As in [`ACCESSOR`].
+    pub(crate) accessor: u8,
+    pub(crate) written: bool,
+}
+
 /// What is known, and what was assumed, of every word.
 pub(crate) struct QuietWords {
     known: Arc<Known>,
@@ -171,5 +182,36 @@ impl QuietWords {
         }
         self.known.wrong.store(false, Ordering::Relaxed);
         self.in_a_row = 0;
+    }
+
+    /// Everything that is known, so that a run can be done again where nothing is known yet.
+    pub(crate) fn known_units(&self) -> Vec<KnownUnits> {
+        let mut known: Vec<KnownUnits> = Vec::new();
+        for (unit, bits) in (0..).zip(&self.known.units) {
+            let bits = bits.load(Ordering::Relaxed);
+            let (accessor, written) = ((bits & ACCESSOR) as u8, bits & WRITTEN != 0);
+            match known.last_mut() {
+                Some(last)
+                    if last.unit + last.units == unit && (last.accessor, last.written) == (accessor, written) =>
+                {
+                    last.units += 1;
+                }
+                _ if accessor != 0 || written => known.push(KnownUnits { unit, units: 1, accessor, written }),
+                _ => (),
+            }
+        }
+        known
+    }
+
+    /// A run begins of which this is known. Returns whether the units exist. Nobody else searches now.
+    pub(crate) fn begin_knowing(&mut self, known: &[KnownUnits]) -> bool {
+        self.begin();
+        known.iter().all(|known| {
+            let range = known.unit as usize..(known.unit as usize).saturating_add(known.units as usize);
+            let Some(units) = self.known.units.get(range) else { return false };
+            let bits = u32::from(known.accessor) | if known.written { WRITTEN } else { 0 };
+            units.iter().for_each(|unit| unit.store(bits, Ordering::Relaxed));
+            true
+        })
     }
 }

@@ -1,5 +1,7 @@
 //! Writing down a run while it is performed again.
 
+use std::collections::BTreeSet;
+
 use machine::{ContextInvalidation, CpuId, CpuSet, VirtAddr};
 
 use crate::buffer::Waiting;
@@ -10,6 +12,7 @@ use crate::execute::{Deed, context_of, deed_of, invalidation_of};
 use crate::machine_config::WalkerUpdates;
 use crate::mmu::Outcome;
 use crate::op::{Kind, Op};
+use crate::recording::Recording;
 use crate::trace::{Place, Step, StepKind, Trace, Value};
 
 /// Collects the steps.
@@ -18,9 +21,22 @@ pub(crate) struct Recorder {
     steps: Vec<Step>,
     /// Marks of CPUs that have not made a step.
     early: Vec<(usize, String)>,
+    choices: Vec<Choice>,
+    /// Words that code accessed: offset and width. Of owned accesses only the writes.
+    touched: BTreeSet<(usize, usize)>,
 }
 
 impl Recorder {
+    /// A word is accessed that a reader wants to see.
+    pub(crate) fn touch(&mut self, offset: usize, bytes: usize) {
+        self.touched.insert((offset, bytes));
+    }
+
+    /// The words that were accessed so far.
+    pub(crate) fn touched(&self) -> &BTreeSet<(usize, usize)> {
+        &self.touched
+    }
+
     /// The code that runs notes something.
     pub(crate) fn mark(&mut self, cpu: usize, text: String) {
         match self.steps.last_mut() {
@@ -42,9 +58,10 @@ impl Recorder {
 impl Core<'_> {
     /// Ends the recording.
     pub(crate) fn take_trace(&mut self) -> Trace {
-        let mut steps = self.recorder.take().map(|recorder| recorder.steps).unwrap_or_default();
+        let Recorder { mut steps, choices, .. } = self.recorder.take().unwrap_or_default();
         steps.iter_mut().for_each(|step| shorten(&mut step.marks_after));
-        Trace { cpus: self.programs.iter().map(|(name, _)| name.clone()).collect(), steps }
+        let recording = Recording { choices, known: self.quiet.known_units() };
+        Trace { cpus: self.programs.iter().map(|(name, _)| name.clone()).collect(), steps, recording }
     }
 
     /// Writes down a step that is about to be performed, if this run is recorded.
@@ -52,12 +69,36 @@ impl Core<'_> {
     pub(crate) fn record(&mut self, choice: Choice) {
         if let Some(mut recorder) = self.recorder.take() {
             recorder.begin(self.describe(choice));
+            recorder.choices.push(choice);
+            recorder.touched.extend(self.touched_by(choice));
             self.recorder = Some(recorder);
         }
     }
 
+    /// The word that a step is about to access, if it is one that code or data lies in.
+    fn touched_by(&self, choice: Choice) -> Option<(usize, usize)> {
+        let cpu = choice.cpu();
+        match choice.turn() {
+            Turn::Run => {
+                let op = self.op(self.active(cpu)?);
+                let content = |frame| Some((self.content_of(frame)?, 8));
+                match op.kind {
+                    Kind::UserAccess => match self.outcomes(cpu, op.a, deed_of(op)).get(choice.argument())? {
+                        Outcome::Reach { frame, .. } => content(*frame),
+                        Outcome::SetFlags { offset, .. } => Some((*offset, 8)),
+                        _ => None,
+                    },
+                    Kind::DeviceAccess => content(op.a),
+                    kind => kind.accesses_word().map(|_| (op.address, usize::from(op.bytes))),
+                }
+            }
+            Turn::Speculate => Some((*self.speculations(cpu).get(choice.argument())?, 8)),
+            Turn::Interrupt | Turn::Drain | Turn::Arrive => None,
+        }
+    }
+
     #[cold]
-    fn describe(&self, choice: Choice) -> Step {
+    pub(crate) fn describe(&self, choice: Choice) -> Step {
         let cpu = choice.cpu();
         let mut step = Step {
             cpu: self.id(choice),
@@ -269,7 +310,7 @@ fn place_of(op: &Op) -> Option<Place> {
     (op.kind != Kind::InterruptReturn && !is_library).then(|| Place { file: file.to_owned(), line: op.location.line() })
 }
 
-fn scope(start: u64, pages: u64) -> String {
+pub(crate) fn scope(start: u64, pages: u64) -> String {
     match invalidation_of(start, pages) {
         machine::Invalidation::All => "everything".to_owned(),
         machine::Invalidation::Pages { start, pages: 1 } => format!("page {start}"),

@@ -36,6 +36,19 @@ impl<'a> Symbols<'a> {
             .min_by_key(|symbol| symbol.bytes)
     }
 
+    /// The word around this one that has a name of its own, or else this one: halves are shown as what they are halves of.
+    pub(crate) fn whole(&self, offset: usize, bytes: usize) -> (usize, usize) {
+        match self.find(offset & !7, 8) {
+            Some(symbol) if bytes == 4 && symbol.bytes == 8 => (symbol.start, symbol.bytes),
+            _ => (offset, bytes),
+        }
+    }
+
+    /// The name of the word of 8 bytes here, if it is not only part of something larger.
+    pub(crate) fn name_of_word(&self, offset: usize) -> Option<&str> {
+        self.find(offset, 8).filter(|symbol| symbol.bytes == 8).map(|symbol| symbol.name.as_str())
+    }
+
     /// The name of a word.
     pub(crate) fn place(&self, offset: usize, bytes: usize) -> String {
         let half = |wide: bool| match (bytes, wide, offset % 8) {

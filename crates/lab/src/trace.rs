@@ -1,6 +1,9 @@
 //! One run, step by step.
 
 use machine::CpuId;
+use serde::{Deserialize, Serialize};
+
+use crate::recording::Recording;
 
 /// One run of the machine.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -9,10 +12,13 @@ pub struct Trace {
     pub cpus: Vec<String>,
     /// The steps in order.
     pub steps: Vec<Step>,
+    /// What it takes to do it again.
+    pub recording: Recording,
 }
 
 /// What kind of step it was.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum StepKind {
     /// An operation of the code.
     Operation,
@@ -27,7 +33,7 @@ pub enum StepKind {
 }
 
 /// A value that a step saw or left.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Value {
     /// The bits.
     pub bits: u64,
@@ -38,7 +44,7 @@ pub struct Value {
 }
 
 /// A line of source.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Place {
     /// The file.
     pub file: String,
@@ -47,9 +53,10 @@ pub struct Place {
 }
 
 /// One step of one CPU.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Step {
     /// Whose step.
+    #[serde(with = "cpu_number")]
     pub cpu: CpuId,
     /// Whether the CPU was in its interrupt handler.
     pub in_interrupt: bool,
@@ -73,6 +80,24 @@ pub struct Step {
     pub marks_after: Vec<String>,
 }
 
+mod cpu_number {
+    use machine::{CpuId, CpuSet};
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(cpu: &CpuId, serializer: S) -> Result<S::Ok, S::Error> {
+        cpu.index().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(deserializer: D) -> Result<CpuId, D::Error> {
+        let number = u32::deserialize(deserializer)?;
+        if number >= CpuSet::CAPACITY {
+            return Err(D::Error::custom(format!("there is no CPU {number}")));
+        }
+        Ok(CpuId::new(number))
+    }
+}
+
 impl Trace {
     /// How often the steps move from one CPU to another.
     pub fn context_switches(&self) -> usize {
@@ -86,4 +111,9 @@ impl Trace {
 /// other hardware with `(hw)`, steps of an interrupt handler with `[irq]`.
 pub fn columns(trace: &Trace) -> String {
     crate::columns::render(trace)
+}
+
+/// What a step does, on one line.
+pub fn one_line(step: &Step) -> String {
+    crate::columns::line_of(step)
 }

@@ -2,7 +2,7 @@
 
 mod trace;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The answer for one variant of one race under one memory order. As JSON it is one object on one line.
 #[derive(Clone, Debug, Serialize)]
@@ -95,7 +95,7 @@ impl From<lab::Sampled> for Sampled {
 }
 
 /// What a search can say.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// No interleaving breaks a rule. The whole bound was explored.
@@ -121,7 +121,7 @@ impl Verdict {
 }
 
 /// The order in which CPUs see each other's stores.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemoryOrder {
     /// Sequential consistency: at once.

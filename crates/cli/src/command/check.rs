@@ -1,6 +1,7 @@
 //! `fastgup check`: decides races.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use lab::{Sampling, Schedule};
@@ -12,6 +13,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::progress::Line;
+use crate::save::Saver;
 use crate::select;
 use crate::show::number::{Count, plural};
 use crate::show::verdict::{Table, story};
@@ -27,6 +29,8 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
     let variants = select::variants(&races, &arguments.variant)?;
     let interrupt = Interrupt::listen()?;
     let line = Line::new();
+    let mut saver = arguments.save_trace.as_deref().map(Saver::new).transpose()?;
+    let mut not_saved = None;
     let mut printer = Printer::new(arguments, &races);
     let mut broken_output = None;
     for memory in orders(arguments.memory) {
@@ -52,8 +56,15 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
             if matches!(opinion, Some(Opinion::Differs(_))) {
                 exit = exit.and(Exit::Differs);
             }
+            let saved = match saver.as_mut().filter(|_| not_saved.is_none()).zip(race_of(&races, &report)) {
+                None => None,
+                Some((saver, race)) => saver.save(race, &report).unwrap_or_else(|failure| {
+                    not_saved = Some(failure);
+                    None
+                }),
+            };
             if broken_output.is_none()
-                && let Err(error) = line.suspended(|| printer.print(report, opinion.as_ref()))
+                && let Err(error) = line.suspended(|| printer.print(report, opinion.as_ref(), saved.as_deref()))
             {
                 // Nobody listens any more: there is no point in going on.
                 broken_output = Some(error);
@@ -66,7 +77,14 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
         return Err(error.into());
     }
     printer.close()?;
+    if let Some(failure) = not_saved {
+        return Err(failure);
+    }
     Ok(if interrupt.is_by_user() { Exit::Interrupted } else { exit })
+}
+
+fn race_of<'r>(races: &'r [Race], report: &VariantReport) -> Option<&'r Race> {
+    races.iter().find(|race| race.source.name() == report.file)
 }
 
 /// Which interleavings are asked for.
@@ -91,7 +109,7 @@ fn way(arguments: &Check) -> Way {
 /// What the second engine says of a report, if it is to be asked.
 fn second_opinion(arguments: &Check, races: &[Race], report: &VariantReport) -> Option<Opinion> {
     let runs = arguments.second_engine?;
-    let race = races.iter().find(|race| race.source.name() == report.file)?;
+    let race = race_of(races, report)?;
     let time = arguments.limit_seconds.unwrap_or(Duration::MAX);
     Some(SecondEngine { runs, time }.opinion(race, report))
 }
@@ -103,6 +121,9 @@ struct Object<'r> {
     report: &'r VariantReport,
     #[serde(skip_serializing_if = "Option::is_none")]
     second_engine: Option<String>,
+    /// The file in which the run was saved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    saved: Option<String>,
 }
 
 fn orders(memory: Option<Memory>) -> Vec<Option<MemoryOrder>> {
@@ -141,7 +162,7 @@ impl<'a> Printer<'a> {
         Self { arguments, races, page: width::of_stdout(), current: None, tally: Tally::default() }
     }
 
-    fn print(&mut self, mut report: VariantReport, opinion: Option<&Opinion>) -> io::Result<()> {
+    fn print(&mut self, mut report: VariantReport, opinion: Option<&Opinion>, saved: Option<&Path>) -> io::Result<()> {
         let is_shown = match self.arguments.trace {
             ShowTrace::Always => true,
             ShowTrace::Violations => report.verdict == Verdict::Violation,
@@ -154,13 +175,13 @@ impl<'a> Printer<'a> {
         let mut out = anstream::stdout().lock();
         if self.arguments.json {
             let second_engine = opinion.map(ToString::to_string);
-            serde_json::to_writer(&mut out, &Object { report: &report, second_engine })?;
+            let saved = saved.map(|path| path.display().to_string());
+            serde_json::to_writer(&mut out, &Object { report: &report, second_engine, saved })?;
             writeln!(out)?;
             return out.flush();
         }
         if self.current.as_ref().is_none_or(|(file, _)| *file != report.file) {
-            let race = self.races.iter().find(|race| race.source.name() == report.file);
-            let table = Table::of(race, self.page);
+            let table = Table::of(race_of(self.races, &report), self.page);
             Table::heading(&mut out, &report)?;
             self.current = Some((report.file.clone(), table));
             self.tally.files += 1;
@@ -170,6 +191,9 @@ impl<'a> Printer<'a> {
         }
         if let Some(opinion) = opinion {
             writeln!(out, "    second engine: {opinion}")?;
+        }
+        if let Some(path) = saved {
+            writeln!(out, "    saved: fastgup replay {}", path.display())?;
         }
         if is_shown {
             story(&mut out, &report, self.page)?;

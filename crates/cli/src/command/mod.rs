@@ -2,4 +2,5 @@
 
 pub(crate) mod check;
 pub(crate) mod races;
+pub(crate) mod replay;
 pub(crate) mod seed;

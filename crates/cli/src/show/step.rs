@@ -158,7 +158,7 @@ pub(crate) mod examples {
 
     /// Steps of `cpus` CPUs.
     pub(crate) fn trace(cpus: usize, steps: Vec<Step>) -> Trace {
-        Trace { cpus: (0..cpus).map(|cpu| format!("CPU{cpu}")).collect(), steps }
+        Trace { cpus: (0..cpus).map(|cpu| format!("CPU{cpu}")).collect(), steps, ..Trace::default() }
     }
 }
 
