@@ -14,6 +14,7 @@ Examples:
   fastgup check my-race.litmus ci/races/   decide files and folders of your own
   fastgup check big --sample 100000        try random schedules where all are too many
   fastgup check --json | jq .verdict       one JSON object per variant, one per line
+  fastgup needed pae-zap-refault           which fences, locks, re-checks ... the safe variants need
   fastgup races                            what is in the catalogue
   fastgup races pae-zap-refault            the file itself
 
@@ -58,6 +59,8 @@ pub(crate) enum Command {
     /// Decide races: every variant, under every memory order
     #[command(after_help = EXAMPLES)]
     Check(Check),
+    /// Which fences, re-checks, flushes, locks and orders are needed: each is left out in turn, and the variant decided again
+    Needed(Needed),
     /// List the catalogue, or print one of its files
     Races(Races),
     /// Do a saved run again, step by step, and show every state
@@ -87,17 +90,8 @@ pub(crate) struct Check {
     #[arg(long, value_enum, default_value_t = ShowTrace::Violations)]
     pub(crate) trace: ShowTrace,
 
-    /// Give up a variant after so many states
-    #[arg(long, value_name = "N")]
-    pub(crate) limit_states: Option<u64>,
-
-    /// Give up a variant after so many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub(crate) limit_seconds: Option<Duration>,
-
-    /// Give up a variant when its search needs so much memory (for example 512M, 8G; default 4G)
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    pub(crate) limit_memory: Option<u64>,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
 
     /// Also look for runs that never end although everybody gets his turn: broken rule `livelock`
     #[arg(long, conflicts_with_all = ["sample", "preemptions"])]
@@ -138,6 +132,68 @@ pub(crate) struct Check {
     /// How many of them share the search of one variant (default: as many as would be idle, all if there is one variant)
     #[arg(long, value_name = "N")]
     pub(crate) team: Option<NonZeroUsize>,
+}
+
+/// When a search gives up.
+#[derive(Args)]
+pub(crate) struct Limits {
+    /// Give up a variant after so many states
+    #[arg(long, value_name = "N")]
+    pub(crate) limit_states: Option<u64>,
+
+    /// Give up a variant after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) limit_seconds: Option<Duration>,
+
+    /// Give up a variant when its search needs so much memory (for example 512M, 8G; default 4G)
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) limit_memory: Option<u64>,
+}
+
+#[derive(Args)]
+pub(crate) struct Needed {
+    /// Litmus files, folders of them, or names from the catalogue (`*` and `?` match)
+    #[arg(value_name = "FILE|DIR|NAME", required = true)]
+    pub(crate) what: Vec<String>,
+
+    /// Only the variants whose name matches (`*` and `?` match); without any, those that are expected to be safe
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) variant: Vec<String>,
+
+    /// Run under this memory order instead of those that the file names
+    #[arg(long, value_enum)]
+    pub(crate) memory: Option<Memory>,
+
+    /// Ask also about two places together of which neither is needed alone
+    #[arg(long)]
+    pub(crate) pairs: bool,
+
+    /// Only the places whose line contains this, for example `fence`, `gather.rs` or `fast.rs:210`
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) place: Option<String>,
+
+    /// When to show the interleaving that makes a place needed
+    #[arg(long, value_enum, default_value_t = ShowNeeds::Never)]
+    pub(crate) trace: ShowNeeds,
+
+    /// Print one JSON object per variant, each on its own line, interleavings included
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+
+    /// How many threads work (default: one per core)
+    #[arg(long, short, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ShowNeeds {
+    /// For each
+    Always,
+    /// Answers only
+    Never,
 }
 
 #[derive(Args)]

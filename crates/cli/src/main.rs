@@ -26,6 +26,7 @@ fn main() -> ExitCode {
     let done = match &arguments.command {
         None => command::seed::run(),
         Some(Command::Check(check)) => command::check::run(check),
+        Some(Command::Needed(needed)) => command::needed::run(needed),
         Some(Command::Races(races)) => command::races::run(races),
         Some(Command::Replay(replay)) => command::replay::run(replay),
     };

@@ -382,3 +382,54 @@ fn runs_that_never_end_are_looked_for_on_request() {
     let ended = run(&["check", SEED, "--variant", "cmpxchg8b", "--livelock"]);
     assert_eq!(code(&ended), Some(0), "every run of the seed ends");
 }
+
+/// The answers about the seed's race, by what and where, from JSON.
+fn needs(arguments: &[&str]) -> Vec<(String, Option<bool>, Option<String>)> {
+    let output = run(&[&["needed", SEED, "--json", "--memory", "tso"], arguments].concat());
+    assert_eq!(code(&output), Some(0), "{}", text(&output.stderr));
+    let asked: Value = serde_json::from_str(text(&output.stdout)).expect("one object");
+    let needs = asked["needs"].as_array().expect("answers");
+    let answer = |need: &Value| {
+        let places = need["places"].as_array().expect("places");
+        let names: Vec<String> = places
+            .iter()
+            .map(|place| {
+                format!("{} {}", place["what"].as_str().expect("a word"), place["file"].as_str().expect("a path"))
+            })
+            .collect();
+        let steps = need["trace"]["steps"].as_array().map(Vec::len);
+        assert_eq!(steps.is_some(), need["needed"] == true, "a run shows why: {need}");
+        (names.join(" + "), need["needed"].as_bool(), need["breaks"].as_str().map(str::to_owned))
+    };
+    needs.iter().map(answer).collect()
+}
+
+#[test]
+fn what_is_needed_is_told_place_by_place() {
+    let needs = needs(&["--variant", "cmpxchg8b"]);
+    let of = |name: &str| -> Vec<_> { needs.iter().filter(|need| need.0.starts_with(name)).collect() };
+    // The fence before the IPI: without it a CPU that comes to use the space is not seen, and never answers.
+    assert_eq!(of("fence crates/mm/src/shootdown.rs")[0].1, Some(true));
+    assert_eq!(of("IPI")[0].2.as_deref(), Some("deadlock"));
+    // Entries are taken out by a locked exchange, or a flag that a walker sets meanwhile is lost.
+    assert!(
+        of("atomicity crates/mm/src/zap.rs").iter().any(|need| need.2.as_deref() == Some("lost-accessed-dirty-update"))
+    );
+    assert!(needs.iter().any(|need| need.1 == Some(false)), "this race does not need everything");
+}
+
+#[test]
+fn pairs_do_the_work_of_each_other() {
+    let pairs = needs(&["--variant", "cmpxchg8b", "--pairs", "--place", "re-check"]);
+    assert!(pairs.iter().any(|pair| pair.0.contains(" + ")), "{pairs:?}");
+    assert!(pairs.iter().filter(|pair| !pair.0.contains(" + ")).all(|single| single.1 == Some(false)));
+}
+
+#[test]
+fn what_is_broken_already_is_not_asked() {
+    let output = run(&["needed", SEED, "--variant", "read-once", "--memory", "sc"]);
+    assert_eq!(code(&output), Some(2));
+    assert!(text(&output.stdout).contains("not asked: it breaks phantom-frame as it is"), "{}", text(&output.stdout));
+    let bounded = run(&["needed", SEED, "--variant", "cmpxchg8b", "--memory", "sc", "--limit-states", "100"]);
+    assert_eq!(code(&bounded), Some(3));
+}

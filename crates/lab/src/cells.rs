@@ -8,7 +8,7 @@ use crate::arena::MACHINE_BYTES;
 /// CPUs that a simulated machine may have.
 pub(crate) const MAX_CPUS: usize = 16;
 /// Cells of one CPU.
-const CPU_CELLS: usize = 104;
+const CPU_CELLS: usize = 116;
 const BLOCK_CELLS_AT: usize = MAX_CPUS * CPU_CELLS;
 /// Blocks of frames that a machine may have.
 pub(crate) const MAX_BLOCKS: usize = 2048;
@@ -62,6 +62,11 @@ pub(crate) const MAX_BUFFERED: usize = 24;
 /// A walker's update of accessed and dirty flags that has begun and not ended: where (and 1, so that 0 is none), the flags, the entry as it was read.
 pub(crate) const WALK: CpuCell = CpuCell(BUFFER.0 + 2 * MAX_BUFFERED);
 
+/// How many locks were not taken because they are weakened (see `weaken.rs`); then two cells for each: where, and by how much its word would have grown.
+pub(crate) const UNTAKEN: CpuCell = CpuCell(WALK.0 + 3);
+/// Locks that may be held at a time without being taken.
+pub(crate) const MAX_UNTAKEN: usize = 6;
+
 impl CpuCell {
     /// The cell `count` further on.
     pub(crate) const fn plus(self, count: usize) -> Self {
@@ -85,5 +90,5 @@ pub(crate) const fn ghost_cell(word: usize) -> usize {
     (GHOST_CELLS_AT + word) * 8
 }
 
-const _: () = assert!(WALK.0 + 3 <= CPU_CELLS);
+const _: () = assert!(UNTAKEN.0 + 1 + 2 * MAX_UNTAKEN <= CPU_CELLS);
 const _: () = assert!(ARRIVAL.0 + 3 * MAX_ARRIVALS <= REPORTS.0);

@@ -14,6 +14,7 @@ use crate::contents::Contents;
 use crate::ghost::{Copied, View};
 use crate::hash;
 use crate::lab::{Handler, NmiHandler, Program};
+use crate::label::Labels;
 use crate::machine_config::{Machine, MemoryOrder};
 use crate::monitor::{End, Event, Ghost, Monitor};
 use crate::owned::OwnedLog;
@@ -90,6 +91,8 @@ pub(crate) struct Core<'a> {
     pub(crate) recorder: Option<Recorder>,
     /// While a run is done again under a debugger: the number of the step; else 0.
     pub(crate) replaying: usize,
+    /// Places that can be weakened, and those that are. Nothing is noted without.
+    pub(crate) labels: Option<Box<Labels>>,
     /// What each agent did next that was known by this chain.
     pub(crate) known: HashMap<u128, u64, hash::BuildSame>,
 
@@ -145,6 +148,7 @@ impl<'a> Core<'a> {
             quiet: QuietWords::new(arena.bytes()),
             recorder: None,
             replaying: 0,
+            labels: None,
             known: HashMap::default(),
             hash: 0,
             written: Vec::new(),

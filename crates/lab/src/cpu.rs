@@ -14,6 +14,7 @@ use crate::cells;
 use crate::core::{Core, Stop};
 use crate::debugger::fastgup_code;
 use crate::hash::Chain;
+use crate::label::Weakening;
 use crate::machine_config::{Pcids, Reduction};
 use crate::monitor::Writer;
 use crate::op::{Effect, Kind, Op};
@@ -172,7 +173,12 @@ impl LabCpu {
     }
 
     /// Accesses a word: quietly if the access commutes with everything else (see `quiet.rs`), else as a step.
+    #[inline(always)]
     fn access(&self, op: Op) -> u64 {
+        if self.core().labels.is_some() { self.weakened_access(op) } else { self.access_as_it_is(op) }
+    }
+
+    pub(crate) fn access_as_it_is(&self, op: Op) -> u64 {
         let core = self.core();
         if !core.unwinding && core.machine.reduction == Reduction::QuietAccesses {
             let (offset, bytes) = (op.address, usize::from(op.bytes));
@@ -310,6 +316,9 @@ impl Cpu for LabCpu {
 
     #[track_caller]
     fn fence(&self) {
+        if self.weakens(Weakening::Fence, Location::caller()) {
+            return;
+        }
         self.perform(Op::new(Kind::Fence));
     }
 
@@ -372,6 +381,11 @@ impl Cpu for LabCpu {
     }
 
     #[track_caller]
+    fn unchanged<W: Word>(&self, word: &W, seen: W::Value) -> bool {
+        self.weakens(Weakening::Recheck, Location::caller()) || self.load(word) == seen
+    }
+
+    #[track_caller]
     fn zero(&self, words: &[Word64]) {
         if self.booting() {
             return words.iter().for_each(|word| word.atomic_store(0, Ordering::Release));
@@ -429,6 +443,9 @@ impl Cpu for LabCpu {
 
     #[track_caller]
     fn irq_save(&self) -> IrqState {
+        if self.weakens(Weakening::InterruptsOff, Location::caller()) {
+            return if self.interrupts_on() { IrqState::On } else { IrqState::Off };
+        }
         if self.perform(Op::new(Kind::IrqSave)) == 0 { IrqState::On } else { IrqState::Off }
     }
 
@@ -441,6 +458,9 @@ impl Cpu for LabCpu {
 
     #[track_caller]
     fn send_ipi(&self, targets: CpuSet, vector: Vector) {
+        if self.weakens(Weakening::Ipi, Location::caller()) {
+            return;
+        }
         let mut op = Op::new(Kind::SendIpi);
         op.a = targets.bits();
         op.b = vector_number(vector);
@@ -449,11 +469,17 @@ impl Cpu for LabCpu {
 
     #[track_caller]
     fn tlb_invalidate(&self, what: Invalidation) {
+        if self.weakens(Weakening::Flush, Location::caller()) {
+            return;
+        }
         self.perform(invalidation(Op::new(Kind::TlbInvalidate), what));
     }
 
     #[track_caller]
     fn tlb_invalidate_paravirtual(&self, targets: CpuSet, what: Invalidation) {
+        if self.weakens(Weakening::Flush, Location::caller()) {
+            return;
+        }
         let mut op = invalidation(Op::new(Kind::TlbParavirtual), what);
         op.c = targets.bits();
         self.perform(op);
@@ -461,11 +487,17 @@ impl Cpu for LabCpu {
 
     #[track_caller]
     fn tlb_broadcast(&self, what: Invalidation) {
+        if self.weakens(Weakening::Flush, Location::caller()) {
+            return;
+        }
         self.perform(invalidation(Op::new(Kind::TlbBroadcast), what));
     }
 
     #[track_caller]
     fn tlb_broadcast_sync(&self) {
+        if self.weakens(Weakening::Flush, Location::caller()) {
+            return;
+        }
         self.perform(Op::new(Kind::TlbBroadcastSync));
     }
 
@@ -478,6 +510,9 @@ impl Cpu for LabCpu {
 
     #[track_caller]
     fn rcu_read_lock(&self) {
+        if self.weakens(Weakening::ReadSection, Location::caller()) {
+            return;
+        }
         self.perform(Op::new(Kind::RcuReadLock));
     }
 
@@ -488,6 +523,9 @@ impl Cpu for LabCpu {
 
     #[track_caller]
     fn synchronize_rcu(&self) {
+        if self.weakens(Weakening::GracePeriod, Location::caller()) {
+            return;
+        }
         self.perform(Op::new(Kind::SynchronizeRcu));
     }
 }
@@ -504,6 +542,9 @@ impl ProcessContexts for LabCpu {
 
     #[track_caller]
     fn invalidate_context(&self, what: ContextInvalidation) {
+        if self.weakens(Weakening::Flush, Location::caller()) {
+            return;
+        }
         self.needs_pcids("invpcid", Location::caller());
         let mut op = Op::new(Kind::InvalidateContext);
         let (kind, pcid, address) = match what {

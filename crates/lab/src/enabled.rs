@@ -66,7 +66,7 @@ impl Core<'_> {
     /// Whether an operation can be performed now.
     #[inline(always)]
     pub(crate) fn is_enabled(&self, cpu: usize, op: &Op) -> bool {
-        if op.kind.drains() && self.buffered(cpu) != 0 {
+        if op.kind.drains() && self.buffered(cpu) != 0 && !self.may_pass_stores(cpu, op) {
             return false;
         }
         match op.kind {
@@ -80,6 +80,11 @@ impl Core<'_> {
             Kind::SynchronizeRcu => matches!(self.reg(cpu, cells::RCU_WAITS), 0 | RCU_BEGUN),
             _ => true,
         }
+    }
+
+    /// Whether a weakened operation need not wait for the CPU's own stores: no older one is to the same word.
+    fn may_pass_stores(&self, cpu: usize, op: &Op) -> bool {
+        op.is_unordered && !self.waits_for(cpu, op.address, usize::from(op.bytes))
     }
 
     /// Whether every program is over and nothing is left to happen.

@@ -10,6 +10,7 @@ use crate::arena::Arena;
 use crate::core::Core;
 use crate::cpu::LabCpu;
 use crate::explore::{Explorer, Way};
+use crate::label::{Label, Labels};
 use crate::limits::{Limits, Progress};
 use crate::machine_config::Machine;
 use crate::monitor::{End, Monitor};
@@ -151,6 +152,22 @@ impl<'a> Lab<'a> {
     /// Collects an observation in every final state; [`Report::observations`] lists the distinct ones.
     pub fn observe(&mut self, observer: impl Fn(&End<'_>) -> Vec<u64> + 'a) {
         self.observer = Some(Box::new(observer));
+    }
+
+    /// Notes from now on which places of the code keep an order and could be weakened: [`Self::labels`]. Costs time.
+    pub fn note_labels(&mut self) {
+        self.core().labels = Some(Box::default());
+    }
+
+    /// The places that explorations came to since [`Self::note_labels`], in the order of the source.
+    #[must_use]
+    pub fn labels(&mut self) -> Vec<Label> {
+        self.core().labels.as_ref().map(|labels| labels.met().collect()).unwrap_or_default()
+    }
+
+    /// Does less than the code asks for at these places. What boots does not.
+    pub fn weaken(&mut self, labels: &[Label]) {
+        self.core().labels = Some(Box::new(Labels::weakening(labels)));
     }
 
     /// Explores every interleaving.

@@ -112,6 +112,7 @@ mod ghost;
 mod hash;
 mod history;
 mod lab;
+mod label;
 mod limits;
 mod livelock;
 mod machine_config;
@@ -139,12 +140,14 @@ pub mod trace;
 mod user;
 mod verdict;
 mod visited;
+mod weaken;
 
 pub use arena::Arena;
 pub use cpu::LabCpu;
 pub use frames::{Backing, FrameKind, Pool};
 pub use history::{History, Panel, Row};
 pub use lab::{Format, Lab};
+pub use label::{Label, Weakening};
 pub use limits::{Limit, Limits, Phase, Progress};
 pub use machine_config::{
     Caching, ExecuteDisable, GlobalPages, Machine, MemoryOrder, Pcids, Pdptes, Reduction, Speculation, WalkerUpdates,

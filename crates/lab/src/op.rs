@@ -149,6 +149,8 @@ pub(crate) struct Op {
     pub(crate) test: Option<Test>,
     pub(crate) data: *const (),
     pub(crate) location: &'static Location<'static>,
+    /// It is no barrier, though its kind is one (see `weaken.rs`).
+    pub(crate) is_unordered: bool,
 }
 
 impl Op {
@@ -165,7 +167,22 @@ impl Op {
             test: None,
             data: std::ptr::null(),
             location: Location::caller(),
+            is_unordered: false,
         }
+    }
+
+    /// What a word becomes that held `old`, if the operation writes it.
+    pub(crate) fn updated(&self, old: u64) -> Option<u64> {
+        let new = match self.kind {
+            Kind::Store | Kind::Swap => Some(self.a),
+            Kind::CompareExchange => (old == self.a).then_some(self.b),
+            Kind::FetchAdd => Some(old.wrapping_add(self.a)),
+            Kind::FetchAnd => Some(old & self.a),
+            Kind::FetchOr => Some(old | self.a),
+            Kind::AwaitUpdate => self.test(old),
+            _ => None,
+        };
+        new.map(|new| if self.bytes == 4 { new & 0xffff_ffff } else { new })
     }
 
     /// What an await's closure says about a value.

@@ -282,6 +282,14 @@ pub trait Cpu: Sized {
         core::hint::spin_loop();
     }
 
+    /// Whether a word still holds what it held when it was [loaded](Self::load) before: a re-check. The same as comparing by hand, but a machine
+    /// that explores can leave it out, to see whether it is needed.
+    #[inline(always)]
+    #[track_caller]
+    fn unchanged<W: Word>(&self, word: &W, seen: W::Value) -> bool {
+        self.load(word) == seen
+    }
+
     /// What this CPU knows where a retry loop is entered: for [`Self::round`].
     #[inline(always)]
     fn loop_head(&self) -> LoopHead {

@@ -40,7 +40,7 @@ impl SeqCount {
     #[track_caller]
     #[must_use]
     pub fn changed<C: Cpu>(&self, cpu: &C, since: Sequence) -> bool {
-        cpu.load(&self.0) != since.0
+        !cpu.unchanged(&self.0, since.0)
     }
 
     /// Runs `write` with the count odd. The caller excludes other writers.

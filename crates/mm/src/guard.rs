@@ -38,7 +38,7 @@ pub trait Guards {
     #[inline(always)]
     #[track_caller]
     fn is_member_still<C: Cpu>(&self, cpu: &C, membership: &Word64, seen: u64) -> bool {
-        cpu.load(membership) == seen
+        cpu.unchanged(membership, seen)
     }
 
     /// Zap by rmap, of a file with huge pages: waits for faults that looked a page up before the file lost it, and have not mapped it yet.

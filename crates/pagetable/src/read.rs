@@ -66,7 +66,7 @@ impl EntryRead for LowHighLow {
             cpu.round(&head, 0);
             let low = cpu.load(cell.low());
             let high = cpu.load(cell.high());
-            if cpu.load(cell.low()) == low {
+            if cpu.unchanged(cell.low(), low) {
                 return Entry::from_halves(low, high);
             }
         }

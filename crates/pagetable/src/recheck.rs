@@ -41,7 +41,7 @@ pub struct Atomic;
 impl Recheck for Atomic {
     #[inline(always)]
     fn recheck<C: Cpu>(&self, cpu: &C, cell: &Word64, _sequence: &SeqCount, seen: Entry) -> Rechecked {
-        Rechecked::compare(seen, Entry::from_bits(cpu.load(cell)))
+        if cpu.unchanged(cell, seen.bits()) { Rechecked::Unchanged } else { Rechecked::Changed }
     }
 }
 

@@ -1,13 +1,13 @@
 //! Running races: every variant under every memory order, on all cores, answers in the order of the files.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use crate::explore::{self, ShowSteps};
+use crate::pool;
 use crate::race::Race;
 use crate::report::{MemoryOrder, VariantReport};
 use crate::syntax::Variant;
@@ -103,60 +103,41 @@ pub(crate) struct Work<'r> {
 
 /// Decides every variant of `races` and hands over the answers one by one: race by race, variant by variant, `sc` before
 /// `tso`, each as soon as it and those before it are known.
-pub fn decide(races: &[Race], options: &Options, mut report: impl FnMut(VariantReport)) {
-    let work: Vec<Work<'_>> = races.iter().flat_map(|race| work(race, options)).collect();
+pub fn decide(races: &[Race], options: &Options, report: impl FnMut(VariantReport)) {
+    let work: Vec<Work<'_>> = races.iter().flat_map(|race| work(race, options.memory, &options.variants)).collect();
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = options.threads.map_or(cores, NonZeroUsize::get);
     let team = options.team.map_or_else(|| threads / work.len().max(1), NonZeroUsize::get).max(1);
     let threads = (threads / team).clamp(1, work.len().max(1));
-    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let (sender, receiver) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            let (sender, next, done, work) = (sender.clone(), &next, &done, &work);
-            scope.spawn(move || {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(item) = work.get(number) else { return };
-                    let answer = decide_one(item, options, team, &|progress: &lab::Progress| {
-                        let Some(show) = &options.progress else { return };
-                        show(&Progress {
-                            done: done.load(Ordering::Relaxed),
-                            total: work.len(),
-                            race: item.race.litmus.name.node.clone(),
-                            variant: item.variant.map(|variant| variant.name.node.clone()),
-                            states: progress.states,
-                            transitions: progress.transitions,
-                            elapsed: progress.elapsed,
-                        });
-                    });
-                    done.fetch_add(1, Ordering::Relaxed);
-                    if sender.send((number, answer)).is_err() {
-                        return;
-                    }
-                }
+    let done = AtomicUsize::new(0);
+    let decide = |number: usize| {
+        let item: &Work<'_> = &work[number];
+        let answer = decide_one(item, options, team, &|progress: &lab::Progress| {
+            let Some(show) = &options.progress else { return };
+            show(&Progress {
+                done: done.load(Ordering::Relaxed),
+                total: work.len(),
+                race: item.race.litmus.name.node.clone(),
+                variant: item.variant.map(|variant| variant.name.node.clone()),
+                states: progress.states,
+                transitions: progress.transitions,
+                elapsed: progress.elapsed,
             });
-        }
-        drop(sender);
-        let mut early = BTreeMap::new();
-        let mut turn = 0;
-        for (number, answer) in receiver {
-            early.insert(number, answer);
-            while let Some(answer) = early.remove(&turn) {
-                report(answer);
-                turn += 1;
-            }
-        }
-    });
+        });
+        done.fetch_add(1, Ordering::Relaxed);
+        answer
+    };
+    pool::in_order(threads, work.len(), decide, report);
 }
 
-fn work<'r>(race: &'r Race, options: &Options) -> Vec<Work<'r>> {
+/// What there is to decide of a race: the variants of these names, all if there are none, under this memory order or those that the file names.
+pub(crate) fn work<'r>(race: &'r Race, memory: Option<MemoryOrder>, variants: &[String]) -> Vec<Work<'r>> {
     let mut work: Vec<Work<'r>> = Vec::new();
     // A race that was made by `Race::new` has runs; one that was put together otherwise may not.
     for (variant, asked) in race.runs().unwrap_or_default() {
-        let memory = options.memory.unwrap_or(asked);
+        let memory = memory.unwrap_or(asked);
         let name = variant.map(|variant| &variant.name.node);
-        let wanted = options.variants.is_empty() || name.is_some_and(|name| options.variants.contains(name));
+        let wanted = variants.is_empty() || name.is_some_and(|name| variants.contains(name));
         let same = |item: &Work<'_>| item.variant.map(|variant| &variant.name.node) == name && item.memory == memory;
         if wanted && !work.iter().any(same) {
             work.push(Work { race, variant, memory });

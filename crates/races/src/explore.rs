@@ -1,12 +1,13 @@
 //! One search: from a variant to its report.
 
 use std::panic::resume_unwind;
+use std::sync::atomic::AtomicBool;
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
-use lab::{Arena, End, Ghost, Lab, Machine, Monitor, Seat, Team, Violation};
+use lab::{Arena, End, Ghost, Lab, Label, Machine, Monitor, Seat, Team, Violation};
 
-use crate::decide::{Options, Way, Witnesses, Work};
+use crate::decide::{Limits, Options, Way, Witnesses, Work};
 use crate::orders;
 use crate::question::{Answer, Question};
 use crate::report::{Sampled, VariantReport, Verdict};
@@ -24,7 +25,7 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, team: usize, progress:
         Way::Exhaust if expects_livelock(item) => Way::Livelock,
         way => way,
     };
-    let task = Task { options, way, progress, question: &question };
+    let task = Task { limits: options.limits, cancel: options.cancel.as_deref(), way, progress, question: &question };
     let found = match way {
         Way::Exhaust if team > 1 => together(team, &scenario, task),
         Way::Exhaust | Way::Preempt(_) | Way::Livelock | Way::Sample(_) => task.aim(Aim::EveryEnd, None).of(&scenario),
@@ -202,17 +203,36 @@ enum Aim {
 
 /// What there is to search for.
 #[derive(Clone, Copy)]
-struct Task<'s> {
-    options: &'s Options,
-    way: Way,
-    progress: ShowSteps<'s>,
-    question: &'s Question,
+pub(crate) struct Task<'s> {
+    pub(crate) limits: Limits,
+    pub(crate) cancel: Option<&'s AtomicBool>,
+    pub(crate) way: Way,
+    pub(crate) progress: ShowSteps<'s>,
+    pub(crate) question: &'s Question,
 }
 
 impl<'s> Task<'s> {
     /// A search for this, perhaps by a member of a team.
     fn aim(self, aim: Aim, seat: Option<Seat<'_>>) -> Search<'s, '_> {
-        Search { task: self, aim, seat, found: None }
+        Search { task: self, aim, seat, labels: Labels::Ignored, found: None }
+    }
+
+    /// A search that notes the places that keep an order, and those places.
+    pub(crate) fn noting_labels(self, scenario: &Scenario) -> Option<(lab::Report, Vec<Label>)> {
+        let mut search = self.aim(Aim::EveryEnd, None);
+        search.labels = Labels::Noted(Vec::new());
+        scenario.build(&mut search);
+        match search.labels {
+            Labels::Noted(labels) => search.found.map(|found| (found, labels)),
+            Labels::Ignored | Labels::Weakened(_) => None,
+        }
+    }
+
+    /// A search in which these places do less.
+    pub(crate) fn weakened(self, scenario: &Scenario, labels: &[Label]) -> Option<lab::Report> {
+        let mut search = self.aim(Aim::EveryEnd, None);
+        search.labels = Labels::Weakened(labels.to_vec());
+        search.of(scenario)
     }
 }
 
@@ -220,7 +240,15 @@ struct Search<'s, 't> {
     task: Task<'s>,
     aim: Aim,
     seat: Option<Seat<'t>>,
+    labels: Labels,
     found: Option<lab::Report>,
+}
+
+/// What is done with the places of the code that keep an order.
+enum Labels {
+    Ignored,
+    Noted(Vec<Label>),
+    Weakened(Vec<Label>),
 }
 
 impl Search<'_, '_> {
@@ -244,16 +272,21 @@ impl Explorer for Search<'_, '_> {
             Aim::EveryEnd => {}
             Aim::Witness => lab.monitor(0, Seeker { question: self.task.question.clone(), read }),
         }
-        let Options { limits, cancel, .. } = self.task.options;
+        let Task { limits, cancel, .. } = self.task;
         let unlimited = lab::Limits::default();
         let limits = lab::Limits {
             states: limits.states.unwrap_or(unlimited.states),
             depth: limits.depth.unwrap_or(unlimited.depth),
             time: limits.time.unwrap_or(Duration::MAX),
             memory: limits.memory.unwrap_or(unlimited.memory),
-            cancel: cancel.as_deref(),
+            cancel,
             ..unlimited
         };
+        match &self.labels {
+            Labels::Ignored => {}
+            Labels::Noted(_) => lab.note_labels(),
+            Labels::Weakened(labels) => lab.weaken(labels),
+        }
         let mut progress = |progress: &lab::Progress| (self.task.progress)(progress);
         self.found = match (self.aim, self.task.way, self.seat.take()) {
             (_, _, Some(seat)) => lab.explore_in(seat, &limits, &mut progress),
@@ -262,6 +295,9 @@ impl Explorer for Search<'_, '_> {
             (_, Way::Livelock, _) => Some(lab.explore_livelocks(&limits, &mut progress)),
             (_, Way::Sample(sampling), _) => Some(lab.sample(&sampling, &limits, &mut progress)),
         };
+        if let Labels::Noted(labels) = &mut self.labels {
+            *labels = lab.labels();
+        }
     }
 }
 

@@ -19,8 +19,10 @@ mod error;
 mod explore;
 mod kernel;
 mod machine_options;
+mod needed;
 mod orders;
 pub mod parse;
+mod pool;
 mod question;
 mod race;
 mod replay;
@@ -35,6 +37,7 @@ mod x86;
 
 pub use decide::{Limits, Options, Progress, ShowProgress, Way, Witnesses, decide};
 pub use error::{Error, LoadError, Problem};
+pub use needed::{Asked, Need, NeedOptions, Pairs, Place, needed};
 pub use race::Race;
 pub use replay::{CannotReplay, Departed, Moment, Outcome, Replayed};
 pub use report::{FinalState, MemoryOrder, Observation, VariantReport, Verdict};

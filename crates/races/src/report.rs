@@ -1,6 +1,6 @@
 //! What deciding a variant says: one [`VariantReport`] for each variant and memory order.
 
-mod trace;
+pub(crate) mod trace;
 
 use serde::{Deserialize, Serialize};
 

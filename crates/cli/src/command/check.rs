@@ -37,12 +37,7 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
         let options = Options {
             memory,
             variants: variants.clone(),
-            limits: Limits {
-                states: arguments.limit_states,
-                time: arguments.limit_seconds,
-                memory: arguments.limit_memory,
-                ..Limits::default()
-            },
+            limits: limits(&arguments.limits),
             way: way(arguments),
             witnesses: if arguments.trace == ShowTrace::Always { Witnesses::Shown } else { Witnesses::Skipped },
             threads: arguments.jobs,
@@ -110,7 +105,7 @@ fn way(arguments: &Check) -> Way {
 fn second_opinion(arguments: &Check, races: &[Race], report: &VariantReport) -> Option<Opinion> {
     let runs = arguments.second_engine?;
     let race = race_of(races, report)?;
-    let time = arguments.limit_seconds.unwrap_or(Duration::MAX);
+    let time = arguments.limits.limit_seconds.unwrap_or(Duration::MAX);
     Some(SecondEngine { runs, time }.opinion(race, report))
 }
 
@@ -126,7 +121,17 @@ struct Object<'r> {
     saved: Option<String>,
 }
 
-fn orders(memory: Option<Memory>) -> Vec<Option<MemoryOrder>> {
+/// When to give up.
+pub(crate) fn limits(arguments: &arguments::Limits) -> Limits {
+    Limits {
+        states: arguments.limit_states,
+        time: arguments.limit_seconds,
+        memory: arguments.limit_memory,
+        ..Limits::default()
+    }
+}
+
+pub(crate) fn orders(memory: Option<Memory>) -> Vec<Option<MemoryOrder>> {
     match memory {
         None => vec![None],
         Some(Memory::Sc) => vec![Some(MemoryOrder::Sc)],

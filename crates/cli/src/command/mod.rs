@@ -1,6 +1,7 @@
 //! The sub-commands, one file each.
 
 pub(crate) mod check;
+pub(crate) mod needed;
 pub(crate) mod races;
 pub(crate) mod replay;
 pub(crate) mod seed;

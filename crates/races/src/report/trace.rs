@@ -34,7 +34,7 @@ struct Held<'t> {
     words: Option<&'t str>,
 }
 
-pub(super) fn serialize<S: Serializer>(trace: &Option<Trace>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(trace: &Option<Trace>, serializer: S) -> Result<S::Ok, S::Error> {
     let run = trace.as_ref().map(|trace| Run {
         cpus: &trace.cpus,
         switches: trace.context_switches(),
