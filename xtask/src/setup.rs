@@ -58,6 +58,20 @@ const TOOLS: &[Tool] = &[
         probe: &["cargo", "+nightly", "miri", "--version"],
         install: "rustup toolchain install nightly --component miri,rust-src",
     },
+    Tool {
+        name: "Chromium",
+        needed_by: "cargo xtask test unit, for the page of `fastgup check --html`",
+        need: Need::Optional,
+        probe: &["chromium", "--version"],
+        install: "apt-get install chromium",
+    },
+    Tool {
+        name: "gdb",
+        needed_by: "cargo xtask test unit, for `fastgup replay` under a debugger",
+        need: Need::Optional,
+        probe: &["gdb", "--version"],
+        install: "apt-get install gdb",
+    },
 ];
 
 /// Says which tools are there. Fails if a required one is not.

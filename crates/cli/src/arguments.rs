@@ -125,6 +125,10 @@ pub(crate) struct Check {
     #[arg(long, value_name = "FILE|DIR/")]
     pub(crate) save_trace: Option<PathBuf>,
 
+    /// Write the runs that are found as one page for a browser, which needs no network: step through them with the arrow keys
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+
     /// How many threads work (default: one per core)
     #[arg(long, short, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
@@ -206,6 +210,10 @@ pub(crate) struct Races {
 pub(crate) struct Replay {
     /// A run that `fastgup check --save-trace` has saved
     pub(crate) file: PathBuf,
+
+    /// Write the run as one page for a browser, which needs no network: step through it with the arrow keys
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 /// In which order CPUs see each other's stores.

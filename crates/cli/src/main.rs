@@ -8,6 +8,7 @@ mod exit;
 mod failure;
 mod interrupt;
 mod mends;
+mod page;
 mod progress;
 mod save;
 mod select;

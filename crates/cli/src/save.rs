@@ -4,15 +4,20 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use lab::Replay;
 use races::{Race, SavedRun, VariantReport};
 
 use crate::failure::Failure;
+use crate::page::page;
 
 /// Where runs go.
 pub(crate) struct Saver {
-    place: Place,
+    files: Option<Place>,
     /// What was written, and of which run.
     written: BTreeMap<PathBuf, String>,
+    page: Option<PathBuf>,
+    /// What the page will show.
+    shown: Vec<(SavedRun, Replay)>,
 }
 
 enum Place {
@@ -23,24 +28,33 @@ enum Place {
 }
 
 impl Saver {
-    /// A folder is what is one, or ends like one; it is made if it is not there.
-    pub(crate) fn new(path: &Path) -> Result<Self, Failure> {
-        let is_folder = path.is_dir() || path.to_string_lossy().ends_with(std::path::MAIN_SEPARATOR);
-        let place = if is_folder {
-            fs::create_dir_all(path).map_err(|cause| Failure::Write { path: path.to_owned(), cause })?;
-            Place::Folder(path.to_owned())
-        } else {
-            Place::File(path.to_owned())
+    /// Files, and a page for all of them. A folder is what is one, or ends like one; it is made if it is not there.
+    pub(crate) fn new(files: Option<&Path>, page: Option<&Path>) -> Result<Self, Failure> {
+        let files = match files {
+            Some(path) if path.is_dir() || path.to_string_lossy().ends_with(std::path::MAIN_SEPARATOR) => {
+                fs::create_dir_all(path).map_err(|cause| Failure::Write { path: path.to_owned(), cause })?;
+                Some(Place::Folder(path.to_owned()))
+            }
+            Some(path) => Some(Place::File(path.to_owned())),
+            None => None,
         };
-        Ok(Self { place, written: BTreeMap::new() })
+        if let Some(path) = page {
+            // Better now than after a long search.
+            write(path, "")?;
+        }
+        Ok(Self { files, written: BTreeMap::new(), page: page.map(Path::to_owned), shown: Vec::new() })
     }
 
-    /// Saves the run that a report shows, if it shows one, and says where.
+    /// Saves the run that a report shows, if it shows one and that is asked for, and says where.
     pub(crate) fn save(&mut self, race: &Race, report: &VariantReport) -> Result<Option<PathBuf>, Failure> {
-        let Some((run, _)) = SavedRun::of(race, report)? else { return Ok(None) };
-        let path = match &self.place {
-            Place::Folder(folder) => self.free_name(folder, &run.file_name()),
-            Place::File(path) => {
+        if self.files.is_none() && self.page.is_none() {
+            return Ok(None);
+        }
+        let Some((run, replay)) = SavedRun::of(race, report)? else { return Ok(None) };
+        let path = match &self.files {
+            None => None,
+            Some(Place::Folder(folder)) => Some(self.free_name(folder, &run.file_name())),
+            Some(Place::File(path)) => {
                 if let Some(other) = self.written.get(path) {
                     return Err(Failure::Usage {
                         problem: format!("{} has the run of {other}, and there are more", path.display()),
@@ -48,11 +62,28 @@ impl Saver {
                             .into(),
                     });
                 }
-                path.clone()
+                Some(path.clone())
             }
         };
-        fs::write(&path, run.to_text()).map_err(|cause| Failure::Write { path: path.clone(), cause })?;
-        self.written.insert(path.clone(), name(report));
+        if let Some(path) = &path {
+            write(path, &run.to_text())?;
+            self.written.insert(path.clone(), name(report));
+        }
+        if self.page.is_some() {
+            self.shown.push((run, replay));
+        }
+        Ok(path)
+    }
+
+    /// Writes the page, and says where.
+    pub(crate) fn finish(self) -> Result<Option<PathBuf>, Failure> {
+        let Some(path) = self.page else { return Ok(None) };
+        if self.shown.is_empty() {
+            // What was found by then is nothing: an empty file would only puzzle.
+            fs::remove_file(&path).map_err(|cause| Failure::Write { path, cause })?;
+            return Ok(None);
+        }
+        write(&path, &page(&self.shown))?;
         Ok(Some(path))
     }
 
@@ -64,8 +95,13 @@ impl Saver {
     }
 }
 
+/// Writes a file.
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    fs::write(path, text).map_err(|cause| Failure::Write { path: path.to_owned(), cause })
+}
+
 /// What a report is about, in words.
-pub(crate) fn name(report: &VariantReport) -> String {
+fn name(report: &VariantReport) -> String {
     let variant = report.variant.as_ref().map_or_else(String::new, |variant| format!(" {variant}"));
     format!("{}{variant} ({})", report.race, report.memory.name())
 }

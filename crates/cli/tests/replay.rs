@@ -49,7 +49,7 @@ fn a_run_is_saved_and_done_again() {
     let flat = said.split_whitespace().collect::<Vec<_>>().join(" ");
     for words in [
         "table 0x105 [0] pte(x): 0x8000000123456827 [A P W U A NX] -> 0 [none]",
-        "CPU2 TLB 0x40000000 4K -> frame 0x123456 W U X: may be held -> (gone)",
+        "CPU2 TLB 0x40000000 4K -> frame 0x123456 WUX: may be held -> (gone)",
         "CPU1 store buffer oldest: (new) PTL of table 0x105 := 0",
         "words mapcount of A: 1 -> 2",
         "phantom-frame: CPU0 takes frame 0x23456",

@@ -152,7 +152,8 @@ impl Snapshot<'_, '_> {
             if core.has_registers(paging) {
                 for (index, label) in ["PDPTE 0", "PDPTE 1", "PDPTE 2", "PDPTE 3"].into_iter().enumerate() {
                     let entry = core.reg(cpu, cells::PDPTES.plus(index));
-                    if entry != 0 {
+                    let is_used = |page: &VirtAddr| paging.index(*page, paging.levels()) == index;
+                    if core.machine.watched.iter().any(is_used) {
                         rows.push((label, shown(&in_words(paging, paging.levels(), entry))));
                     }
                 }
@@ -391,12 +392,14 @@ fn life(life: Life) -> String {
     .to_owned()
 }
 
+/// ` WUX`, as far as they are left.
 fn rights(rights: u8) -> String {
-    [(WRITABLE, " W"), (USER, " U"), (EXECUTABLE, " X")]
+    let letters: String = [(WRITABLE, 'W'), (USER, 'U'), (EXECUTABLE, 'X')]
         .into_iter()
         .filter(|(right, _)| rights & right != 0)
         .map(|(_, letter)| letter)
-        .collect()
+        .collect();
+    if letters.is_empty() { letters } else { format!(" {letters}") }
 }
 
 fn identifier(pcid: Pcid, pcids: Pcids) -> String {

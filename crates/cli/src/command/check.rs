@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
     let variants = select::variants(&races, &arguments.variant)?;
     let interrupt = Interrupt::listen()?;
     let line = Line::new();
-    let mut saver = arguments.save_trace.as_deref().map(Saver::new).transpose()?;
+    let mut saver = Saver::new(arguments.save_trace.as_deref(), arguments.html.as_deref())?;
     let mut not_saved = None;
     let mut printer = Printer::new(arguments, &races);
     let mut broken_output = None;
@@ -51,9 +51,9 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
             if matches!(opinion, Some(Opinion::Differs(_))) {
                 exit = exit.and(Exit::Differs);
             }
-            let saved = match saver.as_mut().filter(|_| not_saved.is_none()).zip(race_of(&races, &report)) {
+            let saved = match race_of(&races, &report).filter(|_| not_saved.is_none()) {
                 None => None,
-                Some((saver, race)) => saver.save(race, &report).unwrap_or_else(|failure| {
+                Some(race) => saver.save(race, &report).unwrap_or_else(|failure| {
                     not_saved = Some(failure);
                     None
                 }),
@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
     if let Some(error) = broken_output {
         return Err(error.into());
     }
-    printer.close()?;
+    printer.close(saver.finish()?.as_deref())?;
     if let Some(failure) = not_saved {
         return Err(failure);
     }
@@ -206,12 +206,15 @@ impl<'a> Printer<'a> {
         out.flush()
     }
 
-    fn close(&self) -> io::Result<()> {
+    fn close(&self, page: Option<&Path>) -> io::Result<()> {
         if self.arguments.json || self.races.is_empty() {
             return Ok(());
         }
         let mut out = anstream::stdout().lock();
         writeln!(out, "{}", self.tally)?;
+        if let Some(path) = page {
+            writeln!(out, "page: {}", path.display())?;
+        }
         out.flush()
     }
 }

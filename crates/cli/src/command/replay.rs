@@ -7,6 +7,8 @@ use races::{Outcome, Replayed, SavedRun, Verdict};
 use crate::arguments::Replay;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::page;
+use crate::save;
 use crate::show::number::plural;
 use crate::show::palette::{BROKEN, HEADING, SAFE, UNDECIDED};
 use crate::show::{columns, states, width};
@@ -15,19 +17,26 @@ use crate::show::{columns, states, width};
 pub(crate) fn run(arguments: &Replay) -> Result<Exit, Failure> {
     let saved = SavedRun::read(&arguments.file)?;
     let replayed = saved.replay()?;
-    let page = width::of_stdout();
+    let width = width::of_stdout();
     let mut out = anstream::stdout().lock();
     heading(&mut out, &saved)?;
-    said(&mut out, &saved, &replayed, page)?;
-    match &replayed.outcome {
+    said(&mut out, &saved, &replayed, width)?;
+    match replayed.outcome {
         Outcome::Same(done) => {
+            if let Some(path) = &arguments.html {
+                let done = [(saved, *done)];
+                save::write(path, &page::page(&done))?;
+                writeln!(out, "page: {}", path.display())?;
+                out.flush()?;
+                return Ok(Exit::AsExpected);
+            }
             writeln!(out)?;
-            columns::write(&mut out, &done.trace, page)?;
+            columns::write(&mut out, &done.trace, width)?;
             writeln!(out)?;
-            broken(&mut out, &saved, page)?;
-            states::write(&mut out, &done.trace, &done.history, page)?;
+            broken(&mut out, &saved, width)?;
+            states::write(&mut out, &done.trace, &done.history, width)?;
             writeln!(out)?;
-            broken(&mut out, &saved, page)?;
+            broken(&mut out, &saved, width)?;
             out.flush()?;
             Ok(Exit::AsExpected)
         }

@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use lab::trace::one_line;
 use lab::{History, Panel, Row, Trace};
 use textwrap::core::display_width;
 
 use super::palette::{ASIDE, HEADING, SAID};
+use super::step::{done, place};
 use super::width::wrap;
 
 /// Writes every step with what it changes.
@@ -21,7 +21,11 @@ pub(crate) fn write(out: &mut dyn Write, trace: &Trace, history: &History, page:
         writeln!(out)?;
         said(out, &step.marks_before, page)?;
         let head = format!("{number}. {}", step.cpu);
-        let text = format!("{head}  {}", one_line(step));
+        let place = match place(step) {
+            place if place.is_empty() => place,
+            place => format!("  ({place})"),
+        };
+        let text = format!("{head}  {}{place}", done(step));
         for (line, text) in wrap(&text, page.saturating_sub(4)).iter().enumerate() {
             match text.strip_prefix(&head).filter(|_| line == 0) {
                 Some(rest) => writeln!(out, "{HEADING}{head}{HEADING:#}{rest}")?,

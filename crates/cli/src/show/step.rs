@@ -46,7 +46,7 @@ fn halved(step: &Step) -> Option<(&str, &str)> {
     ["low", "high"].into_iter().find_map(|half| Some((target.strip_suffix(half)?.strip_suffix('.')?, half)))
 }
 
-fn place(step: &Step) -> String {
+pub(crate) fn place(step: &Step) -> String {
     let file = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
     step.place.as_ref().map_or_else(String::new, |place| format!("{}:{}", file(&place.file), place.line))
 }
@@ -93,7 +93,7 @@ impl Line {
 
 /// `load pte = 0x67 [present writable]`, `store pte := 0`, `xchg pte: 0x67 [present] -> 0 [none]`: the signs that the lab's own
 /// text uses.
-fn done(step: &Step) -> String {
+pub(crate) fn done(step: &Step) -> String {
     let who = match step.kind {
         StepKind::Operation if step.in_interrupt => "[irq] ",
         StepKind::Operation => "",
