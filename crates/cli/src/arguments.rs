@@ -93,6 +93,18 @@ pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) limits: Limits,
 
+    /// Keep searches that take long in this folder, now and then and when a limit or Ctrl-C ends them
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["sample", "preemptions", "livelock"])]
+    pub(crate) checkpoint: Option<PathBuf>,
+
+    /// Go on with the searches that are kept in this folder, and keep them there
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["checkpoint", "sample", "preemptions", "livelock"])]
+    pub(crate) resume: Option<PathBuf>,
+
+    /// Keep them so often
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    pub(crate) checkpoint_every: Duration,
+
     /// Also look for runs that never end although everybody gets his turn: broken rule `livelock`
     #[arg(long, conflicts_with_all = ["sample", "preemptions"])]
     pub(crate) livelock: bool,

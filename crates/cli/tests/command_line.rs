@@ -433,3 +433,100 @@ fn what_is_broken_already_is_not_asked() {
     let bounded = run(&["needed", SEED, "--variant", "cmpxchg8b", "--memory", "sc", "--limit-states", "100"]);
     assert_eq!(code(&bounded), Some(3));
 }
+
+/// What is said, however wide the page.
+fn in_one_line(output: &Output) -> String {
+    text(&output.stdout).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A search that takes some seconds.
+const LONG: [&str; 6] = ["check", "pae-four-threads", "--variant", "cmpxchg8b", "--memory", "tso"];
+
+/// Begins the long search, and waits until a checkpoint is there.
+fn begin_long(folder: &Path) -> (std::process::Child, std::path::PathBuf) {
+    let folder_name = folder.to_str().expect("a path that is text");
+    let mut command = fastgup();
+    command.args(LONG).args(["--json", "--checkpoint", folder_name, "--checkpoint-every", "0.1"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let file = folder.join("pae-four-threads.cmpxchg8b.tso.checkpoint");
+    while !file.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    (child, file)
+}
+
+fn one_report(output: &Output) -> Value {
+    serde_json::from_str(text(&output.stdout)).expect("one object")
+}
+
+#[test]
+fn a_search_that_was_killed_goes_on() {
+    let whole = one_report(&run(&[&LONG[..], &["--json"]].concat()));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut child, file) = begin_long(folder.path());
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+    assert!(file.exists(), "a kill leaves the checkpoint");
+    let name = folder.path().to_str().expect("text");
+
+    let again = run(&[&LONG[..], &["--checkpoint", name]].concat());
+    assert_eq!(code(&again), Some(2), "what is there is not overwritten");
+    assert!(in_one_line(&again).contains("`--resume` goes on with it"), "{}", text(&again.stdout));
+
+    let resumed = run(&[&LONG[..], &["--json", "--resume", name]].concat());
+    assert_eq!(code(&resumed), Some(0), "{}", text(&resumed.stderr));
+    let resumed = one_report(&resumed);
+    for field in ["verdict", "states", "transitions"] {
+        assert_eq!(resumed[field], whole[field], "{field}");
+    }
+    assert!(!file.exists(), "what is decided needs no checkpoint");
+}
+
+#[test]
+fn control_c_keeps_the_search() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (child, file) = begin_long(folder.path());
+    let before = std::fs::metadata(&file).expect("it is there").len();
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(interrupted.success());
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(code(&output), Some(130));
+    assert!(std::fs::metadata(&file).expect("it is still there").len() >= before);
+    assert_eq!(one_report(&output)["verdict"], "bounded");
+    let name = folder.path().to_str().expect("text");
+    assert_eq!(code(&run(&[&LONG[..], &["--resume", name]].concat())), Some(0));
+}
+
+#[test]
+fn what_is_no_checkpoint_of_this_search_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (mut child, file) = begin_long(folder.path());
+    child.kill().expect("it can be killed");
+    child.wait().expect("it ends");
+    let name = folder.path().to_str().expect("text");
+    let whole = std::fs::read(&file).expect("it can be read");
+    let refused = |bytes: &[u8], why: &str| {
+        std::fs::write(&file, bytes).expect("it can be written");
+        let output = run(&[&LONG[..], &["--resume", name]].concat());
+        assert_eq!(code(&output), Some(2), "{why}");
+        let said = in_one_line(&output);
+        assert!(said.contains(why), "{why}: {said}");
+    };
+    refused(&whole[..whole.len() / 2], "it is cut off");
+    let mut edited = whole.clone();
+    *edited.last_mut().expect("not empty") ^= 1;
+    refused(&edited, "it was changed after it was written");
+    refused(b"\x7fELF and so on", "it is no checkpoint");
+    // The checkpoint of the question under another name.
+    let other = folder.path().join("pae-four-threads.cmpxchg8b.sc.checkpoint");
+    std::fs::write(&other, &whole).expect("it can be written");
+    let output = run(&["check", "pae-four-threads", "--variant", "cmpxchg8b", "--memory", "sc", "--resume", name]);
+    let said = in_one_line(&output);
+    assert!(said.contains("the race has changed since"), "{said}");
+
+    let not_there = folder.path().join("file");
+    std::fs::write(&not_there, "").expect("it can be written");
+    let output = run(&[&LONG[..], &["--checkpoint", not_there.to_str().expect("text")]].concat());
+    assert_eq!(code(&output), Some(2));
+    assert!(in_one_line(&output).contains("is no folder for checkpoints"), "{}", text(&output.stdout));
+}

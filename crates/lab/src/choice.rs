@@ -28,6 +28,16 @@ impl Choice {
         Self((turn as u32) << 24 | (cpu as u32) << 16 | argument as u32)
     }
 
+    /// As a number, for files.
+    pub(crate) const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// From [`Self::bits`]. Whether it can be taken is for the state to say.
+    pub(crate) const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     pub(crate) const fn turn(self) -> Turn {
         match self.0 >> 24 {
             0 => Turn::Run,

@@ -98,6 +98,7 @@ mod agent;
 mod arena;
 mod buffer;
 mod cells;
+mod checkpoint;
 mod choice;
 mod columns;
 mod contents;
@@ -143,6 +144,7 @@ mod visited;
 mod weaken;
 
 pub use arena::Arena;
+pub use checkpoint::{Checkpoint, CheckpointError, Snapshot};
 pub use cpu::LabCpu;
 pub use frames::{Backing, FrameKind, Pool};
 pub use history::{History, Panel, Row};

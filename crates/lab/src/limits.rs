@@ -54,6 +54,8 @@ pub enum Limit {
     Cancelled,
     /// A member of a [`crate::Team`] went away with a part of the search.
     MemberLost,
+    /// A checkpoint could not be written: the disk is full, perhaps.
+    Unsaved,
     /// Only runs with so many preemptions were looked for, and there are others: [`crate::Lab::explore_preempting`].
     Preemptions(u32),
     /// Only random schedules were asked for: [`crate::Lab::sample`].
@@ -68,6 +70,7 @@ impl std::fmt::Display for Limit {
             }
             Self::Runs => "random schedules were tried, not all",
             Self::MemberLost => "a thread went away with a part of the search",
+            Self::Unsaved => "a checkpoint could not be written",
             Self::States => "the limit of states was reached",
             Self::Depth => "the limit of steps in one run was reached",
             Self::Time => "the time was up",

@@ -45,6 +45,14 @@ pub(crate) struct KnownUnits {
     pub(crate) written: bool,
 }
 
+impl Known {
+    /// What is known of the units of which something is: their number, and the bits.
+    pub(crate) fn facts(&self) -> Vec<(u32, u32)> {
+        let units = self.units.iter().map(|unit| unit.load(Ordering::Relaxed));
+        units.enumerate().filter(|(_, bits)| *bits != 0).map(|(unit, bits)| (unit as u32, bits)).collect()
+    }
+}
+
 /// What is known, and what was assumed, of every word.
 pub(crate) struct QuietWords {
     known: Arc<Known>,
@@ -168,6 +176,16 @@ impl QuietWords {
     /// A search begins, and nothing is known: what boot did is the initial state. Nobody else searches now.
     pub(crate) fn begin(&mut self) {
         self.begin_with(0);
+    }
+
+    /// A search goes on with what was known, and assumed, when it was left. Returns whether there are such units.
+    pub(crate) fn restore(&mut self, facts: &[(u32, u32)]) -> bool {
+        self.begin();
+        for &(unit, bits) in facts {
+            let Some(unit) = self.known.units.get(unit as usize) else { return false };
+            unit.store(bits, Ordering::Relaxed);
+        }
+        true
     }
 
     /// The search begins again, with what is known now. Nobody else searches now.

@@ -2,9 +2,12 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use crate::checkpoint::{Checkpoint, Fingerprints, Snapshot};
 use crate::choice::Choice;
 use crate::explore::Ended;
 use crate::limits::Limit;
@@ -40,16 +43,41 @@ use crate::visited::Visited;
 /// let report = reports.into_iter().flatten().next().expect("one of the members has the report");
 /// report.expect_safe();
 /// ```
-pub struct Team {
+pub struct Team<'s> {
+    saver: Option<Saver<'s>>,
     visited: Vec<Shard>,
     state: Mutex<State>,
     changed: Condvar,
     /// Members that wait for work that nobody has given away yet.
     hungry: AtomicUsize,
-    stops: AtomicBool,
+    signal: AtomicU8,
     states: AtomicU64,
     transitions: AtomicU64,
     bytes: AtomicUsize,
+}
+
+/// Where checkpoints go, and how often.
+pub(crate) struct Saver<'s> {
+    pub(crate) every: Duration,
+    pub(crate) save: Save<'s>,
+    latest: Mutex<Instant>,
+}
+
+/// Keeps a snapshot, or says why it cannot.
+type Save<'s> = Box<dyn Fn(&Snapshot<'_>) -> io::Result<()> + Send + Sync + 's>;
+
+impl Saver<'_> {
+    /// Whether it is time again.
+    pub(crate) fn is_due(&self) -> bool {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).elapsed() >= self.every
+    }
+
+    /// Takes a checkpoint.
+    pub(crate) fn save(&self, snapshot: &Snapshot<'_>) -> io::Result<()> {
+        let saved = (self.save)(snapshot);
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        saved
+    }
 }
 
 /// On a cache line of its own.
@@ -59,10 +87,53 @@ struct Shard(Mutex<Visited>);
 /// Parts of the set, so that members seldom want the same one.
 const SHARDS: usize = 1 << 10;
 
-/// A state to go on from, and what to try there.
-pub(crate) struct Work {
-    pub(crate) path: Vec<Choice>,
+/// A part of the search: a path, and what is untried in the states on it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Part {
+    /// The way to the first of the states.
+    pub(crate) base: Vec<Choice>,
+    /// The choices of all of them.
     pub(crate) choices: Vec<Choice>,
+    /// Of each state, where its own choices begin, and which is next. The one before the next led to the next state.
+    pub(crate) frames: Vec<(usize, usize)>,
+}
+
+impl Part {
+    /// All there is to do from the end of a path on.
+    pub(crate) fn new(base: Vec<Choice>, choices: Vec<Choice>) -> Self {
+        Self { base, choices, frames: vec![(0, 0)] }
+    }
+}
+
+impl Part {
+    /// Whether the frames lie in the choices, one after the other.
+    pub(crate) fn is_sound(&self) -> bool {
+        let ends = self.frames.iter().skip(1).map(|frame| frame.0).chain([self.choices.len()]);
+        let is_within = |((first, next), end): (&(usize, usize), usize)| first <= next && *next <= end;
+        let mut leads_on = self.frames.iter().rev().skip(1);
+        self.frames.iter().zip(ends).all(is_within)
+            && self.frames.first().is_some_and(|frame| frame.0 == 0)
+            && leads_on.all(|(first, next)| first < next)
+    }
+}
+
+/// What members are to do.
+const GO_ON: u8 = 0;
+/// Give back what they have and meet: there is more to do afterwards.
+const PAUSE: u8 = 1;
+/// Give back what they have and meet.
+const STOP: u8 = 2;
+
+/// What comes after a meeting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Next {
+    /// The same search goes on.
+    GoOn,
+    /// Another one, from the beginning.
+    Again,
+    /// Nothing.
+    #[default]
+    Over,
 }
 
 #[derive(Default)]
@@ -75,11 +146,12 @@ struct State {
     meetings: u64,
     leader: Option<u64>,
     known: Option<Arc<Known>>,
-    work: Vec<Work>,
+    checkpoint: Option<Checkpoint>,
+    work: Vec<Part>,
     waiting: usize,
     outcome: Option<Ended>,
     sum: Sum,
-    again: bool,
+    next: Next,
 }
 
 /// What members add up.
@@ -94,27 +166,48 @@ pub(crate) struct Sum {
 
 /// A member's place in a team. Dropping it leaves the team: the others go on without.
 pub struct Seat<'t> {
-    team: &'t Team,
+    team: &'t Team<'t>,
     number: u64,
     /// Whether a part of the search is in its hands.
     searches: Cell<bool>,
 }
 
-impl Team {
+impl<'s> Team<'s> {
     /// For so many threads, at least one. All have to take a seat, and to explore or leave.
     #[must_use]
     pub fn new(size: usize) -> Self {
         let size = size.max(1);
         Self {
+            saver: None,
             visited: (0..SHARDS).map(|_| Shard(Mutex::new(Visited::new()))).collect(),
             state: Mutex::new(State { free: size, members: size, ..State::default() }),
             changed: Condvar::new(),
             hungry: AtomicUsize::new(0),
-            stops: AtomicBool::new(false),
+            signal: AtomicU8::new(GO_ON),
             states: AtomicU64::new(0),
             transitions: AtomicU64::new(0),
             bytes: AtomicUsize::new(0),
         }
+    }
+
+    /// Takes checkpoints: now and then, and when a limit ends the search. What `save` does with a snapshot ([`Snapshot::write`]) takes as long as nobody
+    /// explores. If it fails, the search ends with [`crate::Limit::Unsaved`].
+    #[must_use]
+    pub fn saving(
+        mut self,
+        every: Duration,
+        save: impl Fn(&Snapshot<'_>) -> io::Result<()> + Send + Sync + 's,
+    ) -> Self {
+        self.saver = Some(Saver { every, save: Box::new(save), latest: Mutex::new(Instant::now()) });
+        self
+    }
+
+    /// Goes on where a checkpoint was taken. If the labs of the team are not what they were then, there is no verdict
+    /// but [`crate::MisuseKind::OtherCode`].
+    #[must_use]
+    pub fn resuming(self, checkpoint: Checkpoint) -> Self {
+        self.state().checkpoint = Some(checkpoint);
+        self
     }
 
     /// Joins.
@@ -133,7 +226,7 @@ impl Team {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'s>(&self, state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+    fn wait<'g>(&self, state: MutexGuard<'g, State>) -> MutexGuard<'g, State> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -170,24 +263,55 @@ impl Seat<'_> {
     }
 
     /// The leader's: a search begins, of one state.
-    pub(crate) fn begin(&self, root: u128, work: Work) {
+    pub(crate) fn begin(&self, root: u128, part: Part) {
         let team = self.team;
         for shard in &team.visited {
             *shard.0.lock().unwrap_or_else(PoisonError::into_inner) = Visited::new();
         }
         let shard_bytes = Visited::new().bytes();
         let mut state = team.state();
-        state.work = vec![work];
-        state.waiting = 0;
+        state.work = vec![part];
         state.outcome = None;
         state.sum = Sum { states: 1, ..Sum::default() };
         team.bytes.store(SHARDS * shard_bytes, Ordering::Relaxed);
         team.states.store(1, Ordering::Relaxed);
         team.transitions.store(0, Ordering::Relaxed);
-        team.stops.store(false, Ordering::Relaxed);
-        team.note_hunger(&state);
         drop(state);
         self.insert(root);
+        self.go_on();
+    }
+
+    /// The leader's: the search goes on where a checkpoint was taken.
+    pub(crate) fn restore(&self, checkpoint: Checkpoint) {
+        let Checkpoint { visited, parts, states, transitions, depth, ends, observations, .. } = checkpoint;
+        visited.into_iter().for_each(|fingerprint| {
+            self.insert(fingerprint);
+        });
+        let mut state = self.team.state();
+        state.work = parts;
+        state.sum = Sum { states, transitions, depth, ends, observations };
+        self.team.states.store(states, Ordering::Relaxed);
+        self.team.transitions.store(transitions, Ordering::Relaxed);
+        drop(state);
+        self.go_on();
+    }
+
+    /// The leader's: members may take parts again.
+    pub(crate) fn go_on(&self) {
+        let mut state = self.team.state();
+        state.waiting = 0;
+        self.team.note_hunger(&state);
+        self.team.signal.store(GO_ON, Ordering::Relaxed);
+    }
+
+    /// The leader's: everything that was found and is left to do, when nobody works.
+    pub(crate) fn snapshot<R>(&self, root: u128, elapsed: Duration, read: impl FnOnce(&Snapshot<'_>) -> R) -> R {
+        let state = self.team.state();
+        let shards: Vec<_> =
+            self.team.visited.iter().map(|shard| shard.0.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+        let visited = || -> Fingerprints<'_> { Box::new(shards.iter().flat_map(|shard| shard.iter())) };
+        let quiet = state.known.as_deref().map(Known::facts).unwrap_or_default();
+        read(&Snapshot { root, elapsed, sum: &state.sum, parts: &state.work, visited: &visited, quiet })
     }
 
     /// Adds a state. Returns whether it is new.
@@ -210,24 +334,24 @@ impl Seat<'_> {
         self.team.bytes.load(Ordering::Relaxed)
     }
 
-    /// Work to be done; `None` if there is none any more.
-    pub(crate) fn work(&self) -> Option<Work> {
+    /// A part of the search; `None` if there is none any more, or members are to meet.
+    pub(crate) fn part(&self) -> Option<Part> {
         let team = self.team;
         let mut state = team.state();
         state.waiting += 1;
         loop {
-            if team.stops.load(Ordering::Relaxed) {
+            if team.signal.load(Ordering::Relaxed) != GO_ON {
                 return None;
             }
-            if let Some(work) = state.work.pop() {
+            if let Some(part) = state.work.pop() {
                 state.waiting -= 1;
                 self.searches.set(true);
                 team.note_hunger(&state);
-                return Some(work);
+                return Some(part);
             }
             if state.waiting == state.members {
                 // Nobody works who could give any away.
-                team.stops.store(true, Ordering::Relaxed);
+                team.signal.store(STOP, Ordering::Relaxed);
                 team.changed.notify_all();
                 return None;
             }
@@ -242,18 +366,37 @@ impl Seat<'_> {
         self.team.hungry.load(Ordering::Relaxed) != 0
     }
 
-    pub(crate) fn give(&self, work: Work) {
+    pub(crate) fn give(&self, part: Part) {
         let mut state = self.team.state();
-        state.work.push(work);
+        state.work.push(part);
         self.team.note_hunger(&state);
         drop(state);
         self.team.changed.notify_all();
     }
 
-    /// Whether the search is over, or to be given up.
+    /// Whether members are to give back what they have.
     #[inline(always)]
     pub(crate) fn stops(&self) -> bool {
-        self.team.stops.load(Ordering::Relaxed)
+        self.team.signal.load(Ordering::Relaxed) != GO_ON
+    }
+
+    /// Asks all members to meet, after which the search goes on.
+    pub(crate) fn pause(&self) {
+        let state = self.team.state();
+        // A stop is never taken back.
+        let _ = self.team.signal.compare_exchange(GO_ON, PAUSE, Ordering::Relaxed, Ordering::Relaxed);
+        drop(state);
+        self.team.changed.notify_all();
+    }
+
+    /// Where checkpoints go, if anywhere.
+    pub(crate) fn saver(&self) -> Option<&Saver<'_>> {
+        self.team.saver.as_ref()
+    }
+
+    /// The leader's, once: the checkpoint to go on from.
+    pub(crate) fn checkpoint(&self) -> Option<Checkpoint> {
+        self.team.state().checkpoint.take()
     }
 
     /// Adds what was counted since it was called last, and returns the states and steps of all.
@@ -277,25 +420,34 @@ impl Seat<'_> {
             if state.outcome.is_none() || matches!((&ended, &state.outcome), (Ended::Found(_), Some(Ended::Limit(_)))) {
                 state.outcome = Some(ended);
             }
-            self.team.stops.store(true, Ordering::Relaxed);
+            self.team.signal.store(STOP, Ordering::Relaxed);
             self.team.changed.notify_all();
         }
     }
 
-    /// The leader's, when all have finished: what came of it.
-    pub(crate) fn outcome(&self) -> (Result<(), Ended>, Sum) {
-        let mut state = self.team.state();
-        (state.outcome.take().map_or(Ok(()), Err), std::mem::take(&mut state.sum))
+    /// The leader's, when all have met: whether the search is to go on.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.team.state().outcome.is_none() && self.team.signal.load(Ordering::Relaxed) == PAUSE
     }
 
-    /// The leader's: whether everybody begins again.
-    pub(crate) fn decide(&self, again: bool) {
-        self.team.state().again = again;
+    /// The leader's, when all have finished: what came of it.
+    pub(crate) fn outcome(&self) -> Result<(), Ended> {
+        self.team.state().outcome.take().map_or(Ok(()), Err)
+    }
+
+    /// The leader's, when all have finished: what was counted.
+    pub(crate) fn sum(&self) -> Sum {
+        std::mem::take(&mut self.team.state().sum)
+    }
+
+    /// The leader's: what everybody does next.
+    pub(crate) fn decide(&self, next: Next) {
+        self.team.state().next = next;
     }
 
     /// What the leader decided.
-    pub(crate) fn begins_again(&self) -> bool {
-        self.team.state().again
+    pub(crate) fn next(&self) -> Next {
+        self.team.state().next
     }
 }
 
@@ -312,7 +464,7 @@ impl Drop for Seat<'_> {
         state.members -= 1;
         if self.searches.get() {
             state.outcome.get_or_insert(Ended::Limit(Limit::MemberLost));
-            self.team.stops.store(true, Ordering::Relaxed);
+            self.team.signal.store(STOP, Ordering::Relaxed);
         }
         if state.leader == Some(self.number) {
             state.leader = None;

@@ -5,13 +5,16 @@
 //! of the threads: the number of states is that of one thread alone. Which violation is met first is a matter of chance; the shortest is looked for by
 //! the leader alone, as ever, so the trace is not.
 
+use std::time::Duration;
+
 use crate::agent::Attending;
 use crate::choice::Choice;
 use crate::core::Stop;
 use crate::explore::{CLOCK_EVERY, Ended, Explorer, Found};
 use crate::limits::{Limit, Phase};
-use crate::team::{Seat, Sum, Work};
-use crate::verdict::{MisuseKind, Report};
+use crate::team::{Next, Part, Saver, Seat, Sum};
+use crate::trace::Trace;
+use crate::verdict::{Misuse, MisuseKind, Report, Verdict};
 
 /// In place of a choice that was given away.
 const GIVEN: Choice = Choice::NONE;
@@ -20,128 +23,172 @@ impl Explorer<'_, '_> {
     /// Explores with the others of a team. The leader says what was found.
     pub(crate) fn run_with(mut self, seat: &Seat<'_>) -> Option<Report> {
         let attending = Attending::new(self.core_pointer());
+        let mut earlier = Duration::ZERO;
+        let mut checkpoint = None;
         if seat.meet() {
-            self.core().quiet.begin();
+            checkpoint = seat.checkpoint();
+            earlier = checkpoint.as_ref().map_or(Duration::ZERO, |checkpoint| checkpoint.elapsed);
+            match &checkpoint {
+                Some(checkpoint) if !self.core().quiet.restore(&checkpoint.quiet) => self.refuse(OTHER_MEMORY),
+                Some(_) => {}
+                None => self.core().quiet.begin(),
+            }
             seat.publish(self.core().quiet.known());
         }
+        let refused = self.core().stop.take();
         let mut report = None;
-        loop {
+        let mut next = Next::Again;
+        while next == Next::Again {
             let leads = seat.meet();
             let is_same = seat.published().is_some_and(|known| self.core().quiet.share(&known));
             self.start();
+            let root = self.core().fingerprint();
             if leads {
                 let mut choices = Vec::new();
                 self.core().choices(&mut choices);
-                seat.begin(self.core().fingerprint(), Work { path: Vec::new(), choices });
+                seat.begin(root, Part::new(Vec::new(), choices));
+                match checkpoint.take() {
+                    Some(checkpoint) if checkpoint.root != root => self.refuse(OTHER_START),
+                    Some(checkpoint) => seat.restore(checkpoint),
+                    None => {}
+                }
             }
-            seat.meet();
-            let mut part = Report::empty();
-            let ended = if !is_same {
+            if let Some(refused) = &refused {
+                self.core().stop = Some(refused.clone());
+            }
+            if !is_same {
                 self.core().misuse(
                     MisuseKind::HiddenState,
                     "the labs of a team were not built alike: their arenas differ in size",
                 );
-                Err(Ended::Found(Found { path: Vec::new() }))
-            } else if self.core().stop.is_some() {
-                Err(Ended::Found(Found { path: Vec::new() }))
-            } else {
-                self.share(seat, &mut part)
-            };
-            let transitions = self.transitions;
-            seat.finish(ended, part, transitions);
-            if seat.meet() {
-                let (ended, sum) = seat.outcome();
-                let verdict = self.verdict_of(ended);
-                self.core().undo_all();
-                let again = self.core().quiet.is_wrong();
-                if again {
-                    self.core().quiet.begin_again();
-                } else {
-                    let Sum { states, transitions, depth, ends, observations } = sum;
-                    report = Some(Report {
-                        verdict,
-                        states,
-                        transitions,
-                        depth,
-                        ends,
-                        observations,
-                        elapsed: self.elapsed(),
-                        ..Report::empty()
-                    });
-                }
-                seat.decide(again);
-            } else {
-                self.core().undo_all();
             }
             seat.meet();
-            if !seat.begins_again() {
-                break;
+            next = Next::GoOn;
+            while next == Next::GoOn {
+                let before = self.transitions;
+                let mut part = Report::empty();
+                let ended = if self.core().stop.is_some() {
+                    Err(Ended::Found(Found { path: Vec::new() }))
+                } else {
+                    self.share(seat, &mut part)
+                };
+                seat.finish(ended, part, self.transitions - before);
+                if seat.meet() {
+                    let elapsed = earlier + self.elapsed();
+                    if seat.is_paused()
+                        && seat.saver().is_none_or(|saver| seat.snapshot(root, elapsed, |it| saver.save(it)).is_ok())
+                    {
+                        seat.go_on();
+                        seat.decide(Next::GoOn);
+                    } else {
+                        let concluded = self.conclude(seat, root, elapsed);
+                        seat.decide(if concluded.is_some() { Next::Over } else { Next::Again });
+                        report = concluded;
+                    }
+                }
+                seat.meet();
+                next = seat.next();
             }
+            self.core().undo_all();
         }
         drop(attending);
         report
     }
 
+    /// The leader's: what the search has come to; `None` if it begins again.
+    fn conclude(&mut self, seat: &Seat<'_>, root: u128, elapsed: Duration) -> Option<Report> {
+        let mut ended = seat.outcome();
+        if seat.is_paused() {
+            ended = Err(Ended::Limit(Limit::Unsaved));
+        } else if let (Err(Ended::Limit(_)), Some(saver)) = (&ended, seat.saver())
+            && seat.snapshot(root, elapsed, |snapshot| saver.save(snapshot)).is_err()
+        {
+            ended = Err(Ended::Limit(Limit::Unsaved));
+        }
+        let refused =
+            matches!(self.core().stop, Some(Stop::Misuse(MisuseKind::OtherCode, _))).then(|| self.core().stop.take());
+        let verdict = match refused.flatten() {
+            Some(Stop::Misuse(kind, sentence)) => {
+                Verdict::Error(Box::new(Misuse { kind, sentence, trace: Trace::default() }))
+            }
+            _ => self.verdict_of(ended),
+        };
+        if self.core().quiet.is_wrong() {
+            self.core().quiet.begin_again();
+            return None;
+        }
+        let Sum { states, transitions, depth, ends, observations } = seat.sum();
+        Some(Report { verdict, states, transitions, depth, ends, observations, elapsed, ..Report::empty() })
+    }
+
+    fn refuse(&mut self, why: &str) {
+        self.core().misuse(MisuseKind::OtherCode, why);
+    }
+
     /// This member's share of a search.
     fn share(&mut self, seat: &Seat<'_>, report: &mut Report) -> Result<(), Ended> {
-        let mut search = Share { seat, base: Vec::new(), choices: Vec::new(), frames: Vec::new(), counted: (0, 0) };
-        while let Some(work) = seat.work() {
+        let mut counted = (0, self.transitions);
+        while let Some(part) = seat.part() {
             self.rewind();
             let before = self.transitions;
-            for &choice in &work.path {
-                if !self.apply(choice) {
-                    break;
-                }
-            }
+            let Part { base, choices, frames } = &part;
+            let taken = frames.iter().rev().skip(1).rev().map(|&(_, next)| choices[next - 1]);
+            let way: Vec<Choice> = base.iter().copied().chain(taken).collect();
+            let is_possible = way.iter().all(|&choice| {
+                let mut possible = Vec::new();
+                self.core().choices(&mut possible);
+                possible.contains(&choice) && self.apply(choice)
+            });
             self.transitions = before;
             if self.core().quiet.is_wrong() {
                 return Err(Ended::WrongAssumption);
             }
-            if self.core().stop.is_some() {
-                self.core().stop = Some(Stop::Misuse(
+            if !is_possible {
+                self.core().stop = None;
+                self.core().misuse(
                     MisuseKind::HiddenState,
-                    "steps that one thread took cannot be taken by another: code keeps state outside the arena"
-                        .to_owned(),
-                ));
-                return Err(Ended::Found(Found { path: work.path }));
+                    "steps that were taken once cannot be taken again: code keeps state outside the arena",
+                );
+                return Err(Ended::Found(Found { path: way }));
             }
-            search.base = work.path;
-            search.choices = work.choices;
-            search.frames.clear();
-            if search.choices.is_empty() && self.end(report).is_err() {
-                return Err(Ended::Found(Found { path: search.base }));
+            let mut search = Share { seat, part, counted };
+            if search.part.choices.is_empty() && self.end(report).is_err() {
+                return Err(search.found());
             }
-            search.frames.push((0, 0));
-            search.depth_first(self, report)?;
+            let ended = search.depth_first(self, report);
+            counted = search.counted;
+            if !search.part.frames.is_empty() && !matches!(ended, Err(Ended::Found(_) | Ended::WrongAssumption)) {
+                seat.give(search.part);
+            }
+            ended?;
         }
         Ok(())
     }
 }
 
-/// A part of the search.
+const OTHER_MEMORY: &str = "the checkpoint is of a lab with more memory than this one";
+const OTHER_START: &str = "the checkpoint is of a lab that begins in another state";
+
+/// A part of the search, in the hands of a member.
 struct Share<'s, 't> {
     seat: &'s Seat<'t>,
-    /// The way to where it begins.
-    base: Vec<Choice>,
-    /// The untried choices of all states on the path from there; of each state, where its own begin and which is next.
-    choices: Vec<Choice>,
-    frames: Vec<(usize, usize)>,
+    part: Part,
     /// States and steps that the team knows of.
     counted: (u64, u64),
 }
 
 impl Share<'_, '_> {
     fn depth_first(&mut self, explorer: &mut Explorer<'_, '_>, report: &mut Report) -> Result<(), Ended> {
-        while let Some((first, next)) = self.frames.last_mut() {
-            if *next == self.choices.len() {
-                self.choices.truncate(*first);
-                self.frames.pop();
-                if !self.frames.is_empty() {
+        while let Some((first, next)) = self.part.frames.last_mut() {
+            if *next == self.part.choices.len() {
+                self.part.choices.truncate(*first);
+                self.part.frames.pop();
+                if !self.part.frames.is_empty() {
                     explorer.core().undo();
                 }
                 continue;
             }
-            let choice = self.choices[*next];
+            let choice = self.part.choices[*next];
             *next += 1;
             if choice == GIVEN {
                 continue;
@@ -150,7 +197,15 @@ impl Share<'_, '_> {
                 return Err(if explorer.core().quiet.is_wrong() { Ended::WrongAssumption } else { self.found() });
             }
             if explorer.transitions.is_multiple_of(CLOCK_EVERY) {
-                self.look_around(explorer, report)?;
+                let looked = self.look_around(explorer, report);
+                if looked.is_err() {
+                    // This step is left to be taken.
+                    explorer.transitions -= 1;
+                    if let Some((_, next)) = self.part.frames.last_mut() {
+                        *next -= 1;
+                    }
+                    return looked;
+                }
             }
             if !self.seat.insert(explorer.core().fingerprint()) {
                 if explorer.core().quiet.is_wrong() {
@@ -161,12 +216,12 @@ impl Share<'_, '_> {
             }
             report.states += 1;
             report.depth = report.depth.max(explorer.core().depth() as u64);
-            let first = self.choices.len();
-            explorer.core().choices(&mut self.choices);
-            if self.choices.len() == first && explorer.end(report).is_err() {
+            let first = self.part.choices.len();
+            explorer.core().choices(&mut self.part.choices);
+            if self.part.choices.len() == first && explorer.end(report).is_err() {
                 return Err(self.found());
             }
-            self.frames.push((first, first));
+            self.part.frames.push((first, first));
             if report.depth > explorer.limits.depth {
                 return Err(Ended::Limit(Limit::Depth));
             }
@@ -189,34 +244,37 @@ impl Share<'_, '_> {
         if all.0 > explorer.limits.states {
             return Err(Ended::Limit(Limit::States));
         }
-        explorer.look_at_memory(self.seat.bytes() + self.choices.len() * size_of::<Choice>())
+        if self.seat.saver().is_some_and(Saver::is_due) {
+            self.seat.pause();
+        }
+        explorer.look_at_memory(self.seat.bytes() + self.part.choices.len() * size_of::<Choice>())
     }
 
     /// Gives away half of what is untried in the state nearest to the beginning: the most work there is.
     fn give(&mut self) {
-        let mut path = self.base.clone();
-        for index in 0..self.frames.len() {
-            let next = self.frames[index].1;
-            let end = self.frames.get(index + 1).map_or(self.choices.len(), |later| later.0);
-            let untried = self.choices[next..end].iter().filter(|choice| **choice != GIVEN).count();
+        let mut path = self.part.base.clone();
+        for index in 0..self.part.frames.len() {
+            let next = self.part.frames[index].1;
+            let end = self.part.frames.get(index + 1).map_or(self.part.choices.len(), |later| later.0);
+            let untried = self.part.choices[next..end].iter().filter(|choice| **choice != GIVEN).count();
             if untried != 0 {
                 let mut choices = Vec::new();
-                for place in self.choices[next..end].iter_mut().rev() {
+                for place in self.part.choices[next..end].iter_mut().rev() {
                     if *place != GIVEN && choices.len() * 2 < untried {
                         choices.push(std::mem::replace(place, GIVEN));
                     }
                 }
-                self.seat.give(Work { path, choices });
+                self.seat.give(Part::new(path, choices));
                 return;
             }
-            if next > self.frames[index].0 {
-                path.push(self.choices[next - 1]);
+            if next > self.part.frames[index].0 {
+                path.push(self.part.choices[next - 1]);
             }
         }
     }
 
     fn found(&self) -> Ended {
-        let taken = self.frames.iter().map(|&(_, next)| self.choices[next - 1]);
-        Ended::Found(Found { path: self.base.iter().copied().chain(taken).collect() })
+        let taken = self.part.frames.iter().map(|&(_, next)| self.part.choices[next - 1]);
+        Ended::Found(Found { path: self.part.base.iter().copied().chain(taken).collect() })
     }
 }

@@ -75,6 +75,8 @@ pub enum MisuseKind {
     Setup,
     /// A bound of the simulated machine was exceeded.
     Capacity,
+    /// A checkpoint is of a lab that was built otherwise.
+    OtherCode,
 }
 
 /// A run that breaks a rule.

@@ -36,12 +36,17 @@ impl Visited {
         true
     }
 
+    /// All of them, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u128> {
+        self.slots.iter().copied().filter(|&slot| slot != 0)
+    }
+
     #[cold]
     fn grow(&mut self) {
         let mut slots = vec![0; self.slots.len() * 2];
         ask_for_huge_pages(&mut slots);
         let mask = slots.len() - 1;
-        for &fingerprint in self.slots.iter().filter(|&&slot| slot != 0) {
+        for fingerprint in self.iter() {
             let mut at = (fingerprint >> 64) as usize & mask;
             while slots[at] != 0 {
                 at = (at + 1) & mask;

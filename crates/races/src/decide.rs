@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::checkpoints::Checkpoints;
 use crate::explore::{self, ShowSteps};
 use crate::pool;
 use crate::race::Race;
@@ -29,6 +30,8 @@ pub struct Options {
     pub threads: Option<NonZeroUsize>,
     /// How many of them share one search. If `None`, as many as would have nothing to do otherwise: all if there is one variant.
     pub team: Option<NonZeroUsize>,
+    /// Where searches are kept that are not finished. Only exhaustive ones are.
+    pub checkpoints: Option<Checkpoints>,
     /// Called now and then, from any of the threads.
     pub progress: Option<ShowProgress>,
     /// Set it to end every search soon; what has no answer by then is [`crate::Verdict::Bounded`].

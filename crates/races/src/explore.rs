@@ -2,11 +2,13 @@
 
 use std::panic::resume_unwind;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
-use lab::{Arena, End, Ghost, Lab, Label, Machine, Monitor, Seat, Team, Violation};
+use lab::{Arena, Checkpoint, End, Ghost, Lab, Label, Machine, Monitor, Seat, Team, Violation};
 
+use crate::checkpoints::{Place, Refusal};
 use crate::decide::{Limits, Options, Way, Witnesses, Work};
 use crate::orders;
 use crate::question::{Answer, Question};
@@ -27,10 +29,15 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, team: usize, progress:
     };
     let task = Task { limits: options.limits, cancel: options.cancel.as_deref(), way, progress, question: &question };
     let found = match way {
-        Way::Exhaust if team > 1 => together(team, &scenario, task),
-        Way::Exhaust | Way::Preempt(_) | Way::Livelock | Way::Sample(_) => task.aim(Aim::EveryEnd, None).of(&scenario),
+        Way::Exhaust if team > 1 || options.checkpoints.is_some() => match kept(item, options) {
+            Ok(kept) => together(team, kept, &scenario, task),
+            Err(refusal) => return failed(item, refusal.to_string()),
+        },
+        Way::Exhaust | Way::Preempt(_) | Way::Livelock | Way::Sample(_) => {
+            task.aim(Aim::EveryEnd, None).of(&scenario).map(|report| Found { report, unsaved: None })
+        }
     };
-    let Some(found) = found else { return failed(item, "no machine was built".to_owned()) };
+    let Some(Found { report: found, unsaved }) = found else { return failed(item, "no machine was built".to_owned()) };
 
     let mut report = blank(item);
     report.cpus = scenario.cpus();
@@ -65,7 +72,10 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, team: usize, progress:
             report.message = Some(match found.sampled {
                 Some(sampled) if limit == lab::Limit::Runs => sampled.to_string(),
                 Some(sampled) => format!("{limit}; {sampled}"),
-                None => limit.to_string(),
+                None => match unsaved {
+                    Some(error) => format!("{limit}: {error}"),
+                    None => limit.to_string(),
+                },
             });
         }
         lab::Verdict::Error(misuse) => {
@@ -89,16 +99,43 @@ fn expects_livelock(item: &Work<'_>) -> bool {
 /// Takes the news of a search.
 pub(crate) type ShowSteps<'p> = &'p (dyn Fn(&lab::Progress) + Sync);
 
+/// Where the checkpoint of a variant is to be kept, and the one that is there.
+type Kept = Option<(Place, Option<Checkpoint>)>;
+
+fn kept(item: &Work<'_>, options: &Options) -> Result<Kept, Refusal> {
+    options.checkpoints.as_ref().map(|checkpoints| checkpoints.of(item)).transpose()
+}
+
 /// Searches in so many threads. The report comes from one of them.
-fn together(threads: usize, scenario: &Scenario, task: Task<'_>) -> Option<lab::Report> {
-    let team = Team::new(threads);
-    std::thread::scope(|scope| {
+fn together(threads: usize, kept: Kept, scenario: &Scenario, task: Task<'_>) -> Option<Found> {
+    let unsaved = Mutex::new(None);
+    let (place, checkpoint) = kept.map_or((None, None), |(place, checkpoint)| (Some(place), checkpoint));
+    let mut team = Team::new(threads);
+    if let Some(place) = &place {
+        team = team.saving(place.every, |snapshot| {
+            place.save(snapshot).inspect_err(|error| {
+                *unsaved.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+            })
+        });
+    }
+    if let Some(checkpoint) = checkpoint {
+        team = team.resuming(checkpoint);
+    }
+    let report = std::thread::scope(|scope| {
         let member = || task.aim(Aim::EveryEnd, Some(team.seat())).of(scenario);
         let members: Vec<_> = (0..threads).map(|_| scope.spawn(member)).collect();
         // A panic is for whoever takes care of this variant.
         let report = |member: ScopedJoinHandle<'_, _>| member.join().unwrap_or_else(|panic| resume_unwind(panic));
         members.into_iter().filter_map(report).next()
-    })
+    });
+    drop(team);
+    if let (Some(place), Some(lab::Verdict::Safe | lab::Verdict::Violated(_))) =
+        (&place, report.as_ref().map(|report| &report.verdict))
+    {
+        place.remove();
+    }
+    let unsaved = unsaved.into_inner().unwrap_or_else(PoisonError::into_inner);
+    report.map(|report| Found { report, unsaved })
 }
 
 /// The report of a variant that could not be run.
@@ -190,6 +227,13 @@ fn judge(item: &Work<'_>, question: &Question, report: &mut VariantReport) {
         Verdict::Error => Some(false),
         _ => answered.then_some(met),
     };
+}
+
+/// What a search has found.
+struct Found {
+    report: lab::Report,
+    /// Why a checkpoint could not be written.
+    unsaved: Option<String>,
 }
 
 /// What a search looks for.

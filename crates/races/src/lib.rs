@@ -12,6 +12,7 @@
 mod arguments;
 pub mod catalogue;
 mod checker;
+mod checkpoints;
 mod decide;
 mod elt;
 mod entry_words;
@@ -35,6 +36,7 @@ mod source;
 pub mod syntax;
 mod x86;
 
+pub use checkpoints::{Checkpoints, Present};
 pub use decide::{Limits, Options, Progress, ShowProgress, Way, Witnesses, decide};
 pub use error::{Error, LoadError, Problem};
 pub use needed::{Asked, Need, NeedOptions, Pairs, Place, needed};

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use lab::{Sampling, Schedule};
-use races::{Limits, MemoryOrder, Opinion, Options, Race, SecondEngine, VariantReport, Verdict, Way, Witnesses};
+use races::{
+    Checkpoints, Limits, MemoryOrder, Opinion, Options, Present, Race, SecondEngine, VariantReport, Verdict, Way,
+    Witnesses,
+};
 use serde::Serialize;
 
 use crate::arguments::{self, Check, Memory, ShowTrace};
@@ -42,6 +45,7 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
             witnesses: if arguments.trace == ShowTrace::Always { Witnesses::Shown } else { Witnesses::Skipped },
             threads: arguments.jobs,
             team: arguments.team,
+            checkpoints: checkpoints(arguments),
             progress: Some(line.callback()),
             cancel: Some(interrupt.flag()),
         };
@@ -80,6 +84,16 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
 
 fn race_of<'r>(races: &'r [Race], report: &VariantReport) -> Option<&'r Race> {
     races.iter().find(|race| race.source.name() == report.file)
+}
+
+/// Where searches are kept, if they are to be.
+fn checkpoints(arguments: &Check) -> Option<Checkpoints> {
+    let (folder, present) = match (&arguments.checkpoint, &arguments.resume) {
+        (Some(folder), _) => (folder, Present::Refused),
+        (None, Some(folder)) => (folder, Present::Resumed),
+        (None, None) => return None,
+    };
+    Some(Checkpoints { folder: folder.clone(), every: arguments.checkpoint_every, present })
 }
 
 /// Which interleavings are asked for.

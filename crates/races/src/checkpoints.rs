@@ -1,0 +1,150 @@
+//! Searches that are left and gone on with: a file for each variant, in a folder.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lab::{Checkpoint, CheckpointError, Snapshot};
+use serde::{Deserialize, Serialize};
+
+use crate::decide::Work;
+use crate::saved_run::CODE;
+
+/// Where checkpoints are kept, and how often they are taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Checkpoints {
+    /// The folder. It is made if it is not there.
+    pub folder: PathBuf,
+    /// How much time passes between two.
+    pub every: Duration,
+    /// What is done with those that are there.
+    pub present: Present,
+}
+
+/// What is done with a checkpoint of a variant that is to be decided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Present {
+    /// The search goes on where it was left.
+    Resumed,
+    /// The variant is not decided: hours of work are not lost by a slip.
+    Refused,
+}
+
+/// Which search a checkpoint is of.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Label {
+    code: String,
+    race: String,
+    variant: Option<String>,
+    memory: String,
+    text: String,
+}
+
+/// The checkpoint of one variant.
+pub(crate) struct Place {
+    path: PathBuf,
+    label: Label,
+    /// How much time passes between two.
+    pub(crate) every: Duration,
+}
+
+/// Why a search cannot go on, or not begin.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Folder(PathBuf, io::Error),
+    Present(PathBuf),
+    Unreadable(PathBuf, CheckpointError),
+    OtherCode(PathBuf),
+    OtherQuestion(PathBuf),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let anew = "delete it to begin anew";
+        match self {
+            Self::Folder(path, error) => write!(f, "{} is no folder for checkpoints: {error}", path.display()),
+            Self::Present(path) => {
+                write!(f, "{} is there already: `--resume` goes on with it; {anew}", path.display())
+            }
+            Self::Unreadable(path, why) => write!(f, "{} cannot be gone on with: {why}; {anew}", path.display()),
+            Self::OtherCode(path) => {
+                let why = "the engine, the lab or the scenarios have changed since: what was visited says nothing of this code";
+                write!(f, "{} cannot be gone on with: {why}; {anew}", path.display())
+            }
+            Self::OtherQuestion(path) => {
+                write!(f, "{} cannot be gone on with: the race has changed since; {anew}", path.display())
+            }
+        }
+    }
+}
+
+impl Checkpoints {
+    /// Where that of a variant is, and what is there.
+    pub(crate) fn of(&self, item: &Work<'_>) -> Result<(Place, Option<Checkpoint>), Refusal> {
+        fs::create_dir_all(&self.folder).map_err(|error| Refusal::Folder(self.folder.clone(), error))?;
+        let label = Label {
+            code: CODE.to_owned(),
+            race: item.race.litmus.name.node.clone(),
+            variant: item.variant.map(|variant| variant.name.node.clone()),
+            memory: item.memory.name().to_owned(),
+            text: item.race.source.text().to_owned(),
+        };
+        let names = [Some(&label.race), label.variant.as_ref(), Some(&label.memory)];
+        let names: Vec<String> = names.into_iter().flatten().map(|name| as_file_name(name)).collect();
+        let path = self.folder.join(format!("{}.checkpoint", names.join(".")));
+        let found = match File::open(&path) {
+            Ok(_) if self.present == Present::Refused => return Err(Refusal::Present(path)),
+            Ok(file) => Some(read(&path, file, &label)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Refusal::Unreadable(path, error.into())),
+        };
+        Ok((Place { path, label, every: self.every }, found))
+    }
+}
+
+fn read(path: &Path, file: File, wanted: &Label) -> Result<Checkpoint, Refusal> {
+    let unreadable = |why| Refusal::Unreadable(path.to_owned(), why);
+    let checkpoint = Checkpoint::read(BufReader::with_capacity(1 << 20, file)).map_err(unreadable)?;
+    let label: Label = serde_json::from_slice(&checkpoint.label).map_err(|_| unreadable(CheckpointError::Damaged))?;
+    if label.code != wanted.code {
+        return Err(Refusal::OtherCode(path.to_owned()));
+    }
+    if label != *wanted {
+        return Err(Refusal::OtherQuestion(path.to_owned()));
+    }
+    Ok(checkpoint)
+}
+
+/// What no file system minds.
+fn as_file_name(name: &str) -> String {
+    let kept = |letter: char| letter.is_ascii_alphanumeric() || "-_+".contains(letter);
+    name.chars().map(|letter| if kept(letter) { letter } else { '_' }).collect()
+}
+
+impl Place {
+    /// Keeps a snapshot. The file is the old one or the new one, whenever power fails.
+    pub(crate) fn save(&self, snapshot: &Snapshot<'_>) -> io::Result<()> {
+        let unfinished = self.path.with_extension("unfinished");
+        let result = self.write(&unfinished, snapshot).and_then(|()| fs::rename(&unfinished, &self.path));
+        if result.is_err() {
+            // What is left of it takes room that the disk may not have.
+            let _ = fs::remove_file(&unfinished);
+        }
+        result
+    }
+
+    fn write(&self, path: &Path, snapshot: &Snapshot<'_>) -> io::Result<()> {
+        let label = serde_json::to_vec(&self.label)?;
+        let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+        snapshot.write(&label, &mut out)?;
+        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    }
+
+    /// The variant is decided.
+    pub(crate) fn remove(&self) {
+        // If it stays, the next run refuses to begin and says why.
+        let _ = fs::remove_file(&self.path);
+    }
+}
