@@ -30,7 +30,9 @@ NO_COLOR, CLICOLOR and CLICOLOR_FORCE are honoured.";
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   fastgup check pae-zap-refault --variant low-high-low --save-trace torn.run.json
-  fastgup replay torn.run.json
+  fastgup replay torn.run.json               step through it with the arrow keys
+  fastgup replay torn.run.json --text        all of it, as text for a mail
+  fastgup replay torn.run.json --html torn.html
 
 Under a debugger: before each step the function fastgup_step is called (number, CPU, what is going to happen), and after each
 step of code fastgup_code (number, CPU), on the stack of that code.
@@ -63,7 +65,7 @@ pub(crate) enum Command {
     Needed(Needed),
     /// List the catalogue, or print one of its files
     Races(Races),
-    /// Do a saved run again, step by step, and show every state
+    /// Do a saved run again and step through its states; as text where the output is no terminal
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Replay),
 }
@@ -226,6 +228,10 @@ pub(crate) struct Replay {
     /// Write the run as one page for a browser, which needs no network: step through it with the arrow keys
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+
+    /// Print the run and its states, also on a terminal: text that survives a mail
+    #[arg(long)]
+    pub(crate) text: bool,
 }
 
 /// In which order CPUs see each other's stores.

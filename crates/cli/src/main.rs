@@ -13,6 +13,7 @@ mod progress;
 mod save;
 mod select;
 mod show;
+mod stepper;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,8 @@
 //! `fastgup replay`: does a saved run again.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
+use anstyle::Style;
 use races::{Outcome, Replayed, SavedRun, Verdict};
 
 use crate::arguments::Replay;
@@ -12,15 +13,28 @@ use crate::save;
 use crate::show::number::plural;
 use crate::show::palette::{BROKEN, HEADING, SAFE, UNDECIDED};
 use crate::show::{columns, states, width};
+use crate::stepper::Stepper;
 
 /// Does it again, compares, and shows it.
 pub(crate) fn run(arguments: &Replay) -> Result<Exit, Failure> {
     let saved = SavedRun::read(&arguments.file)?;
     let replayed = saved.replay()?;
+    let (style, words) = said(&saved, &replayed);
+    if let Outcome::Same(done) = &replayed.outcome
+        && arguments.html.is_none()
+        && !arguments.text
+        && io::stdout().is_terminal()
+        && io::stdin().is_terminal()
+    {
+        Stepper::new(&saved, done, &words).run()?;
+        return Ok(Exit::AsExpected);
+    }
     let width = width::of_stdout();
     let mut out = anstream::stdout().lock();
     heading(&mut out, &saved)?;
-    said(&mut out, &saved, &replayed, width)?;
+    for line in width::wrap(&words, width) {
+        writeln!(out, "{style}{line}{style:#}")?;
+    }
     match replayed.outcome {
         Outcome::Same(done) => {
             if let Some(path) = &arguments.html {
@@ -58,8 +72,8 @@ fn heading(out: &mut dyn Write, saved: &SavedRun) -> io::Result<()> {
 }
 
 /// Whether the run is what it was, in words.
-fn said(out: &mut dyn Write, saved: &SavedRun, replayed: &Replayed, page: usize) -> io::Result<()> {
-    let (style, words) = match (&replayed.outcome, replayed.same_code) {
+fn said(saved: &SavedRun, replayed: &Replayed) -> (Style, String) {
+    match (&replayed.outcome, replayed.same_code) {
         (Outcome::Same(_), true) => (SAFE, "Replayed: every step and every state is as it was saved.".to_owned()),
         (Outcome::Same(_), false) => (
             UNDECIDED,
@@ -79,11 +93,7 @@ fn said(out: &mut dyn Write, saved: &SavedRun, replayed: &Replayed, page: usize)
                 saved.program
             ),
         ),
-    };
-    for line in width::wrap(&words, page) {
-        writeln!(out, "{style}{line}{style:#}")?;
     }
-    Ok(())
 }
 
 /// The rule that the run breaks, and why.
