@@ -30,7 +30,7 @@ enum Command {
     /// Break the engine on purpose, one edit at a time, and see that a race file notices
     Mutants(mutants::Arguments),
     /// Say what this machine lacks, and how to install it
-    Setup,
+    Setup(setup::Arguments),
     /// Run the benchmarks; what follows is passed on to them
     Bench(bench::Arguments),
 }
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Test(arguments) => test::run(&arguments),
         Command::Mutants(arguments) => mutants::run(&arguments),
-        Command::Setup => setup::run(),
+        Command::Setup(arguments) => setup::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };
     match done {

@@ -1,10 +1,20 @@
 //! `cargo xtask setup`: what this machine lacks.
 
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 use crate::cargo::succeeds;
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Install with apt-get what is missing and can be had there
+    #[arg(long)]
+    install: bool,
+}
+
+/// What the step `kernel` needs, as packages of Debian and Ubuntu: an emulator, and a compiler whose `core` can be built for any target.
+const KERNEL_PACKAGES: [&str; 4] = ["qemu-system-x86", "rustc-web", "cargo-web", "rust-web-src"];
 
 /// One tool, and who asks for it.
 struct Tool {
@@ -59,6 +69,13 @@ const TOOLS: &[Tool] = &[
         install: "rustup toolchain install nightly --component miri,rust-src",
     },
     Tool {
+        name: "QEMU",
+        needed_by: "fastgup boot, cargo xtask test kernel",
+        need: Need::Optional,
+        probe: &["qemu-system-x86_64", "--version"],
+        install: "apt-get install qemu-system-x86",
+    },
+    Tool {
         name: "Chromium",
         needed_by: "cargo xtask test unit, for the page of `fastgup check --html`",
         need: Need::Optional,
@@ -75,7 +92,10 @@ const TOOLS: &[Tool] = &[
 ];
 
 /// Says which tools are there. Fails if a required one is not.
-pub(crate) fn run() -> Result<ExitCode> {
+pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
+    if arguments.install {
+        install_for_kernel()?;
+    }
     let mut code = ExitCode::SUCCESS;
     for tool in TOOLS {
         let is_there =
@@ -91,5 +111,48 @@ pub(crate) fn run() -> Result<ExitCode> {
         let hint = if is_there { String::new() } else { format!("    {}", tool.install) };
         println!("{state:9} {:12} {}{hint}", tool.name, tool.needed_by);
     }
+    for mode in boot::Mode::ALL {
+        match boot::Toolchain::find(mode.target()) {
+            Ok(toolchain) => {
+                println!("{:9} {:12} the {} image ({})", "ok", "cross core", mode.name(), toolchain.name())
+            }
+            Err(error) => println!("{:9} {:12} the {} image    {error}", "optional", "cross core", mode.name()),
+        }
+    }
     Ok(code)
+}
+
+/// Whether the three images can be built and run here.
+pub(crate) fn lacks_for_kernel() -> Option<String> {
+    let qemu = boot::Qemu::find().err().map(|error| error.to_string());
+    let core = boot::Mode::ALL.iter().find_map(|mode| boot::Toolchain::find(mode.target()).err());
+    qemu.or_else(|| core.map(|error| error.to_string()))
+}
+
+/// Installs what the kernel needs and is not there, and says what.
+///
+/// # Errors
+/// There is no apt-get, we may not, or it fails.
+pub(crate) fn install_for_kernel() -> Result<()> {
+    let mut missing = Vec::new();
+    if boot::Qemu::find().is_err() {
+        missing.push(KERNEL_PACKAGES[0]);
+    }
+    if boot::Mode::ALL.iter().any(|mode| boot::Toolchain::find(mode.target()).is_err()) {
+        missing.extend(&KERNEL_PACKAGES[1..]);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("installing {}", missing.join(", "));
+    let apt = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null()).stdout(Stdio::null());
+        let status = command.status().context("cannot start apt-get")?;
+        ensure!(status.success(), "apt-get {}: {status}", arguments.join(" "));
+        Ok(())
+    };
+    apt(&["update", "-qq"])?;
+    let install = ["install", "-y", "-qq", "--no-install-recommends"];
+    apt(&[&install[..], &missing].concat())
 }

@@ -34,6 +34,11 @@ const STEPS: &[Step] = &[
         run: steps::loom::run,
     },
     Step { name: "miri", what: "the engine's own tests under Miri", run: steps::miri::run },
+    Step {
+        name: "kernel",
+        what: "the engine under an MMU, in QEMU: three images, every load",
+        run: steps::kernel::run,
+    },
     Step { name: "seed", what: "the release build answers the seed: cargo run --release", run: steps::seed::run },
     Step { name: "mutants", what: "the engine broken on purpose, edit by edit", run: crate::mutants::step },
 ];

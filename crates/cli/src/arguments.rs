@@ -15,6 +15,7 @@ Examples:
   fastgup check big --sample 100000        try random schedules where all are too many
   fastgup check --json | jq .verdict       one JSON object per variant, one per line
   fastgup needed pae-zap-refault           which fences, locks, re-checks ... the safe variants need
+  fastgup boot --mode pae --cpus 4         the engine under an MMU, in QEMU
   fastgup races                            what is in the catalogue
   fastgup races pae-zap-refault            the file itself
 
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Which fences, re-checks, flushes, locks and orders are needed: each is left out in turn, and the variant decided again
     Needed(Needed),
+    /// Run the engine as the memory manager of a small kernel, under QEMU: self-check, and races for real
+    Boot(Boot),
     /// List the catalogue, or print one of its files
     Races(Races),
     /// Do a saved run again and step through its states; as text where the output is no terminal
@@ -215,6 +218,84 @@ pub(crate) enum ShowNeeds {
 }
 
 #[derive(Args)]
+pub(crate) struct Boot {
+    /// Which paging
+    #[arg(long, value_enum, default_value_t = Mode::Pae)]
+    pub(crate) mode: Mode,
+
+    /// How many CPUs
+    #[arg(long, value_name = "N", default_value_t = NonZeroU32::new(2).expect("not 0"))]
+    pub(crate) cpus: NonZeroU32,
+
+    /// What is done after the self-check: none, torn, shootdown, tables, fork, special, bench, all
+    #[arg(long, value_name = "NAME", default_value = "all", value_parser = word)]
+    pub(crate) load: String,
+
+    /// Operations of each load
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub(crate) ops: u64,
+
+    /// Where random numbers begin
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// Random mappings of the self-check
+    #[arg(long, value_name = "N")]
+    pub(crate) checks: Option<u64>,
+
+    /// Memory of the machine, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = NonZeroU32::new(512).expect("not 0"))]
+    pub(crate) memory: NonZeroU32,
+
+    /// What executes instructions
+    #[arg(long, value_enum, default_value_t = Accel::Tcg)]
+    pub(crate) accel: Accel,
+
+    /// The CPU, as QEMU names it, for example `max,-la57` (default: the one that can do most)
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+
+    /// Build with all optimisations, for measuring
+    #[arg(long)]
+    pub(crate) release: bool,
+
+    /// Run this image instead of building one
+    #[arg(long, value_name = "FILE", conflicts_with = "release")]
+    pub(crate) image: Option<PathBuf>,
+
+    /// End a run after so many seconds, and say where it was
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "600")]
+    pub(crate) limit_seconds: Duration,
+
+    /// End a run that says nothing for so many seconds, and say where it was
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "120")]
+    pub(crate) limit_silence: Duration,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// 32-bit PAE
+    Pae,
+    /// x86-64, four levels
+    #[value(name = "x86_64")]
+    X86_64,
+    /// x86-64, five levels
+    La57,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Accel {
+    /// QEMU, in software
+    Tcg,
+    /// The host's CPU
+    Kvm,
+}
+
+#[derive(Args)]
 pub(crate) struct Races {
     /// Print the file of this race
     pub(crate) name: Option<String>,
@@ -269,6 +350,12 @@ pub(crate) enum ShowTrace {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// One word of a command line: no space may smuggle in another.
+fn word(text: &str) -> Result<String, String> {
+    let is_word = !text.is_empty() && text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+    if is_word { Ok(text.to_owned()) } else { Err("not the name of a load".to_owned()) }
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

@@ -48,6 +48,9 @@ pub(crate) enum Failure {
         #[source]
         cause: io::Error,
     },
+    /// There is no image, or no machine to run it on.
+    #[error("{0}")]
+    Boot(String),
     /// The output cannot be written.
     #[error("cannot write the output")]
     Output(#[from] io::Error),

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     let done = match &arguments.command {
         None => command::seed::run(),
         Some(Command::Check(check)) => command::check::run(check),
+        Some(Command::Boot(boot)) => command::boot::run(boot),
         Some(Command::Needed(needed)) => command::needed::run(needed),
         Some(Command::Races(races)) => command::races::run(races),
         Some(Command::Replay(replay)) => command::replay::run(replay),
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
             Failure::Output(_) => Exit::OutputClosed,
             Failure::Load(_)
             | Failure::Usage { .. }
+            | Failure::Boot(_)
             | Failure::Folder { .. }
             | Failure::Run(_)
             | Failure::Replay(_)

@@ -1,5 +1,6 @@
 //! The steps of `cargo xtask test`, one file per kind.
 
+pub(crate) mod kernel;
 pub(crate) mod lint;
 pub(crate) mod loom;
 pub(crate) mod miri;

@@ -1,5 +1,6 @@
 //! The sub-commands, one file each.
 
+pub(crate) mod boot;
 pub(crate) mod check;
 pub(crate) mod needed;
 pub(crate) mod races;

@@ -1,0 +1,110 @@
+//! The three images.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use crate::toolchain::{Toolchain, ToolchainError};
+
+/// What kind of paging an image uses.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Mode {
+    /// 32-bit PAE.
+    Pae,
+    /// x86-64, four levels.
+    X86_64,
+    /// x86-64, five levels.
+    La57,
+}
+
+impl Mode {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Pae, Self::X86_64, Self::La57];
+
+    /// As users and the kernel write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pae => "pae",
+            Self::X86_64 => "x86_64",
+            Self::La57 => "la57",
+        }
+    }
+
+    /// What it is compiled for.
+    pub const fn target(self) -> &'static str {
+        match self {
+            Self::Pae => "i686-unknown-linux-gnu",
+            Self::X86_64 | Self::La57 => "x86_64-unknown-none",
+        }
+    }
+}
+
+/// How much the compiler does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Profile {
+    /// Quick to build; overflow is checked.
+    #[default]
+    Dev,
+    /// For measuring.
+    Release,
+}
+
+/// Why there is no image.
+#[derive(thiserror::Error, Debug)]
+pub enum ImageError {
+    /// The kernel's source is not where it was when this program was built.
+    #[error("no source of the kernel in {}: run this from a checkout, or name an image", .0.display())]
+    NoSource(PathBuf),
+    /// No compiler.
+    #[error(transparent)]
+    Toolchain(#[from] ToolchainError),
+    /// It cannot be started.
+    #[error("the compiler cannot be started: {0}")]
+    NotStarted(io::Error),
+    /// It fails.
+    #[error("the kernel does not build for {target}:\n{said}")]
+    Failed {
+        /// For what.
+        target: &'static str,
+        /// What the compiler said.
+        said: String,
+    },
+}
+
+/// Where the kernel's source was when this program was built.
+pub fn source() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here).join("kernel")
+}
+
+/// Builds an image, unless it is there and newer than its source, and says where it is. Products go below `target`.
+///
+/// # Errors
+/// No source, no compiler, or it does not build.
+pub fn build(mode: Mode, profile: Profile, target: &Path) -> Result<PathBuf, ImageError> {
+    let source = source();
+    if !source.join("Cargo.toml").is_file() {
+        return Err(ImageError::NoSource(source));
+    }
+    let toolchain = Toolchain::find(mode.target())?;
+    // Two images have the same name; and each checkout its own linker scripts, which `target` is below.
+    let folder = target.join("kernel").join(format!("{}-{}", mode.name(), toolchain.name()));
+    let mut cargo = toolchain.cargo(mode.target())?;
+    cargo.current_dir(&source).arg("--target-dir").arg(&folder).args(["--color", "never"]);
+    if mode == Mode::La57 {
+        cargo.args(["--features", "la57"]);
+    }
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    let built = cargo.stdout(Stdio::null()).stderr(Stdio::piped()).output().map_err(ImageError::NotStarted)?;
+    if !built.status.success() {
+        let said = String::from_utf8_lossy(&built.stderr).trim().to_owned();
+        return Err(ImageError::Failed { target: mode.target(), said });
+    }
+    let profile = match profile {
+        Profile::Dev => "debug",
+        Profile::Release => "release",
+    };
+    Ok(folder.join(mode.target()).join(profile).join("fastgup-kernel"))
+}

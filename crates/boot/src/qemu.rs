@@ -1,0 +1,120 @@
+//! The emulator: which one, and with which arguments.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::run::Machine;
+use crate::toolchain::output;
+
+const PROGRAM: &str = "qemu-system-x86_64";
+/// Since then it knows five levels in software emulation, and PVH entries of both widths.
+const OLDEST: (u32, u32) = (5, 2);
+
+/// What executes instructions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Accelerator {
+    /// QEMU itself, each CPU in a thread of its own.
+    #[default]
+    Emulation,
+    /// The host's CPU.
+    Kvm,
+}
+
+impl Accelerator {
+    /// As users write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Emulation => "tcg",
+            Self::Kvm => "kvm",
+        }
+    }
+}
+
+/// A QEMU that will do.
+#[derive(Clone, Debug)]
+pub struct Qemu {
+    /// Its version.
+    pub version: (u32, u32),
+}
+
+/// None will do.
+#[derive(thiserror::Error, Debug)]
+pub enum QemuError {
+    /// There is none.
+    #[error("no {PROGRAM}: `apt-get install qemu-system-x86`")]
+    Missing,
+    /// It does not say which.
+    #[error("{PROGRAM} does not say its version, but: {0}")]
+    Unknown(String),
+    /// It is too old.
+    #[error("{PROGRAM} {}.{} is too old: {}.{} or newer is needed", .0.0, .0.1, OLDEST.0, OLDEST.1)]
+    TooOld((u32, u32)),
+    /// There is no KVM.
+    #[error("/dev/kvm cannot be opened ({0}): load the module kvm, join the group kvm, or use software emulation")]
+    NoKvm(std::io::Error),
+}
+
+impl Qemu {
+    /// The one in `PATH`.
+    ///
+    /// # Errors
+    /// There is none, or it is too old.
+    pub fn find() -> Result<Self, QemuError> {
+        let said = output(Command::new(PROGRAM).arg("--version")).ok_or(QemuError::Missing)?;
+        let version = version_in(&said).ok_or_else(|| QemuError::Unknown(said.trim().to_owned()))?;
+        if version < OLDEST { Err(QemuError::TooOld(version)) } else { Ok(Self { version }) }
+    }
+
+    /// A command that runs a kernel. Its console is standard output, its monitor a socket at `monitor`.
+    ///
+    /// # Errors
+    /// KVM is asked for and cannot be had.
+    pub fn command(&self, machine: &Machine, monitor: &Path) -> Result<Command, QemuError> {
+        let mut command = Command::new(PROGRAM);
+        let best = match machine.accelerator {
+            Accelerator::Emulation => {
+                command.args(["-accel", "tcg,thread=multi"]);
+                "max"
+            }
+            Accelerator::Kvm => {
+                std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").map_err(QemuError::NoKvm)?;
+                command.args(["-accel", "kvm"]);
+                "host"
+            }
+        };
+        command
+            .args(["-cpu", machine.model.as_deref().unwrap_or(best)])
+            .args(["-smp", &machine.cpus.to_string(), "-m", &machine.mebibytes.to_string()])
+            .args(["-display", "none", "-no-reboot", "-net", "none", "-serial", "stdio"])
+            .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
+            .arg("-monitor")
+            .arg(format!("unix:{},server=on,wait=off", monitor.display()))
+            .arg("-kernel")
+            .arg(&machine.image)
+            .args(["-append", &machine.words])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Ok(command)
+    }
+}
+
+/// `QEMU emulator version 7.2.22 (...)`.
+fn version_in(said: &str) -> Option<(u32, u32)> {
+    let mut numbers = said.split_once("version ")?.1.split(|letter: char| !letter.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_is_said() {
+        let debian = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)\nCopyright (c) 2003-2022";
+        assert_eq!(version_in(debian), Some((7, 2)));
+        assert_eq!(version_in("QEMU emulator version 10.0.2"), Some((10, 0)));
+        assert_eq!(version_in("QEMU emulator"), None);
+        assert!((10, 0) > OLDEST && (4, 9) < OLDEST);
+    }
+}

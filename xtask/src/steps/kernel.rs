@@ -1,0 +1,87 @@
+//! The kernel whose memory manager is the engine, in QEMU: built, self-checked, loaded, and ended on purpose.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::Result;
+use boot::image::{self, Profile};
+use boot::{Accelerator, Ended, Machine, Mode, Report};
+
+use crate::cargo::target_dir;
+use crate::setup;
+use crate::summary::{Counts, Outcome};
+
+/// CPUs of each image: more than the host may have, so that some wait for others that do not run.
+const CPUS: [(Mode, u32); 3] = [(Mode::Pae, 4), (Mode::X86_64, 3), (Mode::La57, 2)];
+/// Loads whose claims do not depend on how fast the host is, and how many operations of each.
+const LOADS: [(&str, u64); 5] =
+    [("torn", 200_000), ("shootdown", 20_000), ("tables", 20_000), ("fork", 20_000), ("special", 5_000)];
+
+pub(crate) fn run() -> Result<Outcome> {
+    if setup::lacks_for_kernel().is_some()
+        && let Err(error) = setup::install_for_kernel()
+    {
+        eprintln!("{error:#}");
+    }
+    if let Some(lack) = setup::lacks_for_kernel() {
+        return Ok(Outcome::Skipped(lack));
+    }
+    let mut counts = Counts::default();
+    let mut judge = |what: &str, wrong: Option<String>| {
+        match wrong {
+            None => eprintln!("{what}: ok"),
+            Some(ref why) => eprintln!("{what}: {why}"),
+        }
+        counts += if wrong.is_none() { Counts::PASSED } else { Counts::FAILED };
+    };
+    for (mode, cpus) in CPUS {
+        let image = image::build(mode, Profile::Dev, &target_dir())?;
+        let plain = machine(mode, &image, cpus);
+        for (load, operations) in LOADS {
+            let checks = if load == LOADS[0].0 { 200_000 } else { 1000 };
+            let words = format!("load={load} ops={operations} checks={checks}");
+            let report = start(&Machine { words, ..plain.clone() })?;
+            let is_well = report.ended == Ended::Well && report.cpus == Some(cpus) && report.results.len() == 2;
+            judge(&format!("{} {load}", mode.name()), (!is_well).then(|| format!("{report:?}")));
+        }
+    }
+    let image = image::build(Mode::Pae, Profile::Dev, &target_dir())?;
+    let plain = machine(Mode::Pae, &image, 2);
+    let refusals = [
+        (Machine { cpus: 1, words: "load=torn".to_owned(), ..plain.clone() }, "two CPUs"),
+        (Machine { mebibytes: 64, ..plain.clone() }, "128 MiB"),
+        (Machine { words: "load=nonsense".to_owned(), ..plain.clone() }, "there is no load nonsense"),
+        (Machine { model: Some("max,-pae".to_owned()), ..plain.clone() }, "no PAE"),
+        (Machine { model: Some("max,-nx".to_owned()), ..plain.clone() }, "no NX"),
+    ];
+    for (machine, why) in refusals {
+        let report = start(&machine)?;
+        let is_said = matches!(&report.ended, Ended::Refused { message } if message.contains(why));
+        judge(&format!("refused: {why}"), (!is_said).then(|| format!("{report:?}")));
+    }
+    let endless = Machine { words: "load=tables ops=1000000000000".to_owned(), limit: Duration::from_secs(8), ..plain };
+    let report = start(&endless)?;
+    let is_shown =
+        matches!(&report.ended, Ended::Hung(fault) if fault.registers.contains_key("CR3") && !fault.walk.is_empty());
+    judge("a run without an end is ended, with registers and a walk", (!is_shown).then(|| format!("{report:?}")));
+    Ok(Outcome::Ran(counts))
+}
+
+fn machine(mode: Mode, image: &Path, cpus: u32) -> Machine {
+    Machine {
+        mode,
+        image: image.to_owned(),
+        words: "load=none checks=1000".to_owned(),
+        accelerator: Accelerator::Emulation,
+        model: None,
+        cpus,
+        mebibytes: 512,
+        limit: Duration::from_secs(120),
+        silence: Duration::from_secs(60),
+    }
+}
+
+fn start(machine: &Machine) -> Result<Report> {
+    Ok(boot::run(machine, &AtomicBool::new(false), |_| ())?)
+}
