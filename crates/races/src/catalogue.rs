@@ -10,7 +10,7 @@ const EXTENSION: &str = ".litmus";
 pub struct Entry {
     /// Its name: the file name without `.litmus`.
     pub name: &'static str,
-    /// Its folder: `x86`, `mm` or `machine`.
+    /// Its folder: `x86`, `mm`, `machine`, `transform` or `coatcheck`.
     pub folder: &'static str,
     /// Its text.
     pub text: &'static str,

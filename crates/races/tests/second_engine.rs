@@ -54,6 +54,14 @@ fn on_the_machines_own_operations() {
 }
 
 #[test]
+fn on_published_tests() {
+    let (all, agree) = compare(&folder("coatcheck"), engine(20_000));
+    assert_eq!(agree, all);
+    let (all, agree) = compare(&folder("transform"), engine(20_000));
+    assert_eq!(agree, all);
+}
+
+#[test]
 fn on_memory_management() {
     // Runs are many where code is long: those races count that are decided by few.
     let (all, agree) = compare(&folder("mm"), engine(40));
