@@ -365,7 +365,7 @@ impl Cpu for LabCpu {
             let place = core.symbols.place(offset, W::BYTES);
             let value = core.symbols.value(offset, W::BYTES, value.into());
             recorder.mark(self.cpu, format!("{place} := {value} {OWNED}"));
-            recorder.touch(offset, W::BYTES);
+            core.touch(offset, W::BYTES);
         }
         if core.waits_for(self.cpu, offset, W::BYTES) {
             if !core.push_store(self.cpu, Waiting::Store { offset, bytes: W::BYTES, value: value.into() }) {

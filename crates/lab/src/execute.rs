@@ -188,7 +188,7 @@ impl Core<'_> {
                 let (from, to) =
                     (self.symbols.value(op.address, bytes, old), self.symbols.value(op.address, bytes, new));
                 recorder.mark(cpu, format!("{place}: {from} -> {to} (private)"));
-                recorder.touch(op.address, bytes);
+                self.touch(op.address, bytes);
             }
             let writer = if op.kind == Kind::Store { Writer::Store } else { Writer::Update };
             self.commit(cpu, op.address, bytes, new, writer);

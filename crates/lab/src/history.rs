@@ -64,19 +64,39 @@ impl History {
 /// A row and where it is shown among its like: whose number, then its own.
 type Key = (Panel, u64, u64, Row);
 
-/// Takes one state after the other.
+/// Goes through a run twice: once to learn what matters, and once to take one state after the other.
 #[derive(Default)]
 pub(crate) struct Historian {
     /// Words that the run accesses: offset and width.
-    shown: BTreeSet<(usize, usize)>,
+    words: BTreeSet<(usize, usize)>,
+    /// Entries that walks come to at some time, or that the run accesses, by the index of the table's block.
+    entries: BTreeMap<usize, BTreeSet<usize>>,
     snapshots: Vec<BTreeMap<Key, String>>,
 }
 
 impl Historian {
-    /// For a run that accesses these words.
-    pub(crate) fn of(core: &Core<'_>, touched: &BTreeSet<(usize, usize)>) -> Self {
-        let shown = touched.iter().map(|&(offset, bytes)| core.symbols.whole(offset, bytes)).collect();
-        Self { shown, snapshots: Vec::new() }
+    /// Learns which entries walks come to in this state.
+    pub(crate) fn learn(&mut self, core: &Core<'_>) {
+        let Some(paging) = core.machine.paging else { return };
+        for (frame, table) in core.walked_tables() {
+            let Some((block, _)) = core.arena.block_of(machine::Frame::new(frame)) else { continue };
+            let watched = core.machine.watched.iter().filter(|page| table.covers(paging, **page));
+            for page in watched {
+                let entry = table.first_entry + paging.index(*page, table.level);
+                self.entries.entry(block).or_default().insert(entry);
+            }
+        }
+    }
+
+    /// Learns which words the run accesses.
+    pub(crate) fn learn_words(&mut self, core: &Core<'_>, touched: &BTreeSet<(usize, usize)>) {
+        for &(offset, bytes) in touched {
+            let table = core.block_at(offset).and_then(|block| Some((block, core.arena.blocks()[block].words?)));
+            match table {
+                Some((block, words)) => _ = self.entries.entry(block).or_default().insert((offset - words) / 8),
+                None => _ = self.words.insert(core.symbols.whole(offset, bytes)),
+            }
+        }
     }
 
     /// Takes the state that the machine is in.
@@ -87,8 +107,8 @@ impl Historian {
             snapshot.buffer(cpu);
             snapshot.translations(cpu);
         }
-        snapshot.tables(&self.shown);
-        snapshot.words(&self.shown);
+        snapshot.tables(&self.entries);
+        snapshot.words(&self.words);
         self.snapshots.push(snapshot.rows);
     }
 
@@ -199,24 +219,15 @@ impl Snapshot<'_, '_> {
         }
     }
 
-    /// Tables that are in use, or that the run accesses: entries that it accesses, or that walks for watched pages come to.
-    fn tables(&mut self, touched: &BTreeSet<(usize, usize)>) {
+    fn tables(&mut self, entries: &BTreeMap<usize, BTreeSet<usize>>) {
         let core = self.core;
         let walked = core.walked_tables();
-        for (index, block) in core.arena.blocks().iter().enumerate() {
+        for (&index, entries) in entries {
+            let block = &core.arena.blocks()[index];
             let Some(words) = block.words else { continue };
             let number = block.first.number();
             let allocated = core.is_allocated(index);
-            let mut entries: BTreeSet<usize> =
-                touched.range((words, 0)..(words + 4096, 0)).map(|&(offset, _)| (offset - words) / 8).collect();
             let table = walked.get(&number).filter(|_| allocated);
-            if let (Some(paging), Some(table)) = (core.machine.paging, table) {
-                let watched = core.machine.watched.iter().filter(|page| table.covers(paging, **page));
-                entries.extend(watched.map(|page| table.first_entry + paging.index(*page, table.level)));
-            }
-            if entries.is_empty() {
-                continue;
-            }
             let of = format!("table {number:#x}");
             let state = match (allocated, table) {
                 (false, _) => "free".to_owned(),
@@ -224,7 +235,7 @@ impl Snapshot<'_, '_> {
                 (true, Some(table)) => format!("allocated, walked at level {}", table.level),
             };
             self.put(Panel::Table, (number, &of), (0, "frame"), state);
-            for entry in entries {
+            for &entry in entries {
                 let offset = words + 8 * entry;
                 let bits = core.get(offset, 8);
                 let value = core.symbols.value(offset, 8, bits);
@@ -241,14 +252,12 @@ impl Snapshot<'_, '_> {
         }
     }
 
-    fn words(&mut self, touched: &BTreeSet<(usize, usize)>) {
+    fn words(&mut self, words: &BTreeSet<(usize, usize)>) {
         let core = self.core;
-        for &(offset, bytes) in touched {
-            if core.block_at(offset).is_none() {
-                let value = shown(&core.symbols.value(offset, bytes, core.get(offset, bytes)));
-                let label = core.symbols.place(offset, bytes);
-                self.put(Panel::Word, (0, ""), (offset as u64, &label), value);
-            }
+        for &(offset, bytes) in words {
+            let value = shown(&core.symbols.value(offset, bytes, core.get(offset, bytes)));
+            let label = core.symbols.place(offset, bytes);
+            self.put(Panel::Word, (0, ""), (offset as u64, &label), value);
         }
         for (index, block) in core.arena.blocks().iter().enumerate() {
             if block.words.is_none() && core.is_allocated(index) {

@@ -41,6 +41,11 @@
 //! explore(|cpu| cpu.fence()).expect_safe();
 //! ```
 //!
+//! # Looking at a run
+//!
+//! [`trace::columns`] prints a run. [`Lab::replay`] does it again, on a lab that is built in the same way: in another process, on another machine, under a debugger.
+//! It returns the state before and after each step: what CPUs, store buffers, TLBs, page tables and words hold ([`History`]).
+//!
 //! # How code must behave
 //!
 //! A CPU's code is an ordinary blocking function on a stack of its own. It runs from one operation of its [`LabCpu`] to the next without anyone

@@ -22,16 +22,11 @@ pub(crate) struct Recorder {
     /// Marks of CPUs that have not made a step.
     early: Vec<(usize, String)>,
     choices: Vec<Choice>,
-    /// Words that code accessed: offset and width. Of owned accesses only the writes.
+    /// Words that steps accessed, and named ones that were written between steps: offset and width.
     touched: BTreeSet<(usize, usize)>,
 }
 
 impl Recorder {
-    /// A word is accessed that a reader wants to see.
-    pub(crate) fn touch(&mut self, offset: usize, bytes: usize) {
-        self.touched.insert((offset, bytes));
-    }
-
     /// The words that were accessed so far.
     pub(crate) fn touched(&self) -> &BTreeSet<(usize, usize)> {
         &self.touched
@@ -62,6 +57,14 @@ impl Core<'_> {
         steps.iter_mut().for_each(|step| shorten(&mut step.marks_after));
         let recording = Recording { choices, known: self.quiet.known_units() };
         Trace { cpus: self.programs.iter().map(|(name, _)| name.clone()).collect(), steps, recording }
+    }
+
+    /// Notes that code writes a word without a step. Most such words are many of a kind, like entries of a new table: those with a name are shown.
+    pub(crate) fn touch(&mut self, offset: usize, bytes: usize) {
+        let is_shown = self.block_at(offset).is_none() && self.symbols.has_name(offset, bytes);
+        if let Some(recorder) = self.recorder.as_mut().filter(|_| is_shown) {
+            recorder.touched.insert((offset, bytes));
+        }
     }
 
     /// Writes down a step that is about to be performed, if this run is recorded.

@@ -115,15 +115,29 @@ impl Lab<'_> {
     ///
     /// # Under a debugger
     ///
-    /// A test that replays a run stops in `fastgup_step` before each step (the arguments are the step's number, the CPU, and what is going to happen), and in
-    /// `fastgup_code` after each step of code, on the stack of that code: `up` is the line that made the step.
+    /// While a run is done again, the lab calls two functions that do nothing and whose names are not mangled ([`crate::debugger`]): `fastgup_step` before each
+    /// step, with the step's number from 1, the CPU, and what is going to happen; and `fastgup_code` after each step of code, with number and CPU, on the stack of
+    /// that code. So a test that ends with `lab.replay(..)` can be stopped at any step of the run, in its own code:
     ///
     /// ```text
-    /// (gdb) break fastgup_code if $rdi == 7
+    /// $ cargo test --no-run
+    ///   Executable tests/bank.rs (target/debug/deps/bank-5f6c3f6d3763ac48)
+    /// $ gdb --args target/debug/deps/bank-5f6c3f6d3763ac48 no_deposit_is_lost
+    /// (gdb) break fastgup_code if $rdi == 3
     /// (gdb) run
-    /// Breakpoint 1, fastgup_code ()
+    /// Thread 2 "no_deposit" hit Breakpoint 1, fastgup_code ()
     /// (gdb) backtrace
+    /// #0  fastgup_code ()
+    ///   ...
+    /// #5  store<machine::word::Word64> () at lab/src/cpu.rs:262
+    /// #6  bank::no_deposit_is_lost::{closure#0} () at tests/bank.rs:37
+    /// (gdb) break fastgup_step
+    /// (gdb) continue
+    /// (gdb) x/s $rdx
+    /// 0x7ffff0006fb0: "load balance = 0 [bank.rs:34]"
     /// ```
+    ///
+    /// `$rdi`, `$rsi`, `$rdx` are the arguments. With full debug information they have names: `if number == 3`.
     ///
     /// # Errors
     /// The code, the memory or the machine is not what it was, and the run goes another way.
@@ -135,10 +149,12 @@ impl Lab<'_> {
         // SAFETY: the machine lives as long as `self`, which is borrowed exclusively until the explorer is gone.
         let mut explorer = unsafe { Explorer::new(core, &limits, Way::Exhaust, &mut progress, None) };
         // Once to learn which words matter, and once to look at them.
-        let done = again(&mut explorer, recording, &mut |_, _| ()).and_then(|_| {
+        let mut historian = Historian::default();
+        let learnt = again(&mut explorer, recording, &mut |explorer, _| historian.learn(explorer.core()));
+        let done = learnt.and_then(|_| {
             let recorder = explorer.core().recorder.take().unwrap_or_default();
             explorer.core().undo_all();
-            let mut historian = Historian::of(explorer.core(), recorder.touched());
+            historian.learn_words(explorer.core(), recorder.touched());
             let ending = again(&mut explorer, recording, &mut |explorer, next| {
                 historian.take(explorer.core());
                 if let Some((number, choice)) = next {

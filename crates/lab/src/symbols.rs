@@ -44,6 +44,11 @@ impl<'a> Symbols<'a> {
         }
     }
 
+    /// Whether the word has a name, of its own or as part of something larger.
+    pub(crate) fn has_name(&self, offset: usize, bytes: usize) -> bool {
+        self.find(offset, bytes).is_some()
+    }
+
     /// The name of the word of 8 bytes here, if it is not only part of something larger.
     pub(crate) fn name_of_word(&self, offset: usize) -> Option<&str> {
         self.find(offset, 8).filter(|symbol| symbol.bytes == 8).map(|symbol| symbol.name.as_str())

@@ -68,7 +68,8 @@ fn heading(out: &mut dyn Write, saved: &SavedRun) -> io::Result<()> {
         Some(true) => ", none is shorter",
         _ => "",
     };
-    writeln!(out, "{HEADING}{}{variant}{HEADING:#}, {}, {steps}{kind}", saved.file, saved.memory.name())
+    writeln!(out, "{HEADING}{}{variant}{HEADING:#}", saved.file)?;
+    writeln!(out, "{}, {steps}{kind}", saved.memory.name())
 }
 
 /// Whether the run is what it was, in words.

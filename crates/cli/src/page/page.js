@@ -158,6 +158,7 @@
     });
     if (has("table")) {
       const tables = cards("Page tables");
+      tables.classList.add("apart");
       const names = new Set(run.rows.filter((row) => row.panel === "table").map((row) => row.of));
       for (const name of names) {
         const card = element("div", "card");
