@@ -13,6 +13,7 @@ use crate::label::Weakening;
 use crate::mmu::Outcome;
 use crate::monitor::{Event, Writer};
 use crate::op::{Kind, Op};
+use crate::record::PRIVATE;
 use crate::verdict::{MisuseKind, rule};
 
 /// What becomes of the agent whose operation was performed.
@@ -187,7 +188,7 @@ impl Core<'_> {
                 let place = self.symbols.place(op.address, bytes);
                 let (from, to) =
                     (self.symbols.value(op.address, bytes, old), self.symbols.value(op.address, bytes, new));
-                recorder.mark(cpu, format!("{place}: {from} -> {to} (private)"));
+                recorder.mark(cpu, format!("{place}: {from} -> {to} {PRIVATE}"));
                 self.touch(op.address, bytes);
             }
             let writer = if op.kind == Kind::Store { Writer::Store } else { Writer::Update };

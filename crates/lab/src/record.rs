@@ -54,7 +54,10 @@ impl Core<'_> {
     /// Ends the recording.
     pub(crate) fn take_trace(&mut self) -> Trace {
         let Recorder { mut steps, choices, .. } = self.recorder.take().unwrap_or_default();
-        steps.iter_mut().for_each(|step| shorten(&mut step.marks_after));
+        for step in &mut steps {
+            shorten(&mut step.marks_before);
+            shorten(&mut step.marks_after);
+        }
         let recording = Recording { choices, known: self.quiet.known_units() };
         Trace { cpus: self.programs.iter().map(|(name, _)| name.clone()).collect(), steps, recording }
     }
@@ -287,21 +290,24 @@ impl Core<'_> {
 
 /// The end of the note of an owned store.
 pub(crate) const OWNED: &str = "(owned)";
-/// So many owned stores in a row are written down, half of them at each end: filling a table is not worth 512 lines.
-const MOST_OWNED: usize = 8;
+/// The end of the note of a write to a word that no other agent accesses.
+pub(crate) const PRIVATE: &str = "(private)";
+/// So many of one kind in a row are written down, half of them at each end: filling a table is not worth 512 lines, nor is clearing the records of a huge page.
+const MOST_IN_A_ROW: usize = 8;
 
-/// Leaves out what lies in the middle of long runs of owned stores.
+/// Leaves out what lies in the middle of long runs of writes without a step.
 fn shorten(marks: &mut Vec<String>) {
+    let kind = |mark: &String| [OWNED, PRIVATE].into_iter().find(|end| mark.ends_with(end));
     let all = std::mem::take(marks);
-    for run in all.chunk_by(|one, next| one.ends_with(OWNED) && next.ends_with(OWNED)) {
-        let hidden = run.len().saturating_sub(MOST_OWNED);
-        if hidden < 2 {
+    for run in all.chunk_by(|one, next| kind(one).is_some() && kind(one) == kind(next)) {
+        let hidden = run.len().saturating_sub(MOST_IN_A_ROW);
+        let Some(end) = run.first().and_then(kind).filter(|_| hidden >= 2) else {
             marks.extend_from_slice(run);
             continue;
-        }
-        let (first, rest) = run.split_at(MOST_OWNED / 2);
+        };
+        let (first, rest) = run.split_at(MOST_IN_A_ROW / 2);
         marks.extend_from_slice(first);
-        marks.push(format!("... {hidden} more {OWNED}"));
+        marks.push(format!("... {hidden} more {end}"));
         marks.extend_from_slice(&rest[hidden..]);
     }
 }
@@ -332,5 +338,22 @@ impl std::fmt::Display for Value {
             Some(words) => write!(f, " ({words})"),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_runs_of_writes_of_one_kind_are_shortened() {
+        let write =
+            |count: usize, end: &str| (0..count).map(|word| format!("word {word} := 0 {end}")).collect::<Vec<_>>();
+        let mut marks = [write(9, OWNED), write(512, PRIVATE), vec!["split".to_owned()], write(10, OWNED)].concat();
+        shorten(&mut marks);
+        let hidden: Vec<&str> = marks.iter().filter(|mark| mark.starts_with("...")).map(String::as_str).collect();
+        assert_eq!(hidden, ["... 504 more (private)", "... 2 more (owned)"]);
+        assert_eq!(marks.len(), 9 + 9 + 1 + 9);
+        assert_eq!((marks[9].as_str(), marks[17].as_str()), ("word 0 := 0 (private)", "word 511 := 0 (private)"));
     }
 }
