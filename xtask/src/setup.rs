@@ -89,6 +89,13 @@ const TOOLS: &[Tool] = &[
         probe: &["gdb", "--version"],
         install: "apt-get install gdb",
     },
+    Tool {
+        name: "SPIN",
+        needed_by: "cargo xtask test unit, and cargo xtask bench spin, for a second checker's verdicts",
+        need: Need::Optional,
+        probe: &["spin", "-V"],
+        install: "apt-get install spin",
+    },
 ];
 
 /// Says which tools are there. Fails if a required one is not.

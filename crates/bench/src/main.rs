@@ -9,6 +9,7 @@ mod report;
 mod rounds;
 mod samples;
 mod spaces;
+mod spin;
 mod targets;
 
 use std::fs;
@@ -21,6 +22,7 @@ use crate::destination::Destination;
 use crate::host::Host;
 use crate::rounds::Effort;
 use crate::samples::Samples;
+use crate::spin::{Spin, protocol};
 
 /// Measures fastgup beside other people's page tables, all in one run, and prints ratios.
 #[derive(Parser)]
@@ -54,6 +56,8 @@ enum Suite {
     Spaces,
     /// How long deciding races takes.
     Lab,
+    /// The first family of races and a protocol, by the lab and by the model checker SPIN: verdicts, and speed.
+    Spin,
 }
 
 impl Options {
@@ -104,6 +108,11 @@ fn run(options: &Options) -> Result<ExitCode, String> {
         host::leave_core();
         lab::measure(effort.lab_rounds, &mut samples);
     }
+    let mut is_contradicted = false;
+    if options.wants(Suite::Spin) {
+        host::leave_core();
+        is_contradicted = beside_spin(options, &mut samples)?;
+    }
 
     let tables = format!("{}{}", report::markdown(&samples), report::targets_markdown(&samples));
     println!("{tables}");
@@ -115,5 +124,26 @@ fn run(options: &Options) -> Result<ExitCode, String> {
         destination.write(&format!("\n{}{tables}\n", host.markdown()))?;
     }
     let is_missed = options.check && report::is_any_target_missed(&samples);
-    Ok(if is_missed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if is_missed || is_contradicted { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Whether SPIN contradicts the lab. Where SPIN is not installed it is asked nothing, unless it was asked for by name.
+fn beside_spin(options: &Options, samples: &mut Samples) -> Result<bool, String> {
+    let spin = match Spin::find() {
+        Ok(spin) => spin,
+        Err(problem) if options.suites.is_empty() => {
+            eprintln!("spin: left out, {problem}");
+            return Ok(false);
+        }
+        Err(problem) => return Err(problem.to_string()),
+    };
+    let mut table = Vec::new();
+    let compared = spin::compare_family_a(&spin, "", &mut table).map_err(|problem| problem.to_string())?;
+    println!("{}", String::from_utf8_lossy(&table));
+    println!("{} of {} verdicts agree\n", compared.verdicts - compared.different, compared.verdicts);
+    let sizes: &[protocol::Size] = if options.quick { &[protocol::SMALL] } else { &protocol::LARGE };
+    for size in sizes {
+        protocol::measure(&spin, *size, samples).map_err(|problem| problem.to_string())?;
+    }
+    Ok(compared.different > 0)
 }
