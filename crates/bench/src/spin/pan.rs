@@ -107,7 +107,7 @@ impl Spin {
         run("spin", Command::new("spin").args(["-a", "model.pml"]).current_dir(folder))?;
         let (flags, bounds): (&[&str], &str) = match built {
             Built::ForOneVerdict => (&["-O0"], "-m1000000 -w18"),
-            Built::ForSpeed => (&["-O2", "-DNOREDUCE"], "-m10000000 -w26"),
+            Built::ForSpeed => (&["-O2", "-DNOREDUCE"], "-m40000000 -w26"),
         };
         run("gcc", Command::new("gcc").args(flags).args(["-w", "-DSAFETY", "-o", "pan", "pan.c"]).current_dir(folder))?;
         // The shell says how much processor time its children took; SPIN's own clock is the one on the wall.
