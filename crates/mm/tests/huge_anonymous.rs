@@ -89,6 +89,22 @@ fn a_fault_maps_a_huge_page_and_part_of_it_can_go() {
 }
 
 #[test]
+fn what_reaches_beyond_the_area_does_not_collapse() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    let mm = huge.kernel.mm;
+    mm.munmap(&cpu, SPACE, page(1000), PAGES - 1000).expect("it is mapped");
+    huge.write(&cpu, 900, 1);
+    huge.write(&cpu, 3, 1);
+    assert_eq!(
+        mm.collapse(&cpu, huge.space, page(900), 512),
+        Err(CollapseError::Area { address: page(900) }),
+        "the area ends in the middle of the second huge page"
+    );
+    mm.munmap(&cpu, SPACE, AT, 1000).expect("it is mapped");
+}
+
+#[test]
 fn small_pages_collapse_into_a_huge_one_with_the_same_contents() {
     let huge = Huge::build(1);
     let cpu = huge.attach(0);

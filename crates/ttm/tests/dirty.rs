@@ -56,6 +56,8 @@ fn every_write_is_found_once(method: Method) {
         Some((VRAM, Level::Pte)),
         "a large leaf could not say which"
     );
+    write(&machine, &cpu, 1);
+    assert_eq!(written(&machine, &cpu, &object), [(1, 1)], "a page that was read before");
     [3, 7, 8, 700, 3].into_iter().for_each(|page| write(&machine, &cpu, page));
     let gup = machine.mm.gup(&cpu, machine.space(), AT.wrapping_add(3 * 4096), 1, Foll::PIN, |_| ());
     assert!(matches!(gup, Err(GupError::Special { .. })), "nobody writes behind our back: {gup:?}");
