@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
+
 use crate::agent::{Attending, handler_of, nmi_handler_of};
 use crate::choice::Choice;
 use crate::core::{Core, Stop};
@@ -20,6 +22,10 @@ use crate::visited::Visited;
 /// Steps between two looks at the clock.
 pub(crate) const CLOCK_EVERY: u64 = 1 << 12;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Runs of the last audit, and their longest.
+const RUNS_AGAIN: usize = 4;
+const STEPS_AGAIN: usize = 1 << 14;
 
 /// Which interleavings a search goes through.
 #[derive(Clone, Copy)]
@@ -125,8 +131,37 @@ impl<'e, 'a> Explorer<'e, 'a> {
         };
         report.transitions = self.transitions;
         report.verdict = self.verdict_of(ended);
+        if report.verdict == Verdict::Safe && !self.core().quiet.is_wrong() {
+            report.verdict = self.audit_again();
+        }
         self.core().undo_all();
         report
+    }
+
+    /// Once more from the start, a few times: code must do what it did. A search starts each program once and goes on from copies of its stack, so
+    /// state that lies elsewhere may not show before.
+    fn audit_again(&mut self) -> Verdict {
+        let known = std::mem::take(&mut self.core().known);
+        self.core().undo_all();
+        self.core().known = known;
+        let before = self.transitions;
+        self.start();
+        let mut rng = Rng::with_seed(0);
+        let mut choices = Vec::new();
+        for _ in 0..RUNS_AGAIN {
+            while self.core().stop.is_none() && self.core().depth() < STEPS_AGAIN {
+                choices.clear();
+                self.core().choices(&mut choices);
+                let Some(&choice) = rng.choice(&choices) else { break };
+                self.apply(choice);
+            }
+            if let Some(Stop::Misuse(kind @ MisuseKind::HiddenState, sentence)) = self.core().stop.clone() {
+                return Verdict::Error(Box::new(Misuse { kind, sentence, trace: Trace::default() }));
+            }
+            self.rewind();
+        }
+        self.transitions = before;
+        Verdict::Safe
     }
 
     /// Starts every program.

@@ -99,6 +99,9 @@
 //!
 //! Everything is deterministic: two explorations of the same lab give the same verdict, trace and numbers.
 
+#[doc = include_str!("../GUIDE.md")]
+pub mod guide {}
+
 mod agent;
 mod arena;
 mod buffer;

@@ -353,3 +353,23 @@ fn reports_are_told_apart_by_cpu_and_slot() {
     });
     assert_eq!(lab.explore(&Limits::default()).expect_safe().observations, [vec![1, 2, 0]].into());
 }
+
+/// State that shows only when a program starts again: a search goes on from copies of stacks, and starts each once.
+#[test]
+fn what_changes_from_start_to_start_is_hidden_state() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let counter = AtomicU64::new(0);
+    let began = std::time::Instant::now();
+    let hidden: [&(dyn Fn() -> u64 + Sync); 2] =
+        [&|| counter.fetch_add(1, Ordering::Relaxed), &|| began.elapsed().as_nanos() as u64];
+    for source in hidden {
+        let arena = Arena::new();
+        let word = arena.alloc(Word64::new(0));
+        let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Sc));
+        lab.cpu("reads it", |cpu| cpu.store(word, source()));
+        lab.cpu("other", |cpu| cpu.store(word, 1));
+        let Verdict::Error(misuse) = lab.explore(&Limits::default()).verdict else { panic!("not found") };
+        assert_eq!(misuse.kind, MisuseKind::HiddenState);
+        assert!(misuse.sentence.contains("reads it does store"), "{}", misuse.sentence);
+    }
+}
