@@ -80,8 +80,13 @@ pub(crate) const fn agents_of(cpu: usize) -> std::ops::Range<usize> {
 }
 
 /// Whose agent it is.
-const fn cpu_of(agent: usize) -> usize {
+pub(crate) const fn cpu_of(agent: usize) -> usize {
     agent / AGENTS_PER_CPU
+}
+
+/// The agent of another CPU that does what this one does on its own.
+pub(crate) const fn neutral_agent(agent: usize, cpu: usize) -> usize {
+    agent - AGENTS_PER_CPU * cpu_of(agent) + AGENTS_PER_CPU * cpu
 }
 
 const DONE: u64 = 0xd0e0;
@@ -123,7 +128,13 @@ impl Core<'_> {
 
     pub(crate) fn set_chain(&mut self, agent: usize, chain: Chain) {
         let old = std::mem::replace(&mut self.agents[agent].state.chain, chain);
-        self.replace_term(old.term(), chain.term());
+        self.replace_term(cpu_of(agent), old.term(), chain.term());
+    }
+
+    /// From now on an agent is known by nothing that it was told before.
+    pub(crate) fn forget(&mut self, agent: usize, chain: Chain) {
+        self.set_chain(agent, chain);
+        self.forget_names(agent);
     }
 
     /// The agent was told something.
@@ -141,7 +152,7 @@ impl Core<'_> {
             1 => (HANDLER, run_handler),
             _ => (NMI_HANDLER, run_nmi_handler),
         };
-        self.set_chain(agent, Chain::new(kind + cpu as u64).with(seed));
+        self.forget(agent, Chain::new(kind + self.neutral_cpu(cpu) as u64).with(seed));
         let start: *const Start = &*self.agents[agent].start;
         // SAFETY: a program is started once, a handler only when it has returned: nobody uses the stack.
         let sp = unsafe { stack::prepare(self.agents[agent].stack.top(), entry, start.cast_mut().cast()) };
@@ -193,11 +204,11 @@ impl Core<'_> {
         let cpu = cpu_of(agent);
         if self.agents[agent].state.status == Status::Asks {
             let op = *self.op(agent);
-            let seen =
-                [op.kind as u64, op.address as u64, op.a, op.b, op.c, u64::from(op.bytes), op.location.line().into()]
-                    .into_iter()
-                    .fold(Chain::default(), Chain::with)
-                    .term() as u64;
+            let (address, [a, b, c]) = self.neutral_op(cpu, &op);
+            let seen = [op.kind as u64, address as u64, a, b, c, u64::from(op.bytes), op.location.line().into()]
+                .into_iter()
+                .fold(Chain::default(), Chain::with)
+                .term() as u64;
             let chain = self.agents[agent].state.chain.term();
             let before = *self.known.entry(chain).or_insert(seen);
             if before != seen {
@@ -205,7 +216,7 @@ impl Core<'_> {
                     MisuseKind::HiddenState,
                     format!(
                         "{} does {} at {} although it once did something else after the same answers: it keeps state outside \
-                         the arena, or the digest of a round or boundary leaves something out",
+                         the arena, the digest of a round or boundary leaves something out, or CPUs that were declared interchangeable run other code",
                         self.programs[cpu].0,
                         op.kind.name(),
                         op.location
@@ -307,7 +318,7 @@ impl Core<'_> {
     pub(crate) fn finished(&mut self, agent: usize) -> bool {
         let cpu = cpu_of(agent);
         if std::mem::take(&mut self.unwinding) {
-            self.set_chain(agent, Chain::default());
+            self.forget(agent, Chain::default());
             self.agents[agent].state.status = Status::Done;
             return false;
         }
@@ -325,14 +336,14 @@ impl Core<'_> {
             let what = if self.interrupts_off(cpu) { "interrupts off" } else { "an RCU section open" };
             self.misuse(MisuseKind::Context, format!("the program of {} ends with {what}", self.programs[cpu].0));
         }
-        self.set_chain(agent, Chain::new(DONE + cpu as u64));
+        self.forget(agent, Chain::new(DONE + self.neutral_cpu(cpu) as u64));
         self.agents[agent].state.status = Status::Done;
         false
     }
 
     /// The interrupt handler is no more.
     pub(crate) fn retire(&mut self, agent: usize) {
-        self.set_chain(agent, Chain::default());
+        self.forget(agent, Chain::default());
         self.agents[agent].state.status = Status::Idle;
     }
 }

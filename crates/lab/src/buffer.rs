@@ -117,7 +117,7 @@ impl Core<'_> {
             return false;
         }
         let (start, end) = store.range();
-        self.quiet.written(start, end - start);
+        self.note_written(start, end - start);
         let before = self.buffer_term(cpu, count);
         let cell = cells::BUFFER.plus(2 * count);
         let (place, value) = store.encode();
@@ -125,7 +125,7 @@ impl Core<'_> {
         self.set_silently(cell.plus(1).of(cpu), 8, value);
         self.set_silently(cells::BUFFERED.of(cpu), 8, count as u64 + 1);
         let after = self.buffer_term(cpu, count + 1);
-        self.replace_term(before, after);
+        self.replace_term(cpu, before, after);
         true
     }
 
@@ -140,7 +140,7 @@ impl Core<'_> {
         }
         self.set_silently(cells::BUFFERED.of(cpu), 8, count as u64 - 1);
         let after = self.buffer_term(cpu, count - 1);
-        self.replace_term(before, after);
+        self.replace_term(cpu, before, after);
         match oldest {
             Waiting::Store { offset, bytes, value } => self.commit(cpu, offset, bytes, value, Writer::Store),
             Waiting::Zero { offset, bytes } => self.commit_zero(cpu, offset, bytes),
@@ -152,8 +152,11 @@ impl Core<'_> {
         if count == 0 {
             return 0;
         }
-        (0..2 * count)
-            .fold(Chain::new(0x5b00 + cpu as u64), |chain, word| chain.with(self.reg(cpu, cells::BUFFER.plus(word))))
-            .term()
+        let empty = Chain::new(0x5b00 + self.neutral_cpu(cpu) as u64);
+        if self.exchange.is_some() {
+            let waiting = (0..count).map(|index| self.neutral_store(cpu, self.waiting(cpu, index)).encode());
+            return waiting.fold(empty, |chain, (place, value)| chain.with(place).with(value)).term();
+        }
+        (0..2 * count).fold(empty, |chain, word| chain.with(self.reg(cpu, cells::BUFFER.plus(word)))).term()
     }
 }

@@ -8,7 +8,7 @@ use crate::arena::MACHINE_BYTES;
 /// CPUs that a simulated machine may have.
 pub(crate) const MAX_CPUS: usize = 16;
 /// Cells of one CPU.
-const CPU_CELLS: usize = 116;
+pub(crate) const CPU_CELLS: usize = 116;
 const BLOCK_CELLS_AT: usize = MAX_CPUS * CPU_CELLS;
 /// Blocks of frames that a machine may have.
 pub(crate) const MAX_BLOCKS: usize = 2048;
@@ -78,6 +78,11 @@ impl CpuCell {
     pub(crate) const fn of(self, cpu: usize) -> usize {
         (cpu * CPU_CELLS + self.0) * 8
     }
+}
+
+/// The offset of a cell by its number.
+pub(crate) const fn nth(cpu: usize, cell: usize) -> usize {
+    CpuCell(cell).of(cpu)
 }
 
 /// The offset of the cell that says whether a block of frames is allocated.

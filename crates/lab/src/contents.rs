@@ -63,7 +63,7 @@ impl Core<'_> {
             return 0;
         }
         let Some(offset) = self.content_of(op.a) else { return 0 };
-        self.quiet.accessed(agent, offset, 8);
+        self.note_accessed(agent, offset, 8);
         let held = self.get(offset, 8);
         if op.b != 0 {
             self.commit(cpu, offset, 8, op.c, Writer::Device);
@@ -92,12 +92,12 @@ impl Core<'_> {
             let sentence = format!("a user access to frame {frame:#x}, which has no contents ({})", op.location);
             return self.misuse(MisuseKind::Setup, sentence);
         };
-        self.quiet.accessed(agent, offset, 8);
+        self.note_accessed(agent, offset, 8);
         if deed_of(op) != Deed::Store {
             let value = self.forwarded(cpu, offset, 8);
             // SAFETY: the agent is suspended with its operation on its live stack.
             unsafe { (*self.agents[agent].state.op).c = value };
-            self.tell_agent(agent, value);
+            self.tell_value(agent, offset, 8, value);
         } else if self.buffers_stores() && !self.booting {
             self.buffer_or_stop(cpu, Waiting::Store { offset, bytes: 8, value: op.c });
         } else {

@@ -11,6 +11,7 @@ use crate::arena::{Arena, MACHINE_BYTES};
 use crate::cells::{self, CpuCell, flag};
 use crate::choice::Choice;
 use crate::contents::Contents;
+use crate::exchange::Exchange;
 use crate::ghost::{Copied, View};
 use crate::hash;
 use crate::lab::{Handler, NmiHandler, Program};
@@ -96,6 +97,9 @@ pub(crate) struct Core<'a> {
     /// What each agent did next that was known by this chain.
     pub(crate) known: HashMap<u128, u64, hash::BuildSame>,
 
+    /// CPUs that others can take the place of.
+    pub(crate) exchange: Option<Box<Exchange>>,
+    /// The fingerprint, but for what belongs to replicas.
     hash: u128,
     written: Vec<Written>,
     stacks: StackLog,
@@ -150,6 +154,7 @@ impl<'a> Core<'a> {
             replaying: 0,
             labels: None,
             known: HashMap::default(),
+            exchange: None,
             hash: 0,
             written: Vec::new(),
             stacks: Vec::new(),
@@ -185,7 +190,16 @@ impl<'a> Core<'a> {
     }
 
     /// The fingerprint of the state.
+    #[inline(always)]
     pub(crate) fn fingerprint(&self) -> u128 {
+        match &self.exchange {
+            None => self.hash,
+            Some(exchange) => self.fingerprint_with(exchange),
+        }
+    }
+
+    /// The part of the fingerprint that belongs to no replica.
+    pub(crate) fn shared_term(&self) -> u128 {
         self.hash
     }
 
@@ -198,7 +212,10 @@ impl<'a> Core<'a> {
 
     /// Bytes of the logs.
     pub(crate) fn log_bytes(&self) -> usize {
-        self.written.len() * size_of::<Written>() + self.stacks.len() * 8 + self.marks.len() * size_of::<Mark>()
+        self.written.len() * size_of::<Written>()
+            + self.stacks.len() * 8
+            + self.marks.len() * size_of::<Mark>()
+            + self.exchange.as_ref().map_or(0, |exchange| exchange.log_bytes())
     }
 
     /// Ends the run, unless it has ended for an earlier reason.
@@ -284,14 +301,26 @@ impl<'a> Core<'a> {
 
     #[inline(always)]
     fn rehash(&mut self, unit: u32, old: u32, new: u32) {
-        if old != new {
-            self.hash = self.hash.wrapping_sub(hash::unit(unit, old)).wrapping_add(hash::unit(unit, new));
+        if old == new {
+            return;
         }
+        if self.exchange.is_some() {
+            return self.rehash_with(unit, old, new);
+        }
+        self.replace_shared_term(hash::unit(unit, old), hash::unit(unit, new));
     }
 
-    /// Replaces a term of the fingerprint.
+    /// Replaces a term of the fingerprint that is a CPU's.
     #[inline(always)]
-    pub(crate) fn replace_term(&mut self, old: u128, new: u128) {
+    pub(crate) fn replace_term(&mut self, cpu: usize, old: u128, new: u128) {
+        if self.exchange.is_some() {
+            return self.replace_term_with(cpu, old, new);
+        }
+        self.replace_shared_term(old, new);
+    }
+
+    #[inline(always)]
+    pub(crate) fn replace_shared_term(&mut self, old: u128, new: u128) {
         self.hash = self.hash.wrapping_sub(old).wrapping_add(new);
     }
 
@@ -361,8 +390,9 @@ impl<'a> Core<'a> {
             return;
         }
         let old = std::mem::replace(&mut self.tlbs[cpu], tlb);
-        let new_term = self.tlbs[cpu].term(cpu);
-        self.replace_term(old.term(cpu), new_term);
+        let neutral = self.neutral_cpu(cpu);
+        let (old_term, new_term) = (old.term(neutral), self.tlbs[cpu].term(neutral));
+        self.replace_term(cpu, old_term, new_term);
         self.replaced.push((cpu, old));
     }
 
@@ -423,6 +453,7 @@ impl<'a> Core<'a> {
     /// Before a step in which `agent` moves (if any) on `cpu`.
     #[inline(always)]
     pub(crate) fn push_mark(&mut self, cpu: usize, agent: Option<usize>) {
+        self.save_exchange();
         self.marks.push(Mark {
             hash: self.hash,
             state: self.agents[agent.unwrap_or(0)].state,
@@ -465,6 +496,7 @@ impl<'a> Core<'a> {
         }
         self.owned.restore(mark.owned as usize, (mark.cpu as usize, mark.segment));
         self.hash = mark.hash;
+        self.restore_exchange();
         self.stop = None;
     }
 
@@ -492,6 +524,7 @@ impl<'a> Core<'a> {
         self.stacks.clear();
         self.owned = OwnedLog::new(self.cpus());
         self.hash = 0;
+        self.reset_exchange();
         self.stop = None;
         self.known.clear();
     }
@@ -501,6 +534,7 @@ impl<'a> Core<'a> {
         self.written.clear();
         self.replaced.clear();
         self.hash = 0;
+        self.reset_exchange();
     }
 
     /// The CPU of a choice, as an id.

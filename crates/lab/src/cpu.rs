@@ -57,6 +57,8 @@ impl LabCpu {
             // Guards dropped while a panic unwinds: the run is over already.
             return 0;
         }
+        core.check_fairness(self.agent, op);
+        self.stop_if_stopped();
         let state = &mut core.agents[self.agent].state;
         let op: *mut Op = op;
         state.op = op;
@@ -180,18 +182,20 @@ impl LabCpu {
 
     pub(crate) fn access_as_it_is(&self, op: Op) -> u64 {
         let core = self.core();
+        core.check_fairness(self.agent, &op);
+        self.stop_if_stopped();
         if !core.unwinding && core.machine.reduction == Reduction::QuietAccesses {
             let (offset, bytes) = (op.address, usize::from(op.bytes));
-            core.quiet.accessed(self.agent, offset, bytes);
-            if op.kind == Kind::Load && core.quiet.assume_constant(offset, bytes) {
+            core.note_accessed(self.agent, offset, bytes);
+            if op.kind == Kind::Load && core.assume_constant(offset, bytes) {
                 let value = core.get(offset, bytes);
                 core.read_check(self.cpu, &op);
                 self.stop_if_stopped();
                 return value;
             }
-            if core.may_be_private(self.cpu, &op) && core.quiet.assume_private(self.agent, offset, bytes) {
+            if core.may_be_private(self.cpu, &op) && core.assume_private(self.agent, offset, bytes) {
                 let value = core.access_quietly(self.cpu, &op);
-                core.tell_agent(self.agent, value);
+                core.tell_value(self.agent, offset, bytes, value);
                 self.stop_if_stopped();
                 return value;
             }
@@ -210,7 +214,8 @@ impl LabCpu {
 
     fn owned<W: Word>(&self, offset: usize, effect: Effect, location: &'static Location<'static>) {
         let core = self.core();
-        core.quiet.accessed(self.agent, offset, W::BYTES);
+        core.check_owner(self.agent, offset, W::BYTES, location);
+        core.note_accessed(self.agent, offset, W::BYTES);
         core.owned.push(self.cpu, OwnedAccess { bytes: ByteRange::new(offset, W::BYTES), effect, location });
         if let Some(block) = core.block_at(offset) {
             let deed = if effect == Effect::Reads { "reads" } else { "writes to" };
@@ -337,7 +342,7 @@ impl Cpu for LabCpu {
             return self.load(word);
         }
         let value = core.forwarded(self.cpu, offset, W::BYTES);
-        core.tell_agent(self.agent, value);
+        core.tell_value(self.agent, offset, W::BYTES, value);
         Self::value::<W>(value)
     }
 

@@ -133,7 +133,11 @@ impl Core<'_> {
                     After::Resume(result) => {
                         // SAFETY: the agent is suspended with its operation on its live stack.
                         unsafe { (*self.agents[agent].state.op).result = result };
-                        self.tell_agent(agent, result);
+                        let Op { kind, address, bytes, .. } = *self.op(agent);
+                        match kind.accesses_word() {
+                            Some(_) => self.tell_value(agent, address, usize::from(bytes), result),
+                            None => self.tell_agent(agent, result),
+                        }
                         Some(agent)
                     }
                 }

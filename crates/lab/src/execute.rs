@@ -103,7 +103,7 @@ impl Core<'_> {
         if let Some(block) = block {
             self.touch_table(cpu, block, "writes to", None);
         }
-        self.quiet.written(offset, bytes);
+        self.note_written(offset, bytes);
         self.set(offset, bytes, value);
         if let Some(block) = block {
             self.table_written(block);
@@ -216,7 +216,7 @@ impl Core<'_> {
             }
             Kind::Zero => {
                 let bytes = op.a as usize * 8;
-                self.quiet.written(op.address, bytes);
+                self.note_written(op.address, bytes);
                 if self.buffers_stores() {
                     self.buffer_or_stop(cpu, Waiting::Zero { offset: op.address, bytes });
                 } else {
@@ -513,7 +513,7 @@ impl Core<'_> {
     /// A block was handed out or given back: what its words hold has another meaning now.
     fn changes_hands(&mut self, block: usize) {
         if let Some(words) = self.arena.blocks()[block].words {
-            self.quiet.written(words, 4096);
+            self.note_written(words, 4096);
         }
     }
 

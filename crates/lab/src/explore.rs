@@ -3,11 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use fastrand::Rng;
-
 use crate::agent::{Attending, handler_of, nmi_handler_of};
 use crate::choice::Choice;
 use crate::core::{Core, Stop};
+use crate::exchange::Sameness;
 use crate::lab::Observer;
 use crate::limits::{Limit, Limits, Phase, Progress};
 use crate::livelock::{self, Endless};
@@ -22,10 +21,6 @@ use crate::visited::Visited;
 /// Steps between two looks at the clock.
 pub(crate) const CLOCK_EVERY: u64 = 1 << 12;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-
-/// Runs of the last audit, and their longest.
-const RUNS_AGAIN: usize = 4;
-const STEPS_AGAIN: usize = 1 << 14;
 
 /// Which interleavings a search goes through.
 #[derive(Clone, Copy)]
@@ -138,35 +133,17 @@ impl<'e, 'a> Explorer<'e, 'a> {
         report
     }
 
-    /// Once more from the start, a few times: code must do what it did. A search starts each program once and goes on from copies of its stack, so
-    /// state that lies elsewhere may not show before.
-    fn audit_again(&mut self) -> Verdict {
-        let known = std::mem::take(&mut self.core().known);
-        self.core().undo_all();
-        self.core().known = known;
-        let before = self.transitions;
-        self.start();
-        let mut rng = Rng::with_seed(0);
-        let mut choices = Vec::new();
-        for _ in 0..RUNS_AGAIN {
-            while self.core().stop.is_none() && self.core().depth() < STEPS_AGAIN {
-                choices.clear();
-                self.core().choices(&mut choices);
-                let Some(&choice) = rng.choice(&choices) else { break };
-                self.apply(choice);
-            }
-            if let Some(Stop::Misuse(kind @ MisuseKind::HiddenState, sentence)) = self.core().stop.clone() {
-                return Verdict::Error(Box::new(Misuse { kind, sentence, trace: Trace::default() }));
-            }
-            self.rewind();
-        }
-        self.transitions = before;
-        Verdict::Safe
-    }
-
     /// Starts every program.
     pub(crate) fn start(&mut self) {
         self.transitions = 0;
+        self.core().take_for_same(match self.way {
+            Way::Exhaust => Sameness::UpToExchange,
+            Way::Preempt(_) | Way::Sample(_) | Way::Livelock => Sameness::Exact,
+        });
+        self.core().check_alike();
+        if self.core().stop.is_some() {
+            return;
+        }
         self.core().recorder = Some(Recorder::default());
         // SAFETY: as in `apply`.
         unsafe { Core::start(self.core) };

@@ -27,6 +27,15 @@ const fn scramble(mut x: u64) -> u64 {
     x ^ x >> 27
 }
 
+/// A bijection that no sum passes through.
+#[inline(always)]
+pub(crate) const fn stir(x: u128) -> u128 {
+    let (low, high) = (x as u64, (x >> 64) as u64);
+    let low = scramble(low ^ scramble(high.wrapping_add(0x9e37_79b9_7f4a_7c15)));
+    let high = scramble(high ^ scramble(low.wrapping_mul(0xd6e8_feb8_6659_fd93)));
+    (high as u128) << 64 | low as u128
+}
+
 /// What an agent is known by: everything it was told, in order, since it last promised to forget.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) struct Chain {

@@ -9,6 +9,7 @@ use crate::agent::{self, Agent, NMI, program_of};
 use crate::arena::Arena;
 use crate::core::Core;
 use crate::cpu::LabCpu;
+use crate::exchange::{Exchange, Replica};
 use crate::explore::{Explorer, Way};
 use crate::label::{Label, Labels};
 use crate::limits::{Limits, Progress};
@@ -90,6 +91,24 @@ impl<'a> Lab<'a> {
         assert!(cpu.index() < core.cpus(), "there is no {cpu}");
         core.pend(cpu.index(), NMI);
         core.forget_history();
+    }
+
+    /// Says that these sets of CPUs can be exchanged: their code is the same, but for words that are theirs alone and bits that stand for them, and nobody else
+    /// treats them differently. Then states that differ by an exchange are one, which with n replicas divides their number by up to n!. Can be called for several groups.
+    ///
+    /// It is an assumption that is checked: [`crate::MisuseKind::Distinguished`]. Monitors have to treat the replicas alike, too. [`Report::observations`] has one
+    /// representative of those that differ by an exchange. Only exhaustive searches ([`Self::explore`], [`Self::explore_in`]) make use of it, and traces are as short as without.
+    ///
+    /// # Panics
+    /// If the replicas do not have as many CPUs, words and bits each, the words of the same widths and the bits in the same words; if something belongs to two, is not there or not in the arena.
+    pub fn interchangeable(&mut self, replicas: &[Replica]) {
+        let core = self.core();
+        let units = core.arena.bytes() / 4;
+        let mut exchange = core.exchange.take().unwrap_or_else(|| Box::new(Exchange::new(units)));
+        exchange.add(replicas, core.cpus(), |address, bytes| {
+            core.locate(address, bytes).expect("words of replicas lie in the arena")
+        });
+        core.exchange = Some(exchange);
     }
 
     /// Runs code alone, as `cpu`, before the exploration: what it leaves in memory, in frames and in the CPU is the initial state. Monitors

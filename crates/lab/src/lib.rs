@@ -104,6 +104,7 @@ pub mod guide {}
 
 mod agent;
 mod arena;
+mod audit;
 mod buffer;
 mod cells;
 mod checkpoint;
@@ -114,6 +115,7 @@ mod core;
 mod cpu;
 pub mod debugger;
 mod enabled;
+mod exchange;
 mod execute;
 mod explore;
 mod frames;
@@ -154,6 +156,7 @@ mod weaken;
 pub use arena::Arena;
 pub use checkpoint::{Checkpoint, CheckpointError, Snapshot};
 pub use cpu::LabCpu;
+pub use exchange::Replica;
 pub use frames::{Backing, FrameKind, Pool};
 pub use history::{History, Panel, Row};
 pub use lab::{Format, Lab};

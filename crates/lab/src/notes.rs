@@ -5,6 +5,7 @@ use std::panic::Location;
 
 use machine::Cpu;
 
+use crate::agent::neutral_agent;
 use crate::cells;
 use crate::core::Stop;
 use crate::cpu::LabCpu;
@@ -50,8 +51,8 @@ impl LabCpu {
         if core.booting || core.unwinding {
             return;
         }
-        let chain = Chain::new(0xb0 + self.agent as u64).with(place_seed(Location::caller())).with(digest);
-        core.set_chain(self.agent, chain);
+        let agent = neutral_agent(self.agent, core.neutral_cpu(self.cpu));
+        core.forget(self.agent, Chain::new(0xb0 + agent as u64).with(place_seed(Location::caller())).with(digest));
     }
 
     /// Breaks a rule: the run ends here.

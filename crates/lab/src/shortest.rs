@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use crate::choice::Choice;
+use crate::exchange::Sameness;
 use crate::explore::{Explorer, Found};
 use crate::hash::BuildSame;
 use crate::limits::Phase;
@@ -38,6 +39,8 @@ struct Node {
 
 /// Searches among at most `most` states. The machine is in its initial state.
 pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u64) -> Option<Found> {
+    // A run is to be done step by step, by the CPUs that it names.
+    explorer.core().take_for_same(Sameness::Exact);
     let mut nodes = vec![Node { parent: 0, choice: None }];
     let mut known: HashMap<u128, u32, BuildSame> = HashMap::default();
     known.insert(explorer.core().fingerprint(), 0);

@@ -77,7 +77,7 @@ pub(crate) struct Pointer {
 }
 
 /// The sets of one CPU, sorted.
-#[derive(Clone, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub(crate) struct Tlb {
     pub(crate) items: Vec<Item>,
     pub(crate) pointers: Vec<Pointer>,

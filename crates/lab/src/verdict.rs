@@ -77,6 +77,8 @@ pub enum MisuseKind {
     Capacity,
     /// A checkpoint is of a lab that was built otherwise.
     OtherCode,
+    /// CPUs that were declared interchangeable ([`crate::Lab::interchangeable`]) are told apart.
+    Distinguished,
 }
 
 /// A run that breaks a rule.

@@ -1,7 +1,7 @@
 //! The seed's protocol (a reader with interrupts off, a zapper that waits for acknowledgements, a faulter) as plain words, against the numbers of
 //! states that four other model checkers count for it (SPIN, TLC, Stateright and Rumur agree on them).
 
-use lab::{Arena, Lab, LabCpu, Limits, Machine, MemoryOrder, Report};
+use lab::{Arena, Lab, LabCpu, Limits, Machine, MemoryOrder, Replica, Report};
 use machine::{Cpu, Word32, Word64};
 
 struct Shared<'a> {
@@ -102,7 +102,18 @@ fn repeat(runs: Runs, program: impl Fn(&LabCpu)) -> impl Fn(&LabCpu) {
     }
 }
 
+/// Whether states that differ only in which reader or which faulter does what are one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cpus {
+    Named,
+    Interchangeable,
+}
+
 fn explore(size: Size, runs: Runs, unlock: Unlock, memory: MemoryOrder) -> Report {
+    explore_with(size, runs, unlock, memory, Cpus::Named)
+}
+
+fn explore_with(size: Size, runs: Runs, unlock: Unlock, memory: MemoryOrder, cpus: Cpus) -> Report {
     let arena = Arena::new();
     let shared = arena.alloc(Shared {
         entries: arena.alloc_slice(size.entries, |_| Word64::new(0x1_0000_0001)),
@@ -110,13 +121,23 @@ fn explore(size: Size, runs: Runs, unlock: Unlock, memory: MemoryOrder) -> Repor
         interrupts: arena.alloc(Word32::new(0)),
     });
     let mut lab = Lab::new(&arena, Machine::new(memory));
+    let mut readers = Vec::new();
     for number in 0..size.readers {
-        lab.cpu(format!("reader {number}"), repeat(runs, move |cpu| reader(cpu, shared, number)));
-        lab.cpu(format!("hardware {number}"), repeat(runs, move |cpu| interrupt_hardware(cpu, shared, number)));
+        let reader = lab.cpu(format!("reader {number}"), repeat(runs, move |cpu| reader(cpu, shared, number)));
+        let hardware =
+            lab.cpu(format!("hardware {number}"), repeat(runs, move |cpu| interrupt_hardware(cpu, shared, number)));
+        let replica = Replica::new([reader, hardware]);
+        readers.push(replica.bit(shared.interrupts, number as u32).bit(shared.interrupts, 8 + number as u32));
     }
     lab.cpu("zapper", repeat(runs, move |cpu| zapper(cpu, shared, size.readers, unlock)));
-    for number in 0..size.faulters {
-        lab.cpu(format!("faulter {number}"), repeat(runs, move |cpu| faulter(cpu, shared)));
+    let faulters: Vec<Replica> = (0..size.faulters)
+        .map(|number| {
+            Replica::new([lab.cpu(format!("faulter {number}"), repeat(runs, move |cpu| faulter(cpu, shared)))])
+        })
+        .collect();
+    if cpus == Cpus::Interchangeable {
+        lab.interchangeable(&readers);
+        lab.interchangeable(&faulters);
     }
     lab.explore(&Limits::default())
 }
@@ -144,6 +165,30 @@ fn the_numbers_of_states_are_those_of_other_checkers() {
     let report = explore(size(3, 3, 2), Runs::ForEver, Unlock::AfterFlush, MemoryOrder::Sc);
     report.expect_safe();
     assert_eq!((report.states, report.transitions), (443_768, 1_782_581));
+}
+
+#[test]
+fn with_interchangeable_cpus_the_numbers_are_those_of_scalarsets() {
+    let explore = |size, runs, memory| explore_with(size, runs, Unlock::AfterFlush, memory, Cpus::Interchangeable);
+    // Rumur, with scalarsets of readers and of faulters, counts the last two as well.
+    for ((readers, entries, faulters), runs, states) in
+        [((2, 1, 1), Runs::Once, 468), ((4, 3, 2), Runs::ForEver, 206_672), ((5, 3, 2), Runs::ForEver, 674_640)]
+    {
+        let report = explore(size(readers, entries, faulters), runs, MemoryOrder::Sc);
+        report.expect_safe();
+        assert_eq!(report.states, states, "{readers} readers, {entries} entries, {faulters} faulters");
+    }
+    explore(size(2, 1, 1), Runs::ForEver, MemoryOrder::Tso).expect_safe();
+}
+
+#[test]
+fn interchangeable_cpus_find_what_named_ones_find() {
+    for memory in [MemoryOrder::Sc, MemoryOrder::Tso] {
+        let find = |cpus| explore_with(size(2, 1, 1), Runs::Once, Unlock::BeforeFlush, memory, cpus);
+        let (named, interchangeable) = (find(Cpus::Named), find(Cpus::Interchangeable));
+        let (named, interchangeable) = (named.expect_violation("user"), interchangeable.expect_violation("user"));
+        assert_eq!(named.trace, interchangeable.trace);
+    }
 }
 
 #[test]
