@@ -169,6 +169,21 @@ pub(crate) struct Limits {
     /// Give up a variant when its search needs so much memory (for example 512M, 8G; default 4G)
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) limit_memory: Option<u64>,
+
+    /// How many bits are kept of each visited state. With 64, searches take half the memory, and `safe` comes with the chance that a state was missed
+    #[arg(long, value_enum, default_value_t = Fingerprints::Bits128)]
+    pub(crate) fingerprints: Fingerprints,
+}
+
+/// Bits of a visited state.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fingerprints {
+    /// 20 to 24 bytes a state in all
+    #[value(name = "128")]
+    Bits128,
+    /// 10 to 12 bytes a state in all
+    #[value(name = "64")]
+    Bits64,
 }
 
 #[derive(Args)]

@@ -365,6 +365,23 @@ fn memory_is_given_in_bytes() {
 }
 
 #[test]
+fn with_64_bits_a_state_the_answer_says_what_that_costs() {
+    let check = |bits| {
+        let output =
+            run(&["check", SEED, "--json", "--variant", "cmpxchg8b", "--memory", "tso", "--fingerprints", bits]);
+        serde_json::from_str::<Value>(text(&output.stdout)).expect("one object")
+    };
+    let (wide, narrow) = (check("128"), check("64"));
+    assert_eq!(wide["states"], narrow["states"]);
+    let bytes = |report: &Value| report["visited_bytes"].as_u64().expect("a number");
+    assert!(bytes(&narrow) * 2 <= bytes(&wide), "{} and {}", bytes(&narrow), bytes(&wide));
+    assert!(wide["missed"].is_null());
+    assert!((0.0..1e-6).contains(&narrow["missed"].as_f64().expect("a chance")));
+    let output = run(&["check", SEED, "--variant", "cmpxchg8b", "--memory", "tso", "--fingerprints", "64"]);
+    assert!(text(&output.stdout).contains("the chance that one was missed is at most"));
+}
+
+#[test]
 fn runs_that_never_end_are_looked_for_on_request() {
     let check = |variant, way: &[&str]| {
         run(&[&["check", "pud-split-refault", "--json", "--variant", variant, "--memory", "sc"], way].concat())

@@ -11,21 +11,27 @@ use xxhash_rust::xxh3::Xxh3;
 
 use crate::choice::Choice;
 use crate::team::{Part, Sum};
+use crate::visited::Fingerprints;
 
 /// What every file begins with. The last byte is the version.
-const MAGIC: [u8; 8] = *b"FGUPCHK\x01";
+const MAGIC: [u8; 8] = *b"FGUPCHK\x02";
+
+/// How wide fingerprints are.
+const WIDE: u8 = 16;
+const NARROW: u8 = 8;
 
 /// A search, when nobody works on it.
 pub struct Snapshot<'t> {
     pub(crate) root: u128,
     pub(crate) elapsed: Duration,
+    pub(crate) fingerprints: Fingerprints,
     pub(crate) sum: &'t Sum,
     pub(crate) parts: &'t [Part],
-    pub(crate) visited: &'t dyn Fn() -> Fingerprints<'t>,
+    pub(crate) visited: &'t dyn Fn() -> AllVisited<'t>,
     pub(crate) quiet: Vec<(u32, u32)>,
 }
 
-pub(crate) type Fingerprints<'t> = Box<dyn Iterator<Item = u128> + 't>;
+pub(crate) type AllVisited<'t> = Box<dyn Iterator<Item = u128> + 't>;
 
 /// A search that can be gone on with: [`crate::Team::resuming`].
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -34,6 +40,7 @@ pub struct Checkpoint {
     pub label: Vec<u8>,
     pub(crate) root: u128,
     pub(crate) elapsed: Duration,
+    pub(crate) fingerprints: Fingerprints,
     pub(crate) states: u64,
     pub(crate) transitions: u64,
     pub(crate) depth: u64,
@@ -92,6 +99,10 @@ impl Snapshot<'_> {
         out.count(label.len())?;
         out.write_all(label)?;
         out.wide(self.root)?;
+        out.write_all(&[match self.fingerprints {
+            Fingerprints::Wide => WIDE,
+            Fingerprints::Narrow => NARROW,
+        }])?;
         let Sum { states, transitions, depth, ends, observations } = self.sum;
         for number in [*states, *transitions, *depth, *ends, self.elapsed.as_millis() as u64] {
             out.number(number)?;
@@ -142,6 +153,11 @@ impl Checkpoint {
         }
         let label = input.list(|input| Ok(input.bytes::<1>()?[0]))?;
         let root = input.read_wide()?;
+        let fingerprints = match input.bytes()? {
+            [WIDE] => Fingerprints::Wide,
+            [NARROW] => Fingerprints::Narrow,
+            _ => return Err(CheckpointError::Damaged),
+        };
         let [states, transitions, depth, ends, milliseconds] = [
             input.read_number()?,
             input.read_number()?,
@@ -169,6 +185,7 @@ impl Checkpoint {
             label,
             root,
             elapsed: Duration::from_millis(milliseconds),
+            fingerprints,
             states,
             transitions,
             depth,

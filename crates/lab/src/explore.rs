@@ -48,6 +48,10 @@ pub(crate) struct Explorer<'e, 'a> {
     began: Instant,
     last_progress: Instant,
     pub(crate) transitions: u64,
+    /// Bytes in use when memory was looked at last.
+    memory: u64,
+    /// See [`Progress::share`].
+    share: Option<f64>,
     /// Marks set by programs before their first step.
     early: Recorder,
 }
@@ -69,7 +73,19 @@ impl<'e, 'a> Explorer<'e, 'a> {
     ) -> Self {
         let now = Instant::now();
         let early = Recorder::default();
-        Self { core, limits, way, progress, observer, began: now, last_progress: now, transitions: 0, early }
+        Self {
+            core,
+            limits,
+            way,
+            progress,
+            observer,
+            began: now,
+            last_progress: now,
+            transitions: 0,
+            memory: 0,
+            share: None,
+            early,
+        }
     }
 
     #[allow(clippy::mut_from_ref)]
@@ -107,6 +123,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
         }
         drop(attending);
         report.elapsed = self.began.elapsed();
+        report.fingerprints = self.limits.fingerprints;
         report
     }
 
@@ -162,7 +179,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
     }
 
     fn depth_first(&mut self, report: &mut Report) -> Result<(), Ended> {
-        let mut visited = Visited::new();
+        let mut visited = Visited::new(self.limits.fingerprints);
         // The untried choices of all states on the path; of each state, where its own begin and which is next.
         let mut choices: Vec<Choice> = Vec::new();
         let mut frames: Vec<(usize, usize)> = Vec::new();
@@ -192,9 +209,10 @@ impl<'e, 'a> Explorer<'e, 'a> {
                 return Err(if self.core().quiet.is_wrong() { Ended::WrongAssumption } else { found });
             }
             if self.transitions.is_multiple_of(CLOCK_EVERY) {
+                self.share = Some(share_of(&frames, &choices));
                 self.look_at_clock(Phase::Exploring, report.states, self.transitions)?;
-                let table = if visited.grows_within(CLOCK_EVERY) { 3 * visited.bytes() } else { visited.bytes() };
-                self.look_at_memory(table + choices.len() * size_of::<Choice>())?;
+                report.visited_bytes = visited.bytes() as u64;
+                self.look_at_memory(visited.bytes() + choices.len() * size_of::<Choice>())?;
             }
             if !visited.insert(self.core().fingerprint()) {
                 // Only at the end of a path: by then it has shown many a written word.
@@ -214,6 +232,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
             frames.push((first, first));
             self.look_at_counts(report)?;
         }
+        report.visited_bytes = visited.bytes() as u64;
         Ok(())
     }
 
@@ -230,9 +249,10 @@ impl<'e, 'a> Explorer<'e, 'a> {
     }
 
     /// Whether what a search keeps, in so many bytes, and what is kept for undoing are still within the limits.
-    pub(crate) fn look_at_memory(&self, kept: usize) -> Result<(), Ended> {
+    pub(crate) fn look_at_memory(&mut self, kept: usize) -> Result<(), Ended> {
         let logs = self.core().log_bytes();
-        if (kept + logs) as u64 > self.limits.memory || logs > Core::MOST_LOG_BYTES {
+        self.memory = (kept + logs) as u64;
+        if self.memory > self.limits.memory || logs > Core::MOST_LOG_BYTES {
             return Err(Ended::Limit(Limit::Memory));
         }
         Ok(())
@@ -295,7 +315,8 @@ impl<'e, 'a> Explorer<'e, 'a> {
         if self.last_progress.elapsed() >= PROGRESS_EVERY {
             self.last_progress = Instant::now();
             let depth = self.core().depth() as u64;
-            (self.progress)(&Progress { phase, states, transitions, depth, elapsed });
+            let Self { memory, share, .. } = *self;
+            (self.progress)(&Progress { phase, states, transitions, depth, memory, share, elapsed });
         }
         Ok(())
     }
@@ -383,4 +404,38 @@ pub(crate) enum Ended {
     Endless(Endless),
     /// A word that was taken for constant is written: the search begins again.
     WrongAssumption,
+}
+
+/// What part of the tree of choices lies behind a search that stands here. Of each state on the path: where its choices begin, and which is next.
+fn share_of(frames: &[(usize, usize)], choices: &[Choice]) -> f64 {
+    let ends = frames.iter().skip(1).map(|&(first, _)| first).chain([choices.len()]);
+    let mut done = 0.0;
+    let mut weight = 1.0;
+    for (&(first, next), end) in frames.iter().zip(ends) {
+        if next == first || weight < 1e-9 {
+            break;
+        }
+        let each = weight / (end - first) as f64;
+        // The latest is being gone through.
+        done += each * (next - first - 1) as f64;
+        weight = each;
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_grows_with_each_choice_and_ends_at_the_last() {
+        let none = Choice::NONE;
+        // Two choices, of which the first is being gone through: it has four, of which the third is being gone through.
+        assert!((share_of(&[(0, 1), (2, 5)], &[none; 6]) - 0.25).abs() < 1e-12);
+        assert!((share_of(&[(0, 2), (2, 5)], &[none; 6]) - 0.75).abs() < 1e-12);
+        assert!(share_of(&[(0, 0)], &[none; 3]).abs() < 1e-12);
+        // Deep down it stays a number.
+        let frames: Vec<_> = (0..100_000).map(|state| (2 * state, 2 * state + 1)).collect();
+        assert!(share_of(&frames, &vec![none; 200_000]) < 1e-9);
+    }
 }

@@ -77,7 +77,7 @@
 //! a round forgot the owned access may escape.
 //!
 //! **States are compared by fingerprints** of 128 bits. With a thousand million states, the chance that any two different ones are
-//! taken for one is about 10<sup>-21</sup>.
+//! taken for one is about 10<sup>-21</sup>. Half as wide they take half the memory ([`Fingerprints::Narrow`]), and [`Report::missed`] says what that costs.
 //!
 //! **A CPU's code is known by what it was told**: the results of its operations, in order. The same code, told the same, does the same.
 //!
@@ -174,3 +174,4 @@ pub use schedule::Schedule;
 pub use team::{Seat, Team};
 pub use trace::Trace;
 pub use verdict::{Counterexample, Misuse, MisuseKind, Report, Verdict, Violation, rule};
+pub use visited::Fingerprints;

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::visited::Fingerprints;
+
 /// Bounds of the search itself. The default is unbounded but for memory (4 GiB).
 #[derive(Clone, Copy, Debug)]
 pub struct Limits<'c> {
@@ -14,6 +16,8 @@ pub struct Limits<'c> {
     pub time: Duration,
     /// Bytes for visited states and for undoing.
     pub memory: u64,
+    /// What is kept of each visited state.
+    pub fingerprints: Fingerprints,
     /// States of the second search, which makes a violating trace as short as possible. When it runs out, the trace found first is given.
     pub shortening: u64,
     /// Set to `true` (by a signal handler, say) to end the exploration soon.
@@ -27,6 +31,7 @@ impl Default for Limits<'_> {
             depth: u64::MAX,
             time: Duration::MAX,
             memory: 4 << 30,
+            fingerprints: Fingerprints::Wide,
             shortening: 20_000_000,
             cancel: None,
         }
@@ -92,7 +97,7 @@ pub enum Phase {
 }
 
 /// How far the search is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Progress {
     /// Which search.
     pub phase: Phase,
@@ -102,6 +107,11 @@ pub struct Progress {
     pub transitions: u64,
     /// Steps from the initial state to the current one.
     pub depth: u64,
+    /// Bytes for visited states and for undoing.
+    pub memory: u64,
+    /// How much of the tree of choices lies behind an exhaustive search by one thread, if each choice of a state leads to as much as the others: between 0 and 1. An estimate, and mostly a low
+    /// one: what was visited early need not be visited late.
+    pub share: Option<f64>,
     /// Time since the search began.
     pub elapsed: Duration,
 }

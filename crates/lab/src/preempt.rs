@@ -57,7 +57,7 @@ struct Frame {
 
 /// Goes through every run with at most `most` preemptions.
 pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u32, report: &mut Report) -> Result<(), Ended> {
-    let mut distinct = Visited::new();
+    let mut distinct = Visited::new(explorer.limits.fingerprints);
     // With how few preemptions a state was reached.
     let mut fewest: HashMap<u128, u32, BuildSame> = HashMap::default();
     let mut choices: Vec<Choice> = Vec::new();

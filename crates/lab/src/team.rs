@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::checkpoint::{Checkpoint, Fingerprints, Snapshot};
+use crate::checkpoint::{AllVisited, Checkpoint, Snapshot};
 use crate::choice::Choice;
 use crate::explore::Ended;
 use crate::limits::Limit;
 use crate::quiet::Known;
 use crate::verdict::Report;
-use crate::visited::Visited;
+use crate::visited::{Fingerprints, Visited};
 
 /// Threads that explore one machine together. Each has a lab of its own, built in the same way, and calls [`crate::Lab::explore_in`].
 ///
@@ -150,6 +150,7 @@ struct State {
     work: Vec<Part>,
     waiting: usize,
     outcome: Option<Ended>,
+    fingerprints: Fingerprints,
     sum: Sum,
     next: Next,
 }
@@ -179,7 +180,7 @@ impl<'s> Team<'s> {
         let size = size.max(1);
         Self {
             saver: None,
-            visited: (0..SHARDS).map(|_| Shard(Mutex::new(Visited::new()))).collect(),
+            visited: (0..SHARDS).map(|_| Shard(Mutex::new(Visited::part(Fingerprints::Wide)))).collect(),
             state: Mutex::new(State { free: size, members: size, ..State::default() }),
             changed: Condvar::new(),
             hungry: AtomicUsize::new(0),
@@ -263,13 +264,14 @@ impl Seat<'_> {
     }
 
     /// The leader's: a search begins, of one state.
-    pub(crate) fn begin(&self, root: u128, part: Part) {
+    pub(crate) fn begin(&self, root: u128, part: Part, fingerprints: Fingerprints) {
         let team = self.team;
         for shard in &team.visited {
-            *shard.0.lock().unwrap_or_else(PoisonError::into_inner) = Visited::new();
+            *shard.0.lock().unwrap_or_else(PoisonError::into_inner) = Visited::part(fingerprints);
         }
-        let shard_bytes = Visited::new().bytes();
+        let shard_bytes = Visited::part(fingerprints).bytes();
         let mut state = team.state();
+        state.fingerprints = fingerprints;
         state.work = vec![part];
         state.outcome = None;
         state.sum = Sum { states: 1, ..Sum::default() };
@@ -309,9 +311,13 @@ impl Seat<'_> {
         let state = self.team.state();
         let shards: Vec<_> =
             self.team.visited.iter().map(|shard| shard.0.lock().unwrap_or_else(PoisonError::into_inner)).collect();
-        let visited = || -> Fingerprints<'_> { Box::new(shards.iter().flat_map(|shard| shard.iter())) };
+        let visited = || -> AllVisited<'_> {
+            // Of 64 bits, the shard is the rest of what tells states apart.
+            Box::new((0..).zip(&shards).flat_map(|(at, shard)| shard.iter().map(move |it| it | at)))
+        };
         let quiet = state.known.as_deref().map(Known::facts).unwrap_or_default();
-        read(&Snapshot { root, elapsed, sum: &state.sum, parts: &state.work, visited: &visited, quiet })
+        let State { fingerprints, sum, work, .. } = &*state;
+        read(&Snapshot { root, elapsed, fingerprints: *fingerprints, sum, parts: work, visited: &visited, quiet })
     }
 
     /// Adds a state. Returns whether it is new.
@@ -327,6 +333,10 @@ impl Seat<'_> {
             self.team.bytes.fetch_add(grown, Ordering::Relaxed);
         }
         is_new
+    }
+
+    pub(crate) fn fingerprints(&self) -> Fingerprints {
+        self.team.state().fingerprints
     }
 
     /// Bytes that visited states take.

@@ -46,7 +46,9 @@ impl Explorer<'_, '_> {
             if leads {
                 let mut choices = Vec::new();
                 self.core().choices(&mut choices);
-                seat.begin(root, Part::new(Vec::new(), choices));
+                let fingerprints =
+                    checkpoint.as_ref().map_or(self.limits.fingerprints, |checkpoint| checkpoint.fingerprints);
+                seat.begin(root, Part::new(Vec::new(), choices), fingerprints);
                 match checkpoint.take() {
                     Some(checkpoint) if checkpoint.root != root => self.refuse(OTHER_START),
                     Some(checkpoint) => seat.restore(checkpoint),
@@ -118,7 +120,9 @@ impl Explorer<'_, '_> {
             return None;
         }
         let Sum { states, transitions, depth, ends, observations } = seat.sum();
-        Some(Report { verdict, states, transitions, depth, ends, observations, elapsed, ..Report::empty() })
+        let (visited_bytes, fingerprints) = (seat.bytes() as u64, seat.fingerprints());
+        let counted = Report { states, transitions, depth, ends, observations, ..Report::empty() };
+        Some(Report { verdict, visited_bytes, fingerprints, elapsed, ..counted })
     }
 
     fn refuse(&mut self, why: &str) {

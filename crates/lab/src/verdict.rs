@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::limits::Limit;
 use crate::sample::Sampled;
 use crate::trace::Trace;
+use crate::visited::Fingerprints;
 
 /// A rule that was broken.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -122,6 +123,10 @@ pub struct Report {
     pub observations: BTreeSet<Vec<u64>>,
     /// What random schedules have shown, if they were asked for.
     pub sampled: Option<Sampled>,
+    /// Bytes that visited states took in the end.
+    pub visited_bytes: u64,
+    /// What was kept of each.
+    pub fingerprints: Fingerprints,
     /// Time taken.
     pub elapsed: Duration,
 }
@@ -137,8 +142,22 @@ impl Report {
             ends: 0,
             observations: BTreeSet::new(),
             sampled: None,
+            visited_bytes: 0,
+            fingerprints: Fingerprints::Wide,
             elapsed: Duration::ZERO,
         }
+    }
+
+    /// The chance that at least one state was taken for another that was visited before, and what comes after it not explored: at most this, if fingerprints are as good
+    /// as random (the birthday bound).
+    #[must_use]
+    pub fn missed(&self) -> f64 {
+        let bits = match self.fingerprints {
+            Fingerprints::Wide => 128,
+            Fingerprints::Narrow => 64,
+        };
+        let states = self.states as f64;
+        states * states / 2.0_f64.powi(bits + 1)
     }
 
     /// The counterexample.

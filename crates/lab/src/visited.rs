@@ -1,73 +1,193 @@
 //! The set of states that were visited.
 //!
-//! Nearly all of its cost is waiting for memory, so it is one flat table: a look-up touches one cache line, most of the time.
+//! Nearly all of its cost is waiting for memory, so it is flat: a look-up touches one or two cache lines next to each other, most of the time. It grows by a fifth at a time, segment by segment, so
+//! that at any moment it is between two thirds and four fifths full and little is there twice. A fingerprint's place is in proportion to its value: growing goes through both tables in order.
+
+/// How many bits of a state's fingerprint are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Fingerprints {
+    /// 128: 20 to 24 bytes a state. With a thousand million states, the chance that any is taken for another is about 10<sup>-21</sup>.
+    #[default]
+    Wide,
+    /// 64: half as much. With a thousand million states, that chance is about 3 percent: [`crate::Report::missed`].
+    Narrow,
+}
+
+/// Segments of a set: a power of two.
+const SEGMENTS: usize = 1 << 3;
+/// Slots of an empty table.
+const FEW: usize = 1 << 4;
 
 /// A set of fingerprints. They are random numbers already: no hashing.
-pub(crate) struct Visited {
-    /// A power of two of slots; 0 is an empty one.
-    slots: Vec<u128>,
-    len: usize,
+pub(crate) enum Visited {
+    Wide(Segments<u128>),
+    Narrow(Segments<u64>),
+}
+
+pub(crate) struct Segments<T> {
+    tables: Vec<Table<T>>,
+    bytes: usize,
+}
+
+/// What is kept of a fingerprint. Zero stands for an empty slot.
+pub(crate) trait Slot: Copy + PartialEq + Default {
+    fn of(fingerprint: u128) -> Self;
+    /// The 64 bits in proportion to which its place is.
+    fn high(self) -> u64;
+}
+
+impl Slot for u128 {
+    fn of(fingerprint: u128) -> Self {
+        // One in 2^128 fingerprints is taken for another, in the same segment.
+        if fingerprint == 0 { 1 << 64 } else { fingerprint }
+    }
+
+    fn high(self) -> u64 {
+        (self >> 64) as u64
+    }
+}
+
+impl Slot for u64 {
+    fn of(fingerprint: u128) -> Self {
+        ((fingerprint >> 64) as u64).max(1)
+    }
+
+    fn high(self) -> u64 {
+        self
+    }
 }
 
 impl Visited {
-    pub(crate) fn new() -> Self {
-        Self { slots: vec![0; 1 << 8], len: 0 }
+    pub(crate) fn new(fingerprints: Fingerprints) -> Self {
+        match fingerprints {
+            Fingerprints::Wide => Self::Wide(Segments::new(SEGMENTS)),
+            Fingerprints::Narrow => Self::Narrow(Segments::new(SEGMENTS)),
+        }
+    }
+
+    /// One of the parts of a larger set.
+    pub(crate) fn part(fingerprints: Fingerprints) -> Self {
+        match fingerprints {
+            Fingerprints::Wide => Self::Wide(Segments::new(1)),
+            Fingerprints::Narrow => Self::Narrow(Segments::new(1)),
+        }
     }
 
     /// Adds a fingerprint. Returns whether it is new.
     #[inline]
     pub(crate) fn insert(&mut self, fingerprint: u128) -> bool {
-        // One in 2^128 fingerprints is taken for another.
-        let wanted = fingerprint.max(1);
-        let mask = self.slots.len() - 1;
-        let mut at = (wanted >> 64) as usize & mask;
+        match self {
+            Self::Wide(segments) => segments.insert(fingerprint),
+            Self::Narrow(segments) => segments.insert(fingerprint),
+        }
+    }
+
+    /// All of them, in no order; of 64 bits, the rest is zero but for which segment it is.
+    pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = u128> + '_> {
+        match self {
+            Self::Wide(segments) => Box::new(segments.tables.iter().flat_map(Table::iter)),
+            Self::Narrow(segments) => {
+                let tables = (0u128..).zip(&segments.tables);
+                Box::new(tables.flat_map(|(at, table)| table.iter().map(move |slot| u128::from(slot) << 64 | at)))
+            }
+        }
+    }
+
+    /// Bytes in use; a little more while it grows.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Wide(segments) => segments.bytes,
+            Self::Narrow(segments) => segments.bytes,
+        }
+    }
+}
+
+impl<T: Slot> Segments<T> {
+    fn new(segments: usize) -> Self {
+        let tables: Vec<_> = (0..segments).map(|_| Table::new()).collect();
+        Self { bytes: segments * FEW * size_of::<T>(), tables }
+    }
+
+    #[inline]
+    fn insert(&mut self, fingerprint: u128) -> bool {
+        // The place in a table is in proportion to the upper half.
+        let segment = fingerprint as usize & (self.tables.len() - 1);
+        let table = &mut self.tables[segment];
+        let before = table.slots.len();
+        let is_new = table.insert(T::of(fingerprint));
+        self.bytes += (table.slots.len() - before) * size_of::<T>();
+        is_new
+    }
+}
+
+struct Table<T> {
+    /// A slot that holds zero is empty.
+    slots: Vec<T>,
+    /// Entries that there is room for until it grows.
+    room: usize,
+}
+
+impl<T: Slot> Table<T> {
+    fn new() -> Self {
+        Self { slots: vec![T::default(); FEW], room: FEW * 4 / 5 }
+    }
+
+    #[inline(always)]
+    fn place(wanted: T, slots: usize) -> usize {
+        ((u128::from(wanted.high()) * slots as u128) >> 64) as usize
+    }
+
+    #[inline]
+    fn insert(&mut self, wanted: T) -> bool {
+        let mut at = Self::place(wanted, self.slots.len());
         loop {
-            match self.slots[at] {
-                0 => break,
-                found if found == wanted => return false,
-                _ => at = (at + 1) & mask,
+            let found = self.slots[at];
+            if found == wanted {
+                return false;
+            }
+            if found == T::default() {
+                break;
+            }
+            at += 1;
+            if at == self.slots.len() {
+                at = 0;
             }
         }
         self.slots[at] = wanted;
-        self.len += 1;
-        if self.len * 4 > self.slots.len() * 3 {
+        self.room -= 1;
+        if self.room == 0 {
             self.grow();
         }
         true
     }
 
-    /// All of them, in no order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u128> {
-        self.slots.iter().copied().filter(|&slot| slot != 0)
+    fn iter(&self) -> impl Iterator<Item = T> {
+        self.slots.iter().copied().filter(|slot| *slot != T::default())
     }
 
     #[cold]
     fn grow(&mut self) {
-        let mut slots = vec![0; self.slots.len() * 2];
+        let before = self.slots.len();
+        let mut slots = vec![T::default(); before + before / 5];
         ask_for_huge_pages(&mut slots);
-        let mask = slots.len() - 1;
-        for fingerprint in self.iter() {
-            let mut at = (fingerprint >> 64) as usize & mask;
-            while slots[at] != 0 {
-                at = (at + 1) & mask;
+        let mut len = 0;
+        for slot in self.iter() {
+            let mut at = Self::place(slot, slots.len());
+            while slots[at] != T::default() {
+                at += 1;
+                if at == slots.len() {
+                    at = 0;
+                }
             }
-            slots[at] = fingerprint;
+            slots[at] = slot;
+            len += 1;
         }
+        self.room = slots.len() * 4 / 5 - len;
         self.slots = slots;
-    }
-
-    /// Bytes in use; while the table grows, three times as many.
-    pub(crate) fn bytes(&self) -> usize {
-        self.slots.len() * size_of::<u128>()
-    }
-
-    /// Whether some `more` fingerprints may make the table grow.
-    pub(crate) fn grows_within(&self, more: u64) -> bool {
-        (self.len as u64 + more) * 4 > self.slots.len() as u64 * 3
     }
 }
 
-fn ask_for_huge_pages(slots: &mut [u128]) {
+fn ask_for_huge_pages<T>(slots: &mut [T]) {
     const HUGE: usize = 2 << 20;
     #[cfg(target_os = "linux")]
     if size_of_val(slots) >= 2 * HUGE {
@@ -87,9 +207,28 @@ mod tests {
 
     #[test]
     fn each_fingerprint_is_new_once() {
-        let mut visited = Visited::new();
-        let all: Vec<u128> = (0..10_000).map(hash::spread).chain([0]).collect();
-        assert!(all.iter().all(|&fingerprint| visited.insert(fingerprint)));
-        assert!(!all.iter().any(|&fingerprint| visited.insert(fingerprint)));
+        for fingerprints in [Fingerprints::Wide, Fingerprints::Narrow] {
+            let mut visited = Visited::new(fingerprints);
+            let all: Vec<u128> = (0..100_000).map(hash::spread).chain([0, u128::MAX]).collect();
+            assert!(all.iter().all(|&fingerprint| visited.insert(fingerprint)));
+            assert!(!all.iter().any(|&fingerprint| visited.insert(fingerprint)));
+            assert_eq!(visited.iter().count(), all.len());
+            // Whoever reads the list back has the same set.
+            let mut again = Visited::new(fingerprints);
+            assert!(visited.iter().all(|fingerprint| again.insert(fingerprint)));
+            assert!(!all.iter().any(|&fingerprint| again.insert(fingerprint)));
+        }
+    }
+
+    #[test]
+    fn it_takes_at_most_24_bytes_a_state_or_12() {
+        for (fingerprints, most) in [(Fingerprints::Wide, 24), (Fingerprints::Narrow, 12)] {
+            let mut visited = Visited::new(fingerprints);
+            for number in 1..=1_000_000_usize {
+                visited.insert(hash::spread(number as u64));
+                // A thousand entries a segment: below, sizes are rounded too much.
+                assert!(number < 1000 * SEGMENTS || visited.bytes() <= most * number * 102 / 100, "{number} states");
+            }
+        }
     }
 }

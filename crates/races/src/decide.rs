@@ -66,6 +66,8 @@ pub struct Limits {
     pub time: Option<Duration>,
     /// After so many bytes for one variant.
     pub memory: Option<u64>,
+    /// What is kept of each visited state.
+    pub fingerprints: lab::Fingerprints,
 }
 
 /// Whether the shortest run to a final state that satisfies `exists` is looked for. It takes a second search.
@@ -79,7 +81,7 @@ pub enum Witnesses {
 }
 
 /// How far the work is.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Progress {
     /// Answers so far.
     pub done: usize,
@@ -89,12 +91,8 @@ pub struct Progress {
     pub race: String,
     /// Its variant.
     pub variant: Option<String>,
-    /// States of that variant so far.
-    pub states: u64,
-    /// Steps of it so far.
-    pub transitions: u64,
-    /// Time since the search of it began.
-    pub elapsed: Duration,
+    /// The search of it.
+    pub search: lab::Progress,
 }
 
 /// One search: a variant under a memory order.
@@ -122,9 +120,7 @@ pub fn decide(races: &[Race], options: &Options, report: impl FnMut(VariantRepor
                 total: work.len(),
                 race: item.race.litmus.name.node.clone(),
                 variant: item.variant.map(|variant| variant.name.node.clone()),
-                states: progress.states,
-                transitions: progress.transitions,
-                elapsed: progress.elapsed,
+                search: *progress,
             });
         });
         done.fetch_add(1, Ordering::Relaxed);

@@ -43,6 +43,8 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, team: usize, progress:
     report.cpus = scenario.cpus();
     report.states = found.states;
     report.transitions = found.transitions;
+    report.visited_bytes = found.visited_bytes;
+    report.missed = (found.fingerprints == lab::Fingerprints::Narrow).then(|| found.missed());
     report.sampled = found.sampled.map(Sampled::from);
     report.seconds = found.elapsed.as_secs_f64();
     match found.verdict {
@@ -165,6 +167,8 @@ fn blank(item: &Work<'_>) -> VariantReport {
         shortest: None,
         observation: None,
         final_states: None,
+        visited_bytes: 0,
+        missed: None,
         finals: Vec::new(),
         condition: litmus.condition.as_ref().map(ToString::to_string),
         explanation: item.variant.and_then(|variant| variant.explanation.clone()),
@@ -323,6 +327,7 @@ impl Explorer for Search<'_, '_> {
             depth: limits.depth.unwrap_or(unlimited.depth),
             time: limits.time.unwrap_or(Duration::MAX),
             memory: limits.memory.unwrap_or(unlimited.memory),
+            fingerprints: limits.fingerprints,
             cancel,
             ..unlimited
         };

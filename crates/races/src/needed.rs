@@ -164,9 +164,7 @@ fn ask(item: &Work<'_>, options: &NeedOptions) -> Asked {
             total: total.load(Ordering::Relaxed),
             race: item.race.litmus.name.node.clone(),
             variant: item.variant.map(|variant| variant.name.node.clone()),
-            states: progress.states,
-            transitions: progress.transitions,
-            elapsed: progress.elapsed,
+            search: *progress,
         });
     };
     let task = Task {

@@ -31,6 +31,11 @@ pub struct VariantReport {
     pub states: u64,
     /// How many steps were explored.
     pub transitions: u64,
+    /// Bytes that visited states took in the end; 0 where they are not kept for themselves.
+    pub visited_bytes: u64,
+    /// The chance that a state was taken for another, at most. Only where 64 bits were kept of each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missed: Option<f64>,
     /// What random schedules have shown. Only where they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampled: Option<Sampled>,

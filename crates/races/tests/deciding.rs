@@ -188,7 +188,7 @@ fn progress_is_told_while_work_is_long() {
     let stop = cancel.clone();
     let options = Options {
         progress: Some(Arc::new(move |progress: &races::Progress| {
-            into.lock().expect("no one panics").push((progress.race.clone(), progress.total, progress.states));
+            into.lock().expect("no one panics").push((progress.race.clone(), progress.total, progress.search.states));
             // Endless work ends after the third news.
             if counted.fetch_add(1, Ordering::Relaxed) == 2 {
                 stop.store(true, Ordering::Relaxed);

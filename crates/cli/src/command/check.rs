@@ -141,6 +141,10 @@ pub(crate) fn limits(arguments: &arguments::Limits) -> Limits {
         states: arguments.limit_states,
         time: arguments.limit_seconds,
         memory: arguments.limit_memory,
+        fingerprints: match arguments.fingerprints {
+            arguments::Fingerprints::Bits128 => lab::Fingerprints::Wide,
+            arguments::Fingerprints::Bits64 => lab::Fingerprints::Narrow,
+        },
         ..Limits::default()
     }
 }

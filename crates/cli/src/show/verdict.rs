@@ -49,6 +49,12 @@ impl Table {
             let expected = report.expected.as_deref().unwrap_or("something else");
             writeln!(out, "    {BROKEN}UNEXPECTED: the file expects {expected}{BROKEN:#}")?;
         }
+        if let Some(missed) = report.missed.filter(|_| report.verdict == Verdict::Safe) {
+            writeln!(
+                out,
+                "    {ASIDE}by 64 bits of each state: the chance that one was missed is at most {missed:.1e}{ASIDE:#}"
+            )?;
+        }
         if matches!(report.verdict, Verdict::Bounded | Verdict::Error) {
             for line in super::width::wrap(report.message.as_deref().unwrap_or(""), self.page - 4) {
                 writeln!(out, "    {line}")?;
