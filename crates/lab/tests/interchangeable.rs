@@ -151,7 +151,7 @@ fn a_cpu_is_in_one_replica() {
 /// `n` CPUs raise a bit each, look at all bits, and wait for those that they did not see. Who was told some bits and not others remembers whose.
 fn flags(n: u32, cpus: Cpus) -> Report {
     let arena = Arena::new();
-    let word = &*arena.alloc(Word32::new(0));
+    let word = arena.alloc(Word32::new(0));
     let mut lab = Lab::new(&arena, machine(MemoryOrder::Sc));
     let mut replicas = Vec::new();
     for number in 0..n {
@@ -179,7 +179,7 @@ fn who_was_told_of_some_may_name_them() {
 #[test]
 fn a_wait_for_one_of_the_others_is_found() {
     let arena = Arena::new();
-    let word = &*arena.alloc(Word32::new(0));
+    let word = arena.alloc(Word32::new(0));
     let mut lab = Lab::new(&arena, machine(MemoryOrder::Sc));
     let replicas = [0, 1, 2].map(|number| {
         let cpu = lab.cpu(format!("CPU {number}"), move |cpu| {
