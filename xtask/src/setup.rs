@@ -96,6 +96,13 @@ const TOOLS: &[Tool] = &[
         probe: &["spin", "-V"],
         install: "apt-get install spin",
     },
+    Tool {
+        name: "Rumur",
+        needed_by: "cargo xtask test unit, and cargo xtask bench protocol, for a second checker's number of states",
+        need: Need::Optional,
+        probe: &["rumur", "--version"],
+        install: "apt-get install rumur",
+    },
 ];
 
 /// Says which tools are there. Fails if a required one is not.

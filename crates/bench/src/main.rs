@@ -5,6 +5,7 @@ mod gup;
 mod host;
 mod lab;
 mod page_tables;
+mod protocol;
 mod report;
 mod rounds;
 mod samples;
@@ -15,20 +16,22 @@ mod targets;
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
 use crate::destination::Destination;
 use crate::host::Host;
+use crate::protocol::{Bounds, Job, Scope};
 use crate::rounds::Effort;
 use crate::samples::Samples;
-use crate::spin::{Problem, Spin, protocol};
+use crate::spin::Spin;
 
 /// Measures fastgup beside other people's page tables, all in one run, and prints ratios.
 #[derive(Parser)]
 #[command(name = "fastgup-bench")]
 struct Options {
-    /// What to measure; everything, if nothing is named.
+    /// What to measure; everything but `protocol`, which takes half an hour, if nothing is named.
     #[arg(value_enum)]
     suites: Vec<Suite>,
     /// A short run, to see that everything works. Its numbers mean little.
@@ -38,12 +41,21 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Writes the results to a file, as Markdown, with the machine they were measured on. If there is such a file, between its
-    /// lines `<!-- measured: begin -->` and `<!-- measured: end -->`.
+    /// lines `<!-- measured: begin -->` and `<!-- measured: end -->`; those of `protocol` alone between `<!-- measured: protocol begin -->` and `<!-- measured: protocol end -->`.
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
     /// Exits with status 1 if a target is missed.
     #[arg(long)]
     check: bool,
+    /// How much memory a contestant of `protocol` may have, in GiB.
+    #[arg(long, value_name = "GIB", default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    memory: u64,
+    /// How many minutes a contestant of `protocol` may take.
+    #[arg(long, value_name = "MINUTES", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    minutes: u64,
+    /// What a process that the benchmark starts does.
+    #[arg(long, hide = true, value_name = "JOB")]
+    alone: Option<Job>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -56,8 +68,10 @@ enum Suite {
     Spaces,
     /// How long deciding races takes.
     Lab,
-    /// The first family of races and a protocol, by the lab and by the model checker SPIN: verdicts, and speed.
+    /// The first family of races, by the lab and by the model checker SPIN: verdicts.
     Spin,
+    /// One protocol, by the lab, SPIN, Rumur, stateright, loom and shuttle: states, and speed.
+    Protocol,
 }
 
 impl Options {
@@ -78,6 +92,10 @@ const BAD_INPUT: u8 = 2;
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(job) = options.alone {
+        job.run();
+        return ExitCode::SUCCESS;
+    }
     match run(&options) {
         Ok(code) => code,
         Err(problem) => {
@@ -88,7 +106,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<ExitCode, String> {
-    let destination = options.markdown.as_deref().map(Destination::find).transpose()?;
+    let is_for_own_place = options.suites == [Suite::Protocol];
+    let place = if is_for_own_place { "protocol" } else { "" };
+    let destination = options.markdown.as_deref().map(|path| Destination::find(path, place)).transpose()?;
     let host = Host::here(&options.arguments());
     let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
     let mut samples = Samples::default();
@@ -111,10 +131,20 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     let mut is_contradicted = false;
     if options.wants(Suite::Spin) {
         host::leave_core();
-        is_contradicted = beside_spin(options, &mut samples)?;
+        is_contradicted = beside_spin(options)?;
     }
 
-    let tables = format!("{}{}", report::markdown(&samples), report::targets_markdown(&samples));
+    let mut tables = report::markdown(&samples);
+    // It takes half an hour: only if it is asked for by name.
+    if options.suites.contains(&Suite::Protocol) {
+        host::leave_core();
+        let bounds = Bounds { memory: options.memory << 30, time: Duration::from_secs(60 * options.minutes) };
+        let scope = if options.quick { Scope::Quick } else { Scope::Full };
+        let compared = protocol::measure(scope, bounds, &mut samples);
+        is_contradicted |= !compared.is_as_expected;
+        tables.push_str(&compared.tables);
+    }
+    tables.push_str(&report::targets_markdown(&samples));
     println!("{tables}");
     if let Some(path) = &options.json {
         let text = format!("{:#}\n", report::json(&samples, &host));
@@ -128,7 +158,7 @@ fn run(options: &Options) -> Result<ExitCode, String> {
 }
 
 /// Whether SPIN contradicts the lab. Where SPIN is not installed it is asked nothing, unless it was asked for by name.
-fn beside_spin(options: &Options, samples: &mut Samples) -> Result<bool, String> {
+fn beside_spin(options: &Options) -> Result<bool, String> {
     let spin = match Spin::find() {
         Ok(spin) => spin,
         Err(problem) if options.suites.is_empty() => {
@@ -141,14 +171,5 @@ fn beside_spin(options: &Options, samples: &mut Samples) -> Result<bool, String>
     let compared = spin::compare_family_a(&spin, "", &mut table).map_err(|problem| problem.to_string())?;
     println!("{}", String::from_utf8_lossy(&table));
     println!("{} of {} verdicts agree\n", compared.verdicts - compared.different, compared.verdicts);
-    let sizes: &[protocol::Size] = if options.quick { &[protocol::SMALL] } else { &protocol::LARGE };
-    for size in sizes {
-        match protocol::measure(&spin, *size, samples) {
-            Ok(()) => {}
-            Err(problem @ Problem::GraphsDiffer { .. }) => return Err(problem.to_string()),
-            // The largest need more memory than some machines have; what was measured before is worth keeping.
-            Err(problem) => eprintln!("{size:?} is left out: {problem}"),
-        }
-    }
     Ok(compared.different > 0)
 }

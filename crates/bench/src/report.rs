@@ -93,7 +93,7 @@ pub(crate) fn is_any_target_missed(samples: &Samples) -> bool {
     TARGETS.iter().filter_map(|target| target.standing(samples)).any(|standing| !standing.is_met)
 }
 
-fn write_aligned(text: &mut String, rows: &[Vec<String>]) {
+pub(crate) fn write_aligned(text: &mut String, rows: &[Vec<String>]) {
     let columns = rows[0].len();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<_> = (0..columns).map(width).collect();

@@ -6,6 +6,8 @@ use crate::page_tables::{
     CONTROL, HAND, MAP_WARM, OURS, OURS_OFFLINE, PEERS, RANDOM, RANGE_MAP, RANGE_UNMAP, SEQUENTIAL, TRANSLATE,
     TRANSLATE_SHUFFLED, UNMAP,
 };
+use crate::protocol::{DECIDE, RUMUR_SYMMETRIC, SPEED, SPIN, TARGETED};
+use crate::report::number;
 use crate::samples::{Samples, Series};
 use crate::spaces::{OWN_SPACES, TWO, TWO_FAULT, TWO_GUP, TWO_MAP, TWO_ZAP};
 
@@ -24,6 +26,8 @@ enum Rule {
     TimesOf(f64, &'static str),
     /// At most this many times the best of the fastest peer, in the same workload and operation.
     TimesOfFastestPeer(f64),
+    /// At least this many times the best of that contestant, in the same workload and operation.
+    AtLeastTimesOf(f64, &'static str),
     /// At most this much.
     AtMost(f64),
     /// At least this much.
@@ -32,7 +36,7 @@ enum Rule {
     AtMostWhereWalkTakes5(f64),
 }
 
-use Rule::{AtLeast, AtMost, AtMostWhereWalkTakes5, TimesOf, TimesOfFastestPeer};
+use Rule::{AtLeast, AtLeastTimesOf, AtMost, AtMostWhereWalkTakes5, TimesOf, TimesOfFastestPeer};
 
 /// Within what two values are called the same on a shared machine.
 const TIE: f64 = 1.05;
@@ -75,6 +79,15 @@ pub(crate) const TARGETS: &[Target] = &[
     target(FAMILY_A, DECIDE_ALL, OURS, AtMost(10.0)),
     target(PUBLISHED, DECIDE_ALL, OURS, AtMost(5.0)),
     target(ONE_SEARCH, lab::TWO_THREADS, OURS, AtLeast(1.8)),
+    target(TARGETED[0], SPEED, OURS, AtLeastTimesOf(2.0, SPIN)),
+    target(TARGETED[0], DECIDE, OURS, TimesOf(1.0 / 20.0, SPIN)),
+    target(TARGETED[0], DECIDE, OURS, TimesOf(1.0 / 3.0, RUMUR_SYMMETRIC)),
+    target(TARGETED[1], SPEED, OURS, AtLeastTimesOf(2.0, SPIN)),
+    target(TARGETED[1], DECIDE, OURS, TimesOf(1.0 / 20.0, SPIN)),
+    target(TARGETED[1], DECIDE, OURS, TimesOf(1.0 / 3.0, RUMUR_SYMMETRIC)),
+    target(TARGETED[2], SPEED, OURS, AtLeastTimesOf(2.0, SPIN)),
+    target(TARGETED[2], DECIDE, OURS, TimesOf(1.0 / 20.0, SPIN)),
+    target(TARGETED[2], DECIDE, OURS, TimesOf(1.0 / 3.0, RUMUR_SYMMETRIC)),
 ];
 
 /// How a target stands.
@@ -98,7 +111,9 @@ impl Target {
         let best = |contestant| samples.get(self.workload, self.operation, contestant).map(Series::best);
         let value = best(self.contestant)?;
         let (limit, reason) = match self.rule {
-            TimesOf(times, other) => (times * best(other)?, format!("{times} x {other}")),
+            TimesOf(times, other) | AtLeastTimesOf(times, other) => {
+                (times * best(other)?, format!("{} x {other}", number(times)))
+            }
             TimesOfFastestPeer(times) => {
                 let measured = PEERS.into_iter().filter_map(|peer| Some((best(peer)?, peer)));
                 let (fastest, peer) = measured.min_by(|one, other| one.0.total_cmp(&other.0))?;
@@ -112,7 +127,7 @@ impl Target {
             }
         };
         let is_met = match self.rule {
-            AtLeast(_) => value >= limit,
+            AtLeast(_) | AtLeastTimesOf(..) => value >= limit,
             _ => value <= limit,
         };
         Some(Standing { value, limit, reason, is_met })

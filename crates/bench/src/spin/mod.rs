@@ -2,14 +2,12 @@
 
 mod family_a;
 mod pan;
-pub(crate) mod protocol;
 
 use std::io::{self, Write};
 
 use races::{Options, Race, VariantReport, Verdict, Witnesses, catalogue};
 
-use pan::Built;
-pub(crate) use pan::{Problem, Spin};
+pub(crate) use pan::{Built, Problem, Spin, Verifier, read};
 
 /// What SPIN says of one variant, beside the lab.
 struct Row {

@@ -3,6 +3,8 @@
 use std::process::{Command, Output};
 use std::{fmt, fs, io};
 
+use tempfile::TempDir;
+
 /// Why SPIN gave no answer.
 #[derive(Debug)]
 pub(crate) enum Problem {
@@ -22,8 +24,6 @@ pub(crate) enum Problem {
     NoSuchRace(&'static str),
     /// The lab did not decide a variant.
     NoAnswerOfTheLab { race: String, why: String },
-    /// A model and a program that should have the same graph do not: states and transitions.
-    GraphsDiffer { workload: &'static str, lab: (u64, u64), spin: (u64, u64) },
     /// The table cannot be written.
     Print(io::Error),
 }
@@ -41,11 +41,6 @@ impl fmt::Display for Problem {
             Self::NotExhausted { output } => write!(f, "the verifier's search was cut:\n{output}"),
             Self::NoSuchRace(name) => write!(f, "the catalogue has no file {name}"),
             Self::NoAnswerOfTheLab { race, why } => write!(f, "the lab did not decide {race}: {why}"),
-            Self::GraphsDiffer { workload, lab, spin } => write!(
-                f,
-                "{workload}: the lab has {} states and {} steps, SPIN {} and {}",
-                lab.0, lab.1, spin.0, spin.1
-            ),
             Self::Print(error) => write!(f, "cannot write the table: {error}"),
         }
     }
@@ -67,7 +62,8 @@ pub(crate) enum Built {
     /// Quickly: making one takes longer than running it on a small model.
     ForOneVerdict,
     /// Optimised, and without partial-order reduction, so that the graph is the whole one.
-    ForSpeed,
+    /// Its hash table and its stack, which it clears before it begins, are as large as so many states need: much larger ones would only cost it time.
+    ForSpeed { states: u64 },
 }
 
 /// SPIN and a C compiler, both there.
@@ -97,23 +93,48 @@ impl Spin {
     /// # Errors
     /// If there is no answer. A model that gets stuck is no answer.
     pub(crate) fn decide(&self, built: Built, definitions: &str, model: &str) -> Result<Found, Problem> {
+        let Verifier { folder, command: pan } = self.make(built, definitions, model)?;
+        let words: Vec<_> =
+            [pan.get_program()].into_iter().chain(pan.get_args()).map(|word| word.to_string_lossy()).collect();
+        // The shell says how much processor time its children took; SPIN's own clock is the one on the wall.
+        let command = format!("{}; status=$?; times; exit $status", words.join(" "));
+        let output = run("pan", Command::new("sh").args(["-c", &command]).current_dir(folder.path()))?;
+        Ok(Found { processor_seconds: processor_seconds(&output)?, ..read(&output)? })
+    }
+
+    /// Makes a verifier of a model with these lines in front of it.
+    ///
+    /// # Errors
+    /// If the model is wrong, or something cannot be written.
+    pub(crate) fn make(&self, built: Built, definitions: &str, model: &str) -> Result<Verifier, Problem> {
         let io = |what: &str| {
             let what = what.to_owned();
             |error| Problem::Io { what, error }
         };
         let folder = tempfile::tempdir().map_err(io("cannot make a folder for the verifier"))?;
-        let folder = folder.path();
-        fs::write(folder.join("model.pml"), format!("{definitions}{model}")).map_err(io("cannot write the model"))?;
-        run("spin", Command::new("spin").args(["-a", "model.pml"]).current_dir(folder))?;
-        let (flags, bounds): (&[&str], &str) = match built {
-            Built::ForOneVerdict => (&["-O0"], "-m1000000 -w18"),
-            Built::ForSpeed => (&["-O2", "-DNOREDUCE"], "-m40000000 -w26"),
+        let path = folder.path();
+        fs::write(path.join("model.pml"), format!("{definitions}{model}")).map_err(io("cannot write the model"))?;
+        run("spin", Command::new("spin").args(["-a", "model.pml"]).current_dir(path))?;
+        let (flags, bounds): (&[&str], [String; 2]) = match built {
+            Built::ForOneVerdict => (&["-O0"], ["-m1000000".to_owned(), "-w18".to_owned()]),
+            Built::ForSpeed { states } => {
+                let bounds = [format!("-m{}", (states + 1000).min(40_000_000)), format!("-w{}", states.ilog2() + 1)];
+                (&["-O2", "-DNOREDUCE"], bounds)
+            }
         };
-        run("gcc", Command::new("gcc").args(flags).args(["-w", "-DSAFETY", "-o", "pan", "pan.c"]).current_dir(folder))?;
-        // The shell says how much processor time its children took; SPIN's own clock is the one on the wall.
-        let command = format!("./pan {bounds}; status=$?; times; exit $status");
-        read(&run("pan", Command::new("sh").args(["-c", &command]).current_dir(folder))?)
+        run("gcc", Command::new("gcc").args(flags).args(["-w", "-DSAFETY", "-o", "pan", "pan.c"]).current_dir(path))?;
+        let mut command = Command::new(path.join("pan"));
+        command.args(bounds).current_dir(path);
+        Ok(Verifier { folder, command })
     }
+}
+
+/// A verifier that SPIN has made.
+pub(crate) struct Verifier {
+    /// Where it is.
+    pub(crate) folder: TempDir,
+    /// Runs it.
+    pub(crate) command: Command,
 }
 
 fn run(program: &'static str, command: &mut Command) -> Result<String, Problem> {
@@ -123,8 +144,8 @@ fn run(program: &'static str, command: &mut Command) -> Result<String, Problem> 
     if output.status.success() { Ok(text) } else { Err(Problem::Failed { program, output: text }) }
 }
 
-/// Reads what a verifier has written.
-fn read(output: &str) -> Result<Found, Problem> {
+/// Reads what a verifier has written. How long it took is not there.
+pub(crate) fn read(output: &str) -> Result<Found, Problem> {
     if output.contains("max search depth too small")
         || output.contains("Search not completed") && output.contains("errors: 0")
     {
@@ -142,7 +163,7 @@ fn read(output: &str) -> Result<Found, Problem> {
         is_assertion_violated: output.contains("assertion violated"),
         states: number("states, stored")?,
         transitions: number("transitions (= stored+matched)")?,
-        processor_seconds: processor_seconds(output)?,
+        processor_seconds: 0.0,
     })
 }
 
