@@ -6,7 +6,7 @@ use crate::page_tables::{
     CONTROL, HAND, MAP_WARM, OURS, OURS_OFFLINE, PEERS, RANDOM, RANGE_MAP, RANGE_UNMAP, SEQUENTIAL, TRANSLATE,
     TRANSLATE_SHUFFLED, UNMAP,
 };
-use crate::protocol::{DECIDE, RUMUR_SYMMETRIC, SPEED, SPIN, TARGETED};
+use crate::protocol::{DECIDE, OURS_SYMMETRIC, RUMUR_SYMMETRIC, SPEED, SPIN, TARGETED};
 use crate::report::number;
 use crate::samples::{Samples, Series};
 use crate::spaces::{OWN_SPACES, TWO, TWO_FAULT, TWO_GUP, TWO_MAP, TWO_ZAP};
@@ -80,14 +80,14 @@ pub(crate) const TARGETS: &[Target] = &[
     target(PUBLISHED, DECIDE_ALL, OURS, AtMost(5.0)),
     target(ONE_SEARCH, lab::TWO_THREADS, OURS, AtLeast(1.8)),
     target(TARGETED[0], SPEED, OURS, AtLeastTimesOf(2.0, SPIN)),
-    target(TARGETED[0], DECIDE, OURS, TimesOf(1.0 / 20.0, SPIN)),
-    target(TARGETED[0], DECIDE, OURS, TimesOf(1.0 / 3.0, RUMUR_SYMMETRIC)),
+    target(TARGETED[0], DECIDE, OURS_SYMMETRIC, TimesOf(1.0 / 20.0, SPIN)),
+    target(TARGETED[0], DECIDE, OURS_SYMMETRIC, TimesOf(1.0 / 3.0, RUMUR_SYMMETRIC)),
     target(TARGETED[1], SPEED, OURS, AtLeastTimesOf(2.0, SPIN)),
-    target(TARGETED[1], DECIDE, OURS, TimesOf(1.0 / 20.0, SPIN)),
-    target(TARGETED[1], DECIDE, OURS, TimesOf(1.0 / 3.0, RUMUR_SYMMETRIC)),
+    target(TARGETED[1], DECIDE, OURS_SYMMETRIC, TimesOf(1.0 / 20.0, SPIN)),
+    target(TARGETED[1], DECIDE, OURS_SYMMETRIC, TimesOf(1.0 / 3.0, RUMUR_SYMMETRIC)),
     target(TARGETED[2], SPEED, OURS, AtLeastTimesOf(2.0, SPIN)),
-    target(TARGETED[2], DECIDE, OURS, TimesOf(1.0 / 20.0, SPIN)),
-    target(TARGETED[2], DECIDE, OURS, TimesOf(1.0 / 3.0, RUMUR_SYMMETRIC)),
+    target(TARGETED[2], DECIDE, OURS_SYMMETRIC, TimesOf(1.0 / 20.0, SPIN)),
+    target(TARGETED[2], DECIDE, OURS_SYMMETRIC, TimesOf(1.0 / 3.0, RUMUR_SYMMETRIC)),
 ];
 
 /// How a target stands.

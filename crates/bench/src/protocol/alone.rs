@@ -8,20 +8,21 @@ use std::time::Duration;
 
 use super::executions::{Covered, Order, by_loom, by_shuttle};
 use super::program;
-use super::size::{Graph, Size};
+use super::size::{Cpus, Graph, Size};
 use super::states;
 
 /// A library.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Library {
-    Lab,
+    Lab(Cpus),
     Stateright,
     Loom,
     Shuttle(Order),
 }
 
-const NAMES: [(&str, Library); 5] = [
-    ("lab", Library::Lab),
+const NAMES: [(&str, Library); 6] = [
+    ("lab", Library::Lab(Cpus::Named)),
+    ("lab-interchangeable", Library::Lab(Cpus::Interchangeable)),
     ("stateright", Library::Stateright),
     ("loom", Library::Loom),
     ("shuttle-depth-first", Library::Shuttle(Order::DepthFirst)),
@@ -56,7 +57,7 @@ impl Job {
     pub(crate) fn run(self) {
         let time = Duration::from_secs(self.seconds);
         match self.library {
-            Library::Lab => print_graph(program::explore(self.size)),
+            Library::Lab(cpus) => print_graph(program::explore(self.size, cpus)),
             Library::Stateright => print_graph(states::explore(self.size)),
             Library::Loom => print_covered(by_loom(self.size, time)),
             Library::Shuttle(order) => print_covered(by_shuttle(self.size, order, time)),

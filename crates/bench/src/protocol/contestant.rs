@@ -12,19 +12,21 @@ use crate::page_tables::OURS;
 use crate::spin::{Built, Spin, Verifier};
 
 pub(crate) const SPIN: &str = "SPIN, exact, depth first";
+pub(crate) const OURS_SYMMETRIC: &str = "fastgup, interchangeable CPUs";
 pub(crate) const RUMUR_SYMMETRIC: &str = "Rumur, scalarsets";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Contestant {
-    Lab,
+    Lab(Cpus),
     Spin,
     Rumur(Cpus),
     Stateright,
 }
 
 /// In the order of the table.
-pub(crate) const ALL: [Contestant; 5] = [
-    Contestant::Lab,
+pub(crate) const ALL: [Contestant; 6] = [
+    Contestant::Lab(Cpus::Named),
+    Contestant::Lab(Cpus::Interchangeable),
     Contestant::Spin,
     Contestant::Stateright,
     Contestant::Rumur(Cpus::Named),
@@ -43,7 +45,8 @@ pub(crate) struct Ready {
 impl Contestant {
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Lab => OURS,
+            Self::Lab(Cpus::Named) => OURS,
+            Self::Lab(Cpus::Interchangeable) => OURS_SYMMETRIC,
             Self::Spin => SPIN,
             Self::Stateright => "stateright 0.31, breadth first",
             Self::Rumur(Cpus::Named) => "Rumur",
@@ -53,7 +56,7 @@ impl Contestant {
 
     pub(crate) const fn cpus(self) -> Cpus {
         match self {
-            Self::Rumur(cpus) => cpus,
+            Self::Lab(cpus) | Self::Rumur(cpus) => cpus,
             _ => Cpus::Named,
         }
     }
@@ -65,7 +68,7 @@ impl Contestant {
     pub(crate) fn prepare(self, case: &Case) -> Result<Ready, String> {
         let size = case.size;
         match self {
-            Self::Lab => of_library(Library::Lab, size),
+            Self::Lab(cpus) => of_library(Library::Lab(cpus), size),
             Self::Stateright => of_library(Library::Stateright, size),
             Self::Spin => of_spin(size, case.states),
             Self::Rumur(cpus) => of_rumur(size, cpus),

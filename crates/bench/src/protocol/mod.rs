@@ -12,7 +12,7 @@ use std::fmt::Write;
 
 pub(crate) use alone::Job;
 pub(crate) use bounded::Bounds;
-pub(crate) use contestant::{RUMUR_SYMMETRIC, SPIN};
+pub(crate) use contestant::{OURS_SYMMETRIC, RUMUR_SYMMETRIC, SPIN};
 
 use alone::{Library, read_covered};
 use bounded::{Ended, Ran, run};

@@ -1,9 +1,9 @@
 //! The protocol as a Rust program on the lab's machine, in plain words. Its CPUs' own places are those at `op_boundary`.
 
-use lab::{Arena, Lab, LabCpu, Limits, Machine, MemoryOrder};
+use lab::{Arena, Lab, LabCpu, Limits, Machine, MemoryOrder, Replica};
 use machine::{Cpu, Word32, Word64};
 
-use super::size::{Graph, Size};
+use super::size::{Cpus, Graph, Size};
 
 struct Shared<'a> {
     entries: &'a [Word64],
@@ -16,7 +16,7 @@ struct Shared<'a> {
 ///
 /// # Panics
 /// If somebody sees a mixture of two entries, or the search is cut.
-pub(crate) fn explore(Size { readers, entries, faulters }: Size) -> Graph {
+pub(crate) fn explore(Size { readers, entries, faulters }: Size, cpus: Cpus) -> Graph {
     let arena = Arena::new();
     let shared = arena.alloc(Shared {
         entries: arena.alloc_slice(entries, |_| Word64::new(0x1_0000_0001)),
@@ -24,13 +24,20 @@ pub(crate) fn explore(Size { readers, entries, faulters }: Size) -> Graph {
         interrupts: arena.alloc(Word32::new(0)),
     });
     let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Sc));
+    let mut alike = (Vec::new(), Vec::new());
     for number in 0..readers {
-        lab.cpu(format!("reader {number}"), move |cpu| reader(cpu, shared, number));
-        lab.cpu(format!("hardware {number}"), move |cpu| hardware(cpu, shared, number));
+        let reader = lab.cpu(format!("reader {number}"), move |cpu| reader(cpu, shared, number));
+        let hardware = lab.cpu(format!("hardware {number}"), move |cpu| hardware(cpu, shared, number));
+        let replica = Replica::new([reader, hardware]);
+        alike.0.push(replica.bit(shared.interrupts, number as u32).bit(shared.interrupts, 8 + number as u32));
     }
     lab.cpu("zapper", move |cpu| zapper(cpu, shared, readers));
     for number in 0..faulters {
-        lab.cpu(format!("faulter {number}"), move |cpu| faulter(cpu, shared));
+        alike.1.push(Replica::new([lab.cpu(format!("faulter {number}"), move |cpu| faulter(cpu, shared))]));
+    }
+    if cpus == Cpus::Interchangeable {
+        lab.interchangeable(&alike.0);
+        lab.interchangeable(&alike.1);
     }
     let report = lab.explore(&Limits::default());
     report.expect_safe();
