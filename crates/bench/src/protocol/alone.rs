@@ -119,6 +119,6 @@ mod tests {
     #[test]
     fn the_smallest_scope_has_as_many_states_everywhere() {
         let size = Size::new(2, 1, 1);
-        assert_eq!(program::explore(size), states::explore(size));
+        assert_eq!(program::explore(size, Cpus::Named), states::explore(size));
     }
 }

@@ -135,7 +135,7 @@ fn make(folder: &Path, program: &'static str, arguments: &[&str]) -> Result<(), 
     }
 }
 
-/// `	57601 states, 232228 rules fired in 1s.`, at the end, if nothing is wrong.
+/// `57601 states, 232228 rules fired in 1s.`, at the end, if nothing is wrong.
 fn read_rumur(output: &str) -> Option<Graph> {
     output.contains("No error found.").then_some(())?;
     let line = output.lines().rev().find(|line| line.contains(" rules fired in "))?;
