@@ -48,7 +48,7 @@ impl Explorer<'_, '_> {
             self.rewind();
         }
         let mut audited = Verdict::Safe;
-        if self.core().exchange.is_some() {
+        if self.core().replicas.is_some() {
             audited = self.audit_exchange(&mut rng);
         }
         self.transitions = before;
@@ -57,7 +57,7 @@ impl Explorer<'_, '_> {
 
     /// Random runs, and each again with two replicas exchanged: both lead through the same states.
     fn audit_exchange(&mut self, rng: &mut Rng) -> Verdict {
-        let pairs = self.core().exchange.as_ref().map(|exchange| exchange.pairs(None)).unwrap_or_default();
+        let pairs = self.core().replicas.as_ref().map(|replicas| replicas.pairs()).unwrap_or_default();
         for run in 0..RUNS_EXCHANGED {
             let Some(&pair) = pairs.get(run % pairs.len().max(1)) else { break };
             let taken = self.run_at_random(rng);
@@ -80,13 +80,9 @@ impl Explorer<'_, '_> {
         let mut taken = Vec::new();
         let mut choices = Vec::new();
         while self.core().stop.is_none() && taken.len() < STEPS_EXCHANGED {
-            self.core().check_waits();
             choices.clear();
             self.core().choices(&mut choices);
             let Some(&choice) = rng.choice(&choices) else { break };
-            if self.core().stop.is_some() {
-                break;
-            }
             let arrival = (choice.turn() == Turn::Arrive).then(|| self.core().arrival(choice.cpu(), choice.argument()));
             if self.apply(choice) {
                 taken.push(Taken { choice, arrival, fingerprint: self.core().fingerprint() });
@@ -98,10 +94,10 @@ impl Explorer<'_, '_> {
     fn is_same_exchanged(&mut self, pair: (usize, usize), taken: &[Taken]) -> bool {
         let mut choices = Vec::new();
         taken.iter().all(|step| {
-            let Some(exchange) = &self.core().exchange else { return true };
-            let mut choice = exchange.swapped_choice(pair, step.choice);
+            let Some(replicas) = &self.core().replicas else { return true };
+            let mut choice = replicas.swapped_choice(pair, step.choice);
             if let Some([source, start, pages]) = step.arrival {
-                let source = u64::from(exchange.swapped_cpus(pair, 1 << source).trailing_zeros());
+                let source = u64::from(replicas.swapped_cpus(pair, 1 << source).trailing_zeros());
                 let there = (0..choices_of_arrivals(self, choice))
                     .find(|&index| self.core().arrival(choice.cpu(), index) == [source, start, pages]);
                 let Some(index) = there else { return false };

@@ -153,7 +153,7 @@ impl Core<'_> {
             return 0;
         }
         let empty = Chain::new(0x5b00 + self.neutral_cpu(cpu) as u64);
-        if self.exchange.is_some() {
+        if self.replicas.is_some() {
             let waiting = (0..count).map(|index| self.neutral_store(cpu, self.waiting(cpu, index)).encode());
             return waiting.fold(empty, |chain, (place, value)| chain.with(place).with(value)).term();
         }

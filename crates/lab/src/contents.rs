@@ -63,6 +63,7 @@ impl Core<'_> {
             return 0;
         }
         let Some(offset) = self.content_of(op.a) else { return 0 };
+        self.check_owner(agent, offset, 8, op.location);
         self.note_accessed(agent, offset, 8);
         let held = self.get(offset, 8);
         if op.b != 0 {
@@ -92,6 +93,7 @@ impl Core<'_> {
             let sentence = format!("a user access to frame {frame:#x}, which has no contents ({})", op.location);
             return self.misuse(MisuseKind::Setup, sentence);
         };
+        self.check_owner(agent, offset, 8, op.location);
         self.note_accessed(agent, offset, 8);
         if deed_of(op) != Deed::Store {
             let value = self.forwarded(cpu, offset, 8);

@@ -11,7 +11,6 @@ use crate::arena::{Arena, MACHINE_BYTES};
 use crate::cells::{self, CpuCell, flag};
 use crate::choice::Choice;
 use crate::contents::Contents;
-use crate::exchange::Exchange;
 use crate::ghost::{Copied, View};
 use crate::hash;
 use crate::lab::{Handler, NmiHandler, Program};
@@ -21,6 +20,7 @@ use crate::monitor::{End, Event, Ghost, Monitor};
 use crate::owned::OwnedLog;
 use crate::quiet::QuietWords;
 use crate::record::Recorder;
+use crate::replicas::Replicas;
 use crate::stack::StackLog;
 use crate::symbols::Symbols;
 use crate::tlb::Tlb;
@@ -98,7 +98,7 @@ pub(crate) struct Core<'a> {
     pub(crate) known: HashMap<u128, u64, hash::BuildSame>,
 
     /// CPUs that others can take the place of.
-    pub(crate) exchange: Option<Box<Exchange>>,
+    pub(crate) replicas: Option<Box<Replicas>>,
     /// The fingerprint, but for what belongs to replicas.
     hash: u128,
     written: Vec<Written>,
@@ -154,7 +154,7 @@ impl<'a> Core<'a> {
             replaying: 0,
             labels: None,
             known: HashMap::default(),
-            exchange: None,
+            replicas: None,
             hash: 0,
             written: Vec::new(),
             stacks: Vec::new(),
@@ -192,9 +192,9 @@ impl<'a> Core<'a> {
     /// The fingerprint of the state.
     #[inline(always)]
     pub(crate) fn fingerprint(&self) -> u128 {
-        match &self.exchange {
+        match &self.replicas {
             None => self.hash,
-            Some(exchange) => self.fingerprint_with(exchange),
+            Some(replicas) => self.fingerprint_with(replicas),
         }
     }
 
@@ -215,7 +215,7 @@ impl<'a> Core<'a> {
         self.written.len() * size_of::<Written>()
             + self.stacks.len() * 8
             + self.marks.len() * size_of::<Mark>()
-            + self.exchange.as_ref().map_or(0, |exchange| exchange.log_bytes())
+            + self.replicas.as_ref().map_or(0, |replicas| replicas.log_bytes())
     }
 
     /// Ends the run, unless it has ended for an earlier reason.
@@ -304,7 +304,7 @@ impl<'a> Core<'a> {
         if old == new {
             return;
         }
-        if self.exchange.is_some() {
+        if self.replicas.is_some() {
             return self.rehash_with(unit, old, new);
         }
         self.replace_shared_term(hash::unit(unit, old), hash::unit(unit, new));
@@ -313,7 +313,7 @@ impl<'a> Core<'a> {
     /// Replaces a term of the fingerprint that is a CPU's.
     #[inline(always)]
     pub(crate) fn replace_term(&mut self, cpu: usize, old: u128, new: u128) {
-        if self.exchange.is_some() {
+        if self.replicas.is_some() {
             return self.replace_term_with(cpu, old, new);
         }
         self.replace_shared_term(old, new);
@@ -453,7 +453,7 @@ impl<'a> Core<'a> {
     /// Before a step in which `agent` moves (if any) on `cpu`.
     #[inline(always)]
     pub(crate) fn push_mark(&mut self, cpu: usize, agent: Option<usize>) {
-        self.save_exchange();
+        self.save_replicas();
         self.marks.push(Mark {
             hash: self.hash,
             state: self.agents[agent.unwrap_or(0)].state,
@@ -496,7 +496,7 @@ impl<'a> Core<'a> {
         }
         self.owned.restore(mark.owned as usize, (mark.cpu as usize, mark.segment));
         self.hash = mark.hash;
-        self.restore_exchange();
+        self.restore_replicas();
         self.stop = None;
     }
 
@@ -524,7 +524,7 @@ impl<'a> Core<'a> {
         self.stacks.clear();
         self.owned = OwnedLog::new(self.cpus());
         self.hash = 0;
-        self.reset_exchange();
+        self.reset_replicas();
         self.stop = None;
         self.known.clear();
     }
@@ -534,7 +534,7 @@ impl<'a> Core<'a> {
         self.written.clear();
         self.replaced.clear();
         self.hash = 0;
-        self.reset_exchange();
+        self.reset_replicas();
     }
 
     /// The CPU of a choice, as an id.

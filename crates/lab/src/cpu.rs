@@ -361,6 +361,9 @@ impl Cpu for LabCpu {
             return;
         }
         let location = Location::caller();
+        let mut op = self.word_op(Kind::Store, word);
+        op.a = value.into();
+        self.core().check_fairness(self.agent, &op);
         self.owned::<W>(offset, Effect::Writes, location);
         let core = self.core();
         if core.nmis_come(self.cpu) {

@@ -9,13 +9,13 @@ use crate::agent::{self, Agent, NMI, program_of};
 use crate::arena::Arena;
 use crate::core::Core;
 use crate::cpu::LabCpu;
-use crate::exchange::{Exchange, Replica};
 use crate::explore::{Explorer, Way};
 use crate::label::{Label, Labels};
 use crate::limits::{Limits, Progress};
 use crate::machine_config::Machine;
 use crate::monitor::{End, Monitor};
 use crate::owned::OwnedLog;
+use crate::replicas::{Replica, Replicas};
 use crate::sample::Sampling;
 use crate::stack;
 use crate::team::Seat;
@@ -96,7 +96,7 @@ impl<'a> Lab<'a> {
     /// Says that these sets of CPUs can be exchanged: their code is the same, but for words that are theirs alone and bits that stand for them, and nobody else
     /// treats them differently. Then states that differ by an exchange are one, which with n replicas divides their number by up to n!. Can be called for several groups.
     ///
-    /// It is an assumption that is checked: [`crate::MisuseKind::Distinguished`]. Monitors have to treat the replicas alike, too. [`Report::observations`] has one
+    /// It is an assumption that is checked: [`crate::MisuseKind::Distinguished`]. Monitors have to treat the replicas alike, too, and digests, reports and shared words must not hold numbers of CPUs. [`Report::observations`] has one
     /// representative of those that differ by an exchange. Only exhaustive searches ([`Self::explore`], [`Self::explore_in`]) make use of it, and traces are as short as without.
     ///
     /// # Panics
@@ -104,11 +104,11 @@ impl<'a> Lab<'a> {
     pub fn interchangeable(&mut self, replicas: &[Replica]) {
         let core = self.core();
         let units = core.arena.bytes() / 4;
-        let mut exchange = core.exchange.take().unwrap_or_else(|| Box::new(Exchange::new(units)));
-        exchange.add(replicas, core.cpus(), |address, bytes| {
+        let mut known = core.replicas.take().unwrap_or_else(|| Box::new(Replicas::new(units)));
+        known.add(replicas, core.cpus(), |address, bytes| {
             core.locate(address, bytes).expect("words of replicas lie in the arena")
         });
-        core.exchange = Some(exchange);
+        core.replicas = Some(known);
     }
 
     /// Runs code alone, as `cpu`, before the exploration: what it leaves in memory, in frames and in the CPU is the initial state. Monitors

@@ -39,7 +39,9 @@ impl LabCpu {
     #[track_caller]
     pub fn report(&self, slot: usize, value: u64) {
         assert!(slot < cells::MAX_REPORTS, "reports have slots below {}", cells::MAX_REPORTS);
-        self.core().set_reg(self.cpu, cells::REPORTS.plus(slot), value);
+        let core = self.core();
+        core.set_reg(self.cpu, cells::REPORTS.plus(slot), value);
+        core.keep_names(self.agent);
     }
 
     /// An operation of the test has returned: what this CPU does from here on depends only on memory, reports, this place in the code, and `digest`.
@@ -52,7 +54,12 @@ impl LabCpu {
             return;
         }
         let agent = neutral_agent(self.agent, core.neutral_cpu(self.cpu));
-        core.forget(self.agent, Chain::new(0xb0 + agent as u64).with(place_seed(Location::caller())).with(digest));
+        let chain = Chain::new(0xb0 + agent as u64).with(place_seed(Location::caller())).with(digest);
+        match digest {
+            0 => core.forget(self.agent, chain),
+            // Which of the interchangeable CPUs did something may be in the digest.
+            _ => core.set_chain(self.agent, chain),
+        }
     }
 
     /// Breaks a rule: the run ends here.
