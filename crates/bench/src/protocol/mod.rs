@@ -41,7 +41,10 @@ enum Answer {
         seconds: f64,
         peak: u64,
     },
+    /// It cannot be asked here: something is not installed.
     LeftOut(String),
+    /// It was asked, and ended without an answer.
+    Failed(String),
 }
 
 /// Tables, and whether all counts are what they must be.
@@ -84,6 +87,11 @@ fn explore(case: &Case, bounds: Bounds, samples: &mut Samples, comparison: &mut 
                 eprintln!("{}: {name} is left out: {why}", case.workload);
                 cells(name, [String::from("left out")])
             }
+            Answer::Failed(why) => {
+                eprintln!("{}: {name} has no answer: {why}", case.workload);
+                comparison.is_as_expected = false;
+                cells(name, [String::from("**no answer**")])
+            }
             Answer::Cut { ended, seconds, peak } => {
                 cells(name, [format!("{ended} after {seconds:.0} s, {} MiB", peak >> 20)])
             }
@@ -125,25 +133,30 @@ fn answer(contestant: Contestant, case: &Case, bounds: Bounds, samples: &mut Sam
         Ok(ready) => ready,
         Err(why) => return Answer::LeftOut(why),
     };
-    let mut last = Answer::LeftOut(String::from("not asked"));
+    let mut rounds = Vec::new();
+    let mut last = None;
     for _ in 0..case.rounds {
         let Ran { ended, output, processor_seconds: seconds, peak } = match run(&mut ready.command, bounds) {
             Ok(ran) => ran,
-            Err(error) => return Answer::LeftOut(error.to_string()),
+            Err(error) => return Answer::Failed(error.to_string()),
         };
         if !matches!(ended, Ended::Exited(_)) {
             return Answer::Cut { ended, seconds, peak };
         }
         let Some(graph) = (ready.read)(&output) else {
-            return Answer::LeftOut(format!("it gave no answer ({ended}):\n{output}"));
+            return Answer::Failed(format!("{ended}:\n{output}"));
         };
         eprintln!("{}: {}: {graph:?}, {seconds:.2} s", case.workload, contestant.name());
+        rounds.push((graph, seconds));
+        last = Some(Answer::Explored { graph, peak });
+    }
+    // One that was cut in a later round has no numbers at all.
+    for (graph, seconds) in rounds {
         let key = |operation| Key { workload: case.workload, operation, contestant: contestant.name() };
         samples.add(key(SPEED), Unit::PerSecond, graph.transitions as f64 / seconds);
         samples.add(key(DECIDE), Unit::Seconds, seconds);
-        last = Answer::Explored { graph, peak };
     }
-    last
+    last.expect("each is asked at least once")
 }
 
 /// The most that loom has threads for.

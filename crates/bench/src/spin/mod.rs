@@ -49,7 +49,7 @@ pub(crate) fn compare_family_a(spin: &Spin, prefix: &str, out: &mut impl Write) 
             let variant = report.variant.clone().unwrap_or_default();
             let definitions = file.definitions(&race, &variant, report.memory);
             eprint!("\r{:<100}", format!("spin: {} {variant} {}", file.name, report.memory.name()));
-            let found = spin.decide(Built::ForOneVerdict, &definitions, family_a::MODEL)?;
+            let (found, seconds) = spin.decide(&definitions, family_a::MODEL)?;
             rows.push(Row {
                 race: file.name.to_owned(),
                 variant,
@@ -59,7 +59,7 @@ pub(crate) fn compare_family_a(spin: &Spin, prefix: &str, out: &mut impl Write) 
                     is_broken: found.is_assertion_violated,
                     states: found.states,
                     transitions: found.transitions,
-                    seconds: found.processor_seconds,
+                    seconds,
                 },
             });
         }

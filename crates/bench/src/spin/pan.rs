@@ -52,8 +52,6 @@ pub(crate) struct Found {
     pub(crate) is_assertion_violated: bool,
     pub(crate) states: u64,
     pub(crate) transitions: u64,
-    /// Processor time of the verifier's run, without making it.
-    pub(crate) processor_seconds: f64,
 }
 
 /// How a verifier is made.
@@ -88,18 +86,19 @@ impl Spin {
         Ok(Self { _private: () })
     }
 
-    /// Explores a model with these lines in front of it, until an assertion is violated or nothing is left.
+    /// Explores a model with these lines in front of it, until an assertion is violated or nothing is left. Returns also the seconds of processor time that the
+    /// verifier's run took, without making it.
     ///
     /// # Errors
     /// If there is no answer. A model that gets stuck is no answer.
-    pub(crate) fn decide(&self, built: Built, definitions: &str, model: &str) -> Result<Found, Problem> {
-        let Verifier { folder, command: pan } = self.make(built, definitions, model)?;
+    pub(crate) fn decide(&self, definitions: &str, model: &str) -> Result<(Found, f64), Problem> {
+        let Verifier { folder, command: pan } = self.make(Built::ForOneVerdict, definitions, model)?;
         let words: Vec<_> =
             [pan.get_program()].into_iter().chain(pan.get_args()).map(|word| word.to_string_lossy()).collect();
         // The shell says how much processor time its children took; SPIN's own clock is the one on the wall.
         let command = format!("{}; status=$?; times; exit $status", words.join(" "));
         let output = run("pan", Command::new("sh").args(["-c", &command]).current_dir(folder.path()))?;
-        Ok(Found { processor_seconds: processor_seconds(&output)?, ..read(&output)? })
+        Ok((read(&output)?, processor_seconds(&output)?))
     }
 
     /// Makes a verifier of a model with these lines in front of it.
@@ -163,7 +162,6 @@ pub(crate) fn read(output: &str) -> Result<Found, Problem> {
         is_assertion_violated: output.contains("assertion violated"),
         states: number("states, stored")?,
         transitions: number("transitions (= stored+matched)")?,
-        processor_seconds: 0.0,
     })
 }
 
