@@ -1,7 +1,7 @@
 //! Replicas: sets of CPUs that run the same code, so that states which differ only in which of them does what are one.
 //!
 //! With five readers, up to 120 states are one. A test says which CPUs correspond to each other, which words are theirs alone, and which bits of shared words stand for
-//! them ([`Replica`], [`crate::Lab::interchangeable`]). Everything that belongs to a replica (registers, store buffers, TLBs, what its code was told, its words, its bits) goes into a sum of
+//! them ([`crate::Replica`], [`crate::Lab::interchangeable`]). Everything that belongs to a replica (registers, store buffers, TLBs, what its code was told, its words, its bits) goes into a sum of
 //! its own, in which the replica has no name: it is hashed as the first of its group would be. The state's fingerprint takes the sums of a group in no order. There is nothing to sort and no permutation to try.
 //!
 //! # Why nothing is lost
