@@ -5,7 +5,7 @@ use mm::{File, FileId, FileKind, Mm};
 use pagetable::Mode;
 
 use crate::driver::{CpuOf, Driver};
-use crate::error::{CreateError, MoveError, NoObject, ReserveError, SetupError};
+use crate::error::{CreateError, FenceError, MoveError, NoObject, ReserveError, SetupError};
 use crate::extent::{Extent, Memory};
 use crate::fence::{Fence, Timeline, TimelineId, Usage};
 use crate::ghost::{Ghost, GhostSlot, Ghosts};
@@ -238,15 +238,19 @@ impl<'d, D: Driver> Device<'d, D> {
     /// Adds work of an engine to an object: who wants to use it otherwise waits for it first.
     ///
     /// # Errors
-    /// There is no such timeline; the fence comes back.
+    /// The fence is not of this device. Nothing has changed.
     pub fn add_fence(
         &self,
         reserved: &mut Reserved<'_, 'd, CpuOf<D>>,
         fence: Fence,
         usage: Usage,
-    ) -> Result<(), Fence> {
-        let slot = reserved.object.room.fences.get(fence.timeline().index()).ok_or(fence)?;
-        slot.add(reserved.cpu(), usage, fence.point());
+    ) -> Result<(), FenceError> {
+        let timeline = self.timeline(fence.timeline()).ok_or(FenceError::NoTimeline(fence))?;
+        let latest = timeline.latest(reserved.cpu());
+        if fence.point() > latest {
+            return Err(FenceError::NeverGiven { fence, latest });
+        }
+        reserved.object.room.fences[fence.timeline().index()].add(reserved.cpu(), usage, fence.point());
         Ok(())
     }
 
@@ -326,14 +330,15 @@ impl<'d, D: Driver> Device<'d, D> {
     }
 
     /// Ends an object without handles, unless something still needs it.
-    fn destroy(&self, cpu: &CpuOf<D>, index: u16) -> Destroyed {
+    pub(crate) fn destroy(&self, cpu: &CpuOf<D>, index: u16) -> Destroyed {
         let object = &self.parts.objects[index as usize];
         let Some(guard) = object.lock.try_lock(cpu) else { return Destroyed::Later };
         let reserved = Reserved { object, index, guard };
         // Somebody else may have ended it since, and made another one in the slot.
         let is_over = object.slot(cpu) == SlotState::Live && object.handles(cpu) == 0;
         let is_needed = || {
-            self.is_busy(&reserved, Usage::Kernel)
+            reserved.is_quarantined()
+                || self.is_busy(&reserved, Usage::Kernel)
                 || self.parts.mm.is_mapped(cpu, self.file, self.offset(index), 1 << SPAN_SHIFT)
         };
         if !is_over || is_needed() {
@@ -356,11 +361,12 @@ impl<'d, D: Driver> Device<'d, D> {
         self.parts.kinds.get(kind.index())
     }
 
-    /// The object was used: it is evicted last. Pinned objects are in no list, nor is one in system memory without frames: there is nothing to gain from it. In an
-    /// aperture it takes room, with frames or without.
+    /// The object was used: it is evicted last. Objects that are pinned or in quarantine are in no list, nor is one in system memory without frames: there is nothing
+    /// to gain from it. In an aperture it takes room, with frames or without.
     pub(crate) fn used_just_now(&self, reserved: &Reserved<'_, 'd, CpuOf<D>>) {
         let (cpu, kind) = (reserved.cpu(), reserved.placed().kind);
-        if reserved.pins() == 0 && (kind != Kind::SYSTEM || self.has_frames(reserved)) {
+        let can_leave = reserved.pins() == 0 && !reserved.is_quarantined();
+        if can_leave && (kind != Kind::SYSTEM || self.has_frames(reserved)) {
             self.parts.kinds[kind.index()].list(cpu, self.parts.objects, reserved.index, kind);
         }
     }
@@ -406,7 +412,7 @@ pub(crate) enum Reaped {
 
 /// What came of an attempt to end an object.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Destroyed {
+pub(crate) enum Destroyed {
     Now,
     Later,
 }

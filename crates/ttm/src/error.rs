@@ -5,6 +5,7 @@ use core::fmt;
 use mm::swap::SwapError;
 use mm::{MapError, ReleaseError, ZapError};
 
+use crate::fence::Fence;
 use crate::object::ObjectId;
 use crate::place::{Kind, Place};
 use crate::range::NoRoom;
@@ -88,15 +89,32 @@ pub enum MoveError {
     },
     /// The engine refused.
     Refused(Refused),
-    /// The driver gave a fence of a timeline that does not exist. Nobody knows when the engine is done, so the room that it works on is
-    /// never given out again.
-    BadFence,
+    /// The driver gave a fence that says nothing. Nobody knows when its engine is done, so what it reads and what it writes stays the object's
+    /// until the card was reset: see [`Self::Quarantined`].
+    BadFence(FenceError),
+    /// An engine may be at work on the object, and nobody knows for how long: an earlier move ended with [`Self::BadFence`]. It can be used where it is;
+    /// it can move again after [`crate::Device::after_reset`].
+    Quarantined,
     /// It cannot be unmapped: a page table holds what it must not.
     Unmap(ZapError),
     /// While it waited for an object that another has reserved. Back off.
     Lock(LockError),
     /// A frame that was to be given back was not the device's any more.
     Release(ReleaseError),
+}
+
+/// Why a fence says nothing of when some work is done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FenceError {
+    /// The device has no such timeline.
+    NoTimeline(Fence),
+    /// The timeline has not given out the point yet ([`crate::Device::fence`]): it is a fence of another device, and whoever waited for it here might wait for ever.
+    NeverGiven {
+        /// The fence.
+        fence: Fence,
+        /// The latest point that was given out.
+        latest: u64,
+    },
 }
 
 /// Why an engine does not copy.
@@ -180,7 +198,7 @@ macro_rules! from {
 
 from! {
     ReserveError: NoObject => NoObject, LockError => Lock;
-    MoveError: SwapError => Swap, ZapError => Unmap, LockError => Lock, ReleaseError => Release;
+    MoveError: FenceError => BadFence, SwapError => Swap, ZapError => Unmap, LockError => Lock, ReleaseError => Release;
     PinError: MoveError => Move;
     MmapError: NoObject => NoObject, MapError => Map;
     TrackError: ZapError => Tables;
@@ -201,7 +219,8 @@ impl fmt::Display for MoveError {
             }
             Self::Refused(Refused::Hop(kind)) => write!(f, "the engine copies by way of kind {} only", kind.number()),
             Self::Refused(Refused::Failed(number)) => write!(f, "the engine refused: {number}"),
-            Self::BadFence => f.write_str("the driver gave a fence of a timeline that does not exist"),
+            Self::BadFence(error) => write!(f, "nobody knows when the engine is done: {error}"),
+            Self::Quarantined => f.write_str("an engine may be at work on the object until the card is reset"),
             Self::Unmap(error) => write!(f, "the object cannot be unmapped: {error:?}"),
             Self::Lock(error) => error.fmt(f),
             Self::Release(error) => write!(f, "a frame cannot be given back: {error:?}"),
@@ -210,3 +229,17 @@ impl fmt::Display for MoveError {
 }
 
 impl core::error::Error for MoveError {}
+
+impl fmt::Display for FenceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTimeline(fence) => write!(f, "there is no timeline {}", fence.timeline().number()),
+            Self::NeverGiven { fence, latest } => {
+                let (timeline, point) = (fence.timeline().number(), fence.point());
+                write!(f, "timeline {timeline} has not given out point {point}: the latest is {latest}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for FenceError {}

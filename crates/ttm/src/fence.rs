@@ -69,6 +69,11 @@ impl Timeline {
         Fence { timeline: id, point: cpu.fetch_add(&self.given, 1) + 1 }
     }
 
+    /// The latest point that was given out; 0 if none was. What it is afterwards is not less.
+    pub fn latest<C: Cpu>(&self, cpu: &C) -> u64 {
+        cpu.load(&self.given)
+    }
+
     /// The engine has come as far as `point`. Later than that it does not go back: a point that it is past already changes nothing.
     pub fn signal<C: Cpu>(&self, cpu: &C, point: u64) {
         cpu.await_update(&self.reached, |reached| Some(if point > reached { point } else { reached }));

@@ -10,6 +10,7 @@
 //! | [`ww`] | reservation: locks that are taken together, in any order, without a deadlock |
 //! | [`fence`], `ghost` | how long an engine is at work, and what must stay for so long |
 //! | `moving`, `evict` | from one place to another; making room |
+//! | `quarantine` | what an engine may write to, nobody knows for how long |
 //! | `pages`, `page` | objects in memory of the system: frames, and swap |
 //! | `fault` | CPUs that access an object, with leaves as large as it allows |
 //! | [`dirty`] | which pages CPUs have written |
@@ -69,6 +70,7 @@ mod page;
 mod pages;
 mod pin;
 pub mod place;
+mod quarantine;
 pub mod range;
 pub mod resource;
 pub mod share;
@@ -77,7 +79,7 @@ pub mod ww;
 pub use device::{Device, Parts};
 pub use dirty::Method;
 pub use driver::{CpuOf, Driver, Work, Worth};
-pub use error::{MoveError, Refused};
+pub use error::{FenceError, MoveError, Refused};
 pub use extent::{Extent, FrameRun, for_each_pair};
 pub use fence::{Fence, FenceSlot, Timeline, TimelineId, Usage};
 pub use ghost::GhostSlot;

@@ -11,6 +11,8 @@
 //! 5. the object is in the new place *from the fence on*: who wants to use it there waits for the fence first. What it leaves is given back
 //!    once the fence is reached, not before: the engine still reads it.
 //!
+//! If the fence of step 4 says nothing, the object stays in its old place, and the new one goes into quarantine: see `quarantine`.
+//!
 //! Until step 4 has begun, everything can be given back. That is why what step 5 needs (a slot for the range on its way out) is claimed before.
 
 use crate::device::Device;
@@ -60,6 +62,9 @@ impl<'d, D: Driver> Device<'d, D> {
         if reserved.pins() > 0 {
             return Err(MoveError::Pinned);
         }
+        if reserved.is_quarantined() {
+            return Err(MoveError::Quarantined);
+        }
         let to = self.make_room(reserved.cpu(), pages, places, context)?;
         self.relocate(reserved, to)?;
         Ok(Moved::From(from))
@@ -101,14 +106,14 @@ impl<'d, D: Driver> Device<'d, D> {
         to: Placed,
         result: Result<(), MoveError>,
     ) -> Result<(), MoveError> {
-        // Where an engine of which nobody knows anything is at work, nobody else may go.
-        if result.is_err() && result != Err(MoveError::BadFence) {
-            self.parts.kinds[to.kind.index()].free(reserved.cpu(), to.start);
+        let cpu = reserved.cpu();
+        if result.is_err() && reserved.object.lost(cpu) != Some(to) {
+            self.parts.kinds[to.kind.index()].free(cpu, to.start);
         }
         result
     }
 
-    fn is_pages(&self, placed: Placed) -> bool {
+    pub(crate) fn is_pages(&self, placed: Placed) -> bool {
         self.parts.kinds[placed.kind.index()].backing().is_pages()
     }
 
@@ -137,7 +142,16 @@ impl<'d, D: Driver> Device<'d, D> {
                 }
                 self.leave_now(reserved, to);
             }
-            Ok(Work::Until(fence)) => self.leave_later(reserved, fence, claim)?,
+            Ok(Work::Until(fence)) => match self.add_fence(reserved, fence, Usage::Kernel) {
+                Ok(()) => self.leave_later(reserved, fence, claim),
+                Err(error) => {
+                    if let Some(claim) = claim {
+                        self.ghosts.unclaim(cpu, claim);
+                    }
+                    self.quarantine(reserved, to);
+                    return Err(error.into());
+                }
+            },
             Err(refused) => {
                 if let Some(claim) = claim {
                     self.ghosts.unclaim(cpu, claim);
@@ -171,19 +185,8 @@ impl<'d, D: Driver> Device<'d, D> {
     }
 
     /// The object is leaving its place, and is out of it when the fence is reached.
-    fn leave_later(
-        &self,
-        reserved: &mut Reserved<'_, 'd, CpuOf<D>>,
-        fence: Fence,
-        claim: Option<Claim<'d>>,
-    ) -> Result<(), MoveError> {
+    fn leave_later(&self, reserved: &mut Reserved<'_, 'd, CpuOf<D>>, fence: Fence, claim: Option<Claim<'d>>) {
         let (cpu, from) = (reserved.cpu(), reserved.placed());
-        if self.add_fence(reserved, fence, Usage::Kernel).is_err() {
-            if let Some(claim) = claim {
-                self.ghosts.unclaim(cpu, claim);
-            }
-            return Err(MoveError::BadFence);
-        }
         if self.is_pages(from) && reserved.object.pages_state(cpu) == PagesState::Populated {
             reserved.object.set_pages_state(cpu, PagesState::Leaving);
         }
@@ -196,7 +199,6 @@ impl<'d, D: Driver> Device<'d, D> {
                 resource.free(cpu, from.start);
             }
         }
-        Ok(())
     }
 
     /// The object is in its new place.

@@ -24,6 +24,9 @@ pub struct Object<'d> {
     kind: Word32,
     pins: Word32,
     start: Word64,
+    /// [`crate::quarantine`]: the kind into which an engine may be writing for nobody knows how long, plus one; 0 = none.
+    pub(crate) lost_kind: Word32,
+    pub(crate) lost_start: Word64,
     /// [`PagesState`].
     pages_state: Word32,
     /// [`crate::dirty`]: how writes are found; 0 = not at all.
@@ -65,6 +68,8 @@ pub(crate) enum PagesState {
     Swapped,
     /// Frames that the object has left, and from which an engine may be copying still: until its moves are done.
     Leaving,
+    /// Frames that are not the object's contents, and into which an engine may be writing until the card is reset ([`crate::quarantine`]).
+    Quarantined,
 }
 
 /// The number of an object: may be given to user space. It is never used again for another object.
@@ -146,6 +151,8 @@ impl<'d> Object<'d> {
             kind: Word32::new(0),
             pins: Word32::new(0),
             start: Word64::new(0),
+            lost_kind: Word32::new(0),
+            lost_start: Word64::new(0),
             pages_state: Word32::new(0),
             dirty_method: Word32::new(0),
             room,
@@ -180,6 +187,7 @@ impl<'d> Object<'d> {
         self.set_placed(cpu, Placed::SYSTEM);
         self.set_pins(cpu, 0);
         self.set_pages_state(cpu, PagesState::Empty);
+        self.set_lost(cpu, None);
         cpu.owned_store(&self.dirty_method, 0);
         for slot in self.room.fences {
             slot.clear(cpu);
@@ -237,7 +245,8 @@ impl<'d> Object<'d> {
             0 => PagesState::Empty,
             1 => PagesState::Populated,
             2 => PagesState::Swapped,
-            _ => PagesState::Leaving,
+            3 => PagesState::Leaving,
+            _ => PagesState::Quarantined,
         }
     }
 
@@ -247,6 +256,7 @@ impl<'d> Object<'d> {
             PagesState::Populated => 1,
             PagesState::Swapped => 2,
             PagesState::Leaving => 3,
+            PagesState::Quarantined => 4,
         };
         cpu.owned_store(&self.pages_state, number);
     }

@@ -56,6 +56,7 @@ impl<'d, D: Driver> Device<'d, D> {
                 }
                 self.free_swap(reserved, reserved.pages());
             }
+            PagesState::Quarantined => return Err(MoveError::Quarantined),
         }
         object.set_pages_state(cpu, PagesState::Populated);
         Ok(())
@@ -121,7 +122,8 @@ impl<'d, D: Driver> Device<'d, D> {
         let (cpu, pages) = (reserved.cpu(), reserved.pages());
         match reserved.object.pages_state(cpu) {
             PagesState::Empty => {}
-            PagesState::Populated | PagesState::Leaving => {
+            // From quarantine only when the card was reset.
+            PagesState::Populated | PagesState::Leaving | PagesState::Quarantined => {
                 let freed = self.free_frames(reserved, pages);
                 debug_assert!(freed.is_ok(), "{freed:?}: each folio had one reference, the object's");
             }

@@ -23,7 +23,7 @@ use pagetable::{
 };
 use ttm::{
     AcquireContext, AttachmentSlot, Backing, Device, Driver, Extent, FenceSlot, GhostSlot, Handle, Importer, Kind,
-    Object, ObjectId, Place, RangeSlot, Refused, Resource, Room, Timeline, TimelineId, Usage, Work,
+    MoveError, Object, ObjectId, Place, RangeSlot, Refused, Resource, Room, Timeline, TimelineId, Usage, Work,
 };
 
 struct InLab<'l>(PhantomData<&'l ()>);
@@ -87,10 +87,14 @@ const SLOW: Kind = Kind::new(1);
 const VRAM: Kind = Kind::new(2);
 const ENGINE: TimelineId = TimelineId::new(0);
 const FIRST: u64 = 0x1000;
+/// In the place of a job: the engine takes none any more.
+const STOPPED: u64 = u64::MAX;
 
 /// A driver whose engine is another CPU of the lab.
 struct Card<'l> {
     device: OnceLock<&'l Device<'l, Card<'l>>>,
+    /// Its fence is that of another device. Then there is one job, [`Self::jobs`] of 1, and the engine is reset after it, or before.
+    confused: Option<&'l Device<'l, Card<'l>>>,
     /// Which frames hold an object, or are being copied from or to.
     occupied: [Word64; 3],
     /// What the engine is to vacate at each point, as an index plus one.
@@ -109,6 +113,15 @@ impl<'l> Card<'l> {
     fn enter(&self, cpu: &LabCpu, to: &Extent<'_>) {
         let before = cpu.swap(&self.occupied[Self::index(cpu, to)], 1);
         assert_eq!(before, 0, "room is given out while an engine still reads there");
+    }
+
+    /// The engine of a confused driver: does what it was told, if it was, and is reset.
+    fn reset(&self, cpu: &LabCpu) {
+        if let Some(to) = cpu.swap(&self.jobs[1], STOPPED).checked_sub(1) {
+            // Until here the engine writes.
+            cpu.store(&self.occupied[to as usize], 0);
+        }
+        self.device().after_reset(cpu);
     }
 
     /// The engine: does so many jobs.
@@ -135,6 +148,15 @@ impl<'l> Driver for Card<'l> {
 
     fn copy(&self, cpu: &LabCpu, from: &Extent<'_>, to: &Extent<'_>) -> Result<Work, Refused> {
         self.enter(cpu, to);
+        if let Some(other) = self.confused {
+            let target = Self::index(cpu, to);
+            if cpu.compare_exchange(&self.jobs[1], 0, target as u64 + 1).is_ok() {
+                return Ok(Work::Until(other.fence(cpu, ENGINE).ok_or(Refused::Failed(0))?));
+            }
+            // Stopped, or at work: this CPU copies.
+            cpu.store(&self.occupied[Self::index(cpu, from)], 0);
+            return Ok(Work::Done);
+        }
         let fence = self.device().fence(cpu, ENGINE).ok_or(Refused::Failed(0))?;
         cpu.store(&self.jobs[fence.point() as usize], Self::index(cpu, from) as u64 + 1);
         Ok(Work::Until(fence))
@@ -152,8 +174,17 @@ impl<'l> DriverFault<InLab<'l>> for Card<'l> {
 }
 
 fn device(arena: &Arena, objects: usize) -> &Device<'_, Card<'_>> {
+    device_of(arena, objects, None)
+}
+
+fn device_of<'l>(
+    arena: &'l Arena,
+    objects: usize,
+    confused: Option<&'l Device<'l, Card<'l>>>,
+) -> &'l Device<'l, Card<'l>> {
     let card: &Card<'_> = arena.alloc(Card {
         device: OnceLock::new(),
+        confused,
         occupied: [const { Word64::new(0) }; 3],
         jobs: [const { Word64::new(0) }; 4],
     });
@@ -297,4 +328,42 @@ fn an_object_is_shared_or_gone() {
     let report = explore(&arena, device, |_| (), &[&owner, &importer]);
     report.expect_safe();
     assert_eq!(report.observations.len(), 2, "it comes to both");
+}
+
+#[test]
+fn room_that_an_engine_may_write_is_given_out_after_the_reset() {
+    let arena = Arena::new();
+    let other = device(&arena, 0);
+    let device = device_of(&arena, 2, Some(other));
+    let handles: OnceLock<[Handle; 2]> = OnceLock::new();
+    // Both are in slow memory, where new objects go without the engine, and want the one page of fast memory.
+    let boot = |cpu: &LabCpu| {
+        cpu.store(&device.driver().jobs[1], STOPPED);
+        let made = [0, 1].map(|_| {
+            let handle = device.create(cpu, 1).expect("a free slot");
+            place(device, cpu, &handle, SLOW);
+            handle
+        });
+        cpu.store(&device.driver().jobs[1], 0);
+        assert!(handles.set(made).is_ok(), "once");
+    };
+    let want = |cpu: &LabCpu, number: usize| {
+        let handle = &handles.get().expect("set at boot")[number];
+        let mut reserved = device.reserve_alone(cpu, handle).expect("it exists");
+        let only_free = [Place::anywhere(VRAM).if_free()];
+        match device.validate(&mut reserved, &only_free, None) {
+            Ok(_) => assert!(!reserved.is_quarantined(), "it has arrived"),
+            Err(MoveError::BadFence(_)) => assert_eq!(reserved.placed().kind, SLOW, "it stays where it was"),
+            Err(MoveError::NoRoom { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+        reserved.unlock();
+    };
+    let first = |cpu: &LabCpu| want(cpu, 0);
+    let second = |cpu: &LabCpu| want(cpu, 1);
+    let reset = |cpu: &LabCpu| device.driver().reset(cpu);
+    let report = explore(&arena, device, boot, &[&first, &second, &reset]);
+    report.expect_safe();
+    let ends: Vec<_> = report.observations.into_iter().collect();
+    assert_eq!(ends, [[0, 1, 1], [1, 0, 1], [1, 1, 0]], "one of them is there, or neither: it came before the reset");
 }

@@ -19,8 +19,9 @@ use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
 use pagetable::{FourLevel, Level, PhysicalWidth, ReadOnce, Root, TableMemory, Whole, Wide, ZeroThenLink, walk};
 use ttm::{
-    AcquireContext, AttachmentSlot, Backing, Device, Driver, Extent, FenceSlot, GhostSlot, Handle, Kind, MoveError,
-    Moved, Object, ObjectId, Place, RangeSlot, Refused, Resource, Room, Timeline, TimelineId, Work, for_each_pair,
+    AcquireContext, AttachmentSlot, Backing, Device, Driver, Extent, Fence, FenceSlot, GhostSlot, Handle, Kind,
+    MoveError, Moved, Object, ObjectId, Place, RangeSlot, Refused, Resource, Room, Timeline, TimelineId, Work,
+    for_each_pair,
 };
 
 /// The engine with its defaults for x86-64, and one driver.
@@ -70,22 +71,40 @@ pub(crate) const VRAM: Kind = Kind::new(2);
 pub(crate) const STOLEN: Kind = Kind::new(3);
 pub(crate) const VRAM_PAGES: u64 = 16 * 512;
 pub(crate) const GIGABYTE_PAGES: u64 = 512 * 512;
-const COPY_ENGINE: TimelineId = TimelineId::new(0);
+pub(crate) const COPY_ENGINE: TimelineId = TimelineId::new(0);
 
 const FIRST_TABLE: Frame = Frame::new(0x1000);
 /// On a boundary of 1 GiB.
 const FIRST_DATA: Frame = Frame::new(1 << 28);
 
+/// What is copied: from a frame to a frame, and how many. From none: zeros.
+type Pieces = Vec<(Option<Frame>, Frame, u64)>;
+
 /// What the copy engine is told to do.
 struct Job {
-    /// From a frame to a frame, and how many. From none: zeros.
-    pieces: Vec<(Option<Frame>, Frame, u64)>,
+    pieces: Pieces,
     point: u64,
+}
+
+/// How the card does what it is told.
+#[derive(Clone, Copy)]
+pub(crate) enum Manner {
+    /// By the copy engine: there is a fence.
+    Fenced,
+    /// Before it answers.
+    AtOnce,
+    /// When the test says so ([`Card::do_lost`]), and the fence is that of another device, from the timeline with this number: this device has not given it out, or has
+    /// not even the timeline.
+    Lost(TimelineId),
 }
 
 /// The driver.
 pub(crate) struct Card {
     device: OnceLock<&'static Device<'static, Card>>,
+    data: &'static DataFrames,
+    manner: Mutex<Manner>,
+    /// Work of which nobody knows when it is done.
+    lost: Mutex<Vec<Pieces>>,
     jobs: Mutex<Option<Sender<Job>>>,
     /// How many jobs the copy engine was given.
     pub(crate) copies: AtomicU64,
@@ -100,7 +119,50 @@ impl Card {
         self.device.get().expect("faults come later")
     }
 
-    fn give(&self, cpu: &ThreadCpu, pieces: Vec<(Option<Frame>, Frame, u64)>) -> Result<Work, Refused> {
+    pub(crate) fn set_manner(&self, manner: Manner) {
+        *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = manner;
+    }
+
+    /// The engine does what it was told without a fence. Returns how many jobs.
+    pub(crate) fn do_lost(&self) -> usize {
+        let jobs = std::mem::take(&mut *self.lost.lock().unwrap_or_else(PoisonError::into_inner));
+        jobs.iter().for_each(|pieces| copy(self.data, pieces));
+        jobs.len()
+    }
+
+    /// A fence of another device, which has two timelines.
+    pub(crate) fn foreign_fence(&self, cpu: &ThreadCpu, timeline: TimelineId) -> Fence {
+        let other = Device::new(ttm::Parts {
+            mm: self.device().mm(),
+            file: CARD,
+            driver: self.device().driver(),
+            objects: &[],
+            kinds: leak_all([Resource::new(Backing::System, &[])]),
+            timelines: leak_all([Timeline::new(), Timeline::new()]),
+            ghosts: &[],
+            attachments: &[],
+        });
+        let other = other.expect("good parts");
+        let behind = self.device().timeline(COPY_ENGINE).expect("there is one").latest(cpu);
+        for _ in 0..behind {
+            let _ = other.fence(cpu, timeline);
+        }
+        other.fence(cpu, timeline).expect("it has two timelines")
+    }
+
+    fn give(&self, cpu: &ThreadCpu, pieces: Pieces) -> Result<Work, Refused> {
+        let manner = *self.manner.lock().unwrap_or_else(PoisonError::into_inner);
+        match manner {
+            Manner::Fenced => {}
+            Manner::AtOnce => {
+                copy(self.data, &pieces);
+                return Ok(Work::Done);
+            }
+            Manner::Lost(timeline) => {
+                self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(pieces);
+                return Ok(Work::Until(self.foreign_fence(cpu, timeline)));
+            }
+        }
         let fence = self.device().fence(cpu, COPY_ENGINE).ok_or(Refused::Failed(0))?;
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = jobs.as_ref().is_some_and(|jobs| jobs.send(Job { pieces, point: fence.point() }).is_ok());
@@ -220,6 +282,9 @@ impl Machine {
         let (sender, jobs) = channel();
         let card = leak(Card {
             device: OnceLock::new(),
+            data,
+            manner: Mutex::new(Manner::Fenced),
+            lost: Mutex::new(Vec::new()),
             jobs: Mutex::new(Some(sender)),
             copies: AtomicU64::new(0),
             waits: AtomicU64::new(0),
@@ -354,16 +419,20 @@ impl Machine {
 fn copy_engine(cpu: &ThreadCpu, data: &DataFrames, device: &Device<'_, Card>, jobs: &Receiver<Job>) {
     let timeline = device.timeline(COPY_ENGINE).expect("the engine has a timeline");
     while let Ok(job) = jobs.recv() {
-        for (from, to, pages) in job.pieces {
-            for page in 0..pages {
-                let to = data.words(to.wrapping_add(page)).expect("frames with contents");
-                let from = from.map(|from| data.words(from.wrapping_add(page)).expect("frames with contents"));
-                for (index, word) in to.iter().enumerate() {
-                    let value = from.map_or(0, |from| from[index].atomic_load(Ordering::Relaxed));
-                    word.atomic_store(value, Ordering::Relaxed);
-                }
+        copy(data, &job.pieces);
+        timeline.signal(cpu, job.point);
+    }
+}
+
+fn copy(data: &DataFrames, pieces: &Pieces) {
+    for &(from, to, pages) in pieces {
+        for page in 0..pages {
+            let to = data.words(to.wrapping_add(page)).expect("frames with contents");
+            let from = from.map(|from| data.words(from.wrapping_add(page)).expect("frames with contents"));
+            for (index, word) in to.iter().enumerate() {
+                let value = from.map_or(0, |from| from[index].atomic_load(Ordering::Relaxed));
+                word.atomic_store(value, Ordering::Relaxed);
             }
         }
-        timeline.signal(cpu, job.point);
     }
 }
