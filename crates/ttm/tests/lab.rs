@@ -1,6 +1,6 @@
 //! Buffer objects in the lab: moves against fences, sharing against the end of an object, in every interleaving under TSO.
 //!
-//! The objects are not mapped, so there is no page table: faults and revokes against moves are what `ttm-evict.litmus` decides, over `mm` alone.
+//! The objects are not mapped, so there is no page table: faults and revokes against moves are in `lab_mapped`, and over `mm` alone in `ttm-evict.litmus`.
 
 use std::marker::PhantomData;
 use std::sync::OnceLock;

@@ -13,7 +13,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, AreaRights, AreaSlot, DriverAnswer, DriverFault, DriverFaultContext, FaultError, File, FileId,
-    FileKind, FrameSource, Mapping, Mm, NobodyListens, Platform, Protocols, Shootdown, Sound, SpaceId,
+    FileKind, FrameSource, Mapping, Mm, NobodyListens, PfnLeaf, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -86,6 +86,9 @@ struct Job {
     point: u64,
 }
 
+/// The leaf that a confused driver's handler inserts, whatever the object is.
+pub(crate) type Answer = Box<dyn Fn(&DriverFaultContext<'_, '_, OnThreads>) -> PfnLeaf + Send>;
+
 /// How the card does what it is told.
 #[derive(Clone, Copy)]
 pub(crate) enum Manner {
@@ -105,6 +108,7 @@ pub(crate) struct Card {
     manner: Mutex<Manner>,
     /// Work of which nobody knows when it is done.
     lost: Mutex<Vec<Pieces>>,
+    answer: Mutex<Option<Answer>>,
     jobs: Mutex<Option<Sender<Job>>>,
     /// How many jobs the copy engine was given.
     pub(crate) copies: AtomicU64,
@@ -121,6 +125,11 @@ impl Card {
 
     pub(crate) fn set_manner(&self, manner: Manner) {
         *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = manner;
+    }
+
+    /// From here on faults are answered like this, or again as they should be.
+    pub(crate) fn answer_faults(&self, answer: Option<Answer>) {
+        *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
     }
 
     /// The engine does what it was told without a fence. Returns how many jobs.
@@ -201,7 +210,10 @@ impl Driver for Card {
 
 impl DriverFault<OnThreads> for Card {
     fn fault(&self, context: &DriverFaultContext<'_, '_, OnThreads>) -> DriverAnswer {
-        self.device().fault(context)
+        match &*self.answer.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(answer) => context.insert(&answer(context)).into(),
+            None => self.device().fault(context),
+        }
     }
 
     fn wait(&self, cpu: &ThreadCpu, _: FileId, page: u64) {
@@ -285,6 +297,7 @@ impl Machine {
             data,
             manner: Mutex::new(Manner::Fenced),
             lost: Mutex::new(Vec::new()),
+            answer: Mutex::new(None),
             jobs: Mutex::new(Some(sender)),
             copies: AtomicU64::new(0),
             waits: AtomicU64::new(0),
@@ -332,6 +345,16 @@ impl Machine {
         std::thread::spawn(move || copy_engine(&engine_cpu, data, device, &jobs));
         let user = UserMemory { mode: MODE, tables, data };
         Self { threads, mm: engine, card, device, data, swap, failures, vram, stolen, spare, user }
+    }
+
+    /// The first frame of the card's memory.
+    pub(crate) fn vram(&self) -> Frame {
+        self.vram
+    }
+
+    /// A frame for page tables.
+    pub(crate) fn first_table(&self) -> Frame {
+        FIRST_TABLE
     }
 
     pub(crate) fn space(&self) -> &'static AddressSpace<'static> {
