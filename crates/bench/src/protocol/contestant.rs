@@ -7,7 +7,7 @@ use std::{fs, io};
 use tempfile::TempDir;
 
 use super::alone::{Job, Library, read_graph};
-use super::size::{Case, Cpus, Graph, Size};
+use super::size::{Case, Cpus, Digits, Graph, Size};
 use crate::page_tables::OURS;
 use crate::spin::{Built, Spin, Verifier};
 
@@ -58,6 +58,13 @@ impl Contestant {
         match self {
             Self::Lab(cpus) | Self::Rumur(cpus) => cpus,
             _ => Cpus::Named,
+        }
+    }
+
+    pub(crate) const fn digits(self) -> Digits {
+        match self {
+            Self::Spin => Digits::Eight,
+            _ => Digits::All,
         }
     }
 

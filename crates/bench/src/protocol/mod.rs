@@ -96,7 +96,7 @@ fn explore(case: &Case, bounds: Bounds, samples: &mut Samples, comparison: &mut 
                 cells(name, [format!("{ended} after {seconds:.0} s, {} MiB", peak >> 20)])
             }
             Answer::Explored { graph, peak } => {
-                let is_right = case.is_as_expected(contestant.cpus(), graph);
+                let is_right = case.is_as_expected(contestant.cpus(), graph, contestant.digits());
                 comparison.is_as_expected &= is_right;
                 let best = |operation, contestant| Some(samples.get(case.workload, operation, contestant)?.best());
                 let speed = best(SPEED, contestant.name()).unwrap_or(0.0);

@@ -104,12 +104,47 @@ pub(crate) struct Graph {
     pub(crate) transitions: u64,
 }
 
+/// How much of a count a checker prints.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Digits {
+    All,
+    /// The first eight, rounded.
+    Eight,
+}
+
+impl Digits {
+    fn agree(self, counted: u64, expected: u64) -> bool {
+        match self {
+            Self::All => counted == expected,
+            Self::Eight => counted.abs_diff(expected) < 10_u64.pow(expected.max(1).ilog10().saturating_sub(7)).max(1),
+        }
+    }
+}
+
 impl Case {
     /// Whether these are the numbers that must come out.
-    pub(crate) fn is_as_expected(&self, cpus: Cpus, graph: Graph) -> bool {
+    pub(crate) fn is_as_expected(&self, cpus: Cpus, graph: Graph, digits: Digits) -> bool {
         match cpus {
-            Cpus::Named => graph == Graph { states: self.states, transitions: self.transitions },
-            Cpus::Interchangeable => graph.states == self.orbits,
+            Cpus::Named => digits.agree(graph.states, self.states) && digits.agree(graph.transitions, self.transitions),
+            Cpus::Interchangeable => digits.agree(graph.states, self.orbits),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_digits_are_compared_where_no_more_are_printed() {
+        let [_, _, middle, _] = &ALL;
+        let printed = |transitions| Graph { states: middle.states, transitions };
+        let agrees = |transitions, digits| middle.is_as_expected(Cpus::Named, printed(transitions), digits);
+        assert!(agrees(157_834_272, Digits::All));
+        // SPIN counts the step into the first state, rounds, and has that step taken off again.
+        assert!(agrees(157_834_269, Digits::Eight));
+        assert!(!agrees(157_834_269, Digits::All));
+        assert!(!agrees(157_834_259, Digits::Eight));
+        assert!(!QUICK.is_as_expected(Cpus::Named, Graph { states: 443_767, transitions: 1_782_581 }, Digits::Eight));
     }
 }

@@ -155,7 +155,7 @@ pub(crate) fn read(output: &str) -> Result<Found, Problem> {
     }
     let number = |line: &'static str| {
         let before = output.lines().find_map(|text| text.trim_end().strip_suffix(line));
-        let before = before.and_then(|text| text.trim().parse().ok());
+        let before = before.and_then(|text| whole_number(text.trim()));
         before.ok_or_else(|| Problem::Unreadable { line, output: output.to_owned() })
     };
     Ok(Found {
@@ -163,6 +163,14 @@ pub(crate) fn read(output: &str) -> Result<Found, Problem> {
         states: number("states, stored")?,
         transitions: number("transitions (= stored+matched)")?,
     })
+}
+
+/// A count as the verifier prints it: from 100 million on it has eight digits and an exponent, `1.5783427e+08`.
+fn whole_number(text: &str) -> Option<u64> {
+    let (digits, exponent) = text.split_once("e+").unwrap_or((text, "0"));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let zeros = exponent.parse::<usize>().ok()?.checked_sub(fraction.len())?;
+    format!("{whole}{fraction}").parse::<u64>().ok()?.checked_mul(10_u64.checked_pow(zeros.try_into().ok()?)?)
 }
 
 /// The last such line: `0m1.234000s 0m0.050000s`, user and system time of what the shell started.
@@ -174,4 +182,20 @@ fn processor_seconds(output: &str) -> Result<f64, Problem> {
     let mut lines = output.lines().rev().filter(|line| !line.trim().is_empty());
     let sum = lines.find_map(|line| line.split_whitespace().map(of).sum::<Option<f64>>());
     sum.ok_or_else(|| Problem::Unreadable { line: "0m0s 0m0s", output: output.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_with_and_without_an_exponent() {
+        assert_eq!(whole_number("443768"), Some(443_768));
+        assert_eq!(whole_number("1.5783427e+08"), Some(157_834_270));
+        assert_eq!(whole_number("3.687784e+08"), Some(368_778_400));
+        assert_eq!(whole_number("1e+08"), Some(100_000_000));
+        for wrong in ["", "1.5", "1.5783427e+03", "1e+99", "many"] {
+            assert_eq!(whole_number(wrong), None, "{wrong}");
+        }
+    }
 }
