@@ -3,10 +3,12 @@
 mod memory;
 
 use hosted::ThreadCpu;
-use machine::{Access, Frame, VirtAddr};
+use machine::user::FaultCause;
+use machine::{Access, Frame, PageFault, VirtAddr, Word};
 use memory::{CACHED, Kernel, anonymous};
 use mm::reclaim::{Contents, Failure};
-use mm::{Area, AreaRights, FaultError, FolioFlags, Foll, MemoryMap, ReclaimError, Run, SpaceId};
+use mm::{Area, AreaRights, FaultError, FolioFlags, Foll, MemoryMap, ReclaimError, Run, SpaceId, Usage};
+use pagetable::{Flags, Level};
 
 const AT: VirtAddr = VirtAddr::new(0x40_0000_0000);
 const TABLES: u64 = 24;
@@ -241,6 +243,53 @@ fn clean_pages_of_a_file_are_dropped_and_dirty_ones_written_first() {
     assert_eq!(kernel.mm.write_back(&cpu, file, 3, |_| ()), Ok(Some(())), "it could not be written the first time");
     assert_eq!(kernel.mm.drop_page(&cpu, file, 3), Ok(()));
     kernel.mm.munmap(&cpu, ONE, AT, 8).expect("it is mapped");
+    kernel.empty_file(&cpu);
+    kernel.assert_all_is_back(TABLES);
+}
+
+/// Who harvests may leave an entry writable and clean. The file's owner hears of the next store only if write-back takes the right to write all the same.
+#[test]
+fn write_back_takes_the_right_to_write_from_clean_entries_too() {
+    let (kernel, cpu) = build();
+    kernel.fill_file(&cpu);
+    let file = kernel.mm.file(CACHED).expect("it is there");
+    kernel.mm.mmap(&cpu, ONE, Area::shared(AT, 1, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
+    kernel.store(&cpu, 0, AT, 1).expect("a shared area");
+    kernel.mm.harvest(&cpu, kernel.space(0), (AT, 1), Usage::DIRTY, drop).expect("whole tables");
+    let flags = |cpu| {
+        let entry = kernel.leaf_at(cpu, 0, AT).expect("mapped").entry;
+        (entry.has(Flags::WRITE), entry.has(Flags::DIRTY))
+    };
+    assert_eq!(flags(&cpu), (true, false));
+    kernel.mm.write_back(&cpu, file, 0, drop).expect("a page of the file");
+    assert_eq!(flags(&cpu), (false, false));
+    kernel.store(&cpu, 0, AT, 2).expect("the fault gives the right back");
+    assert_eq!(kernel.mm.write_back(&cpu, file, 0, |frame| kernel.data.read(frame, 0)), Ok(Some(2)));
+    kernel.mm.munmap(&cpu, ONE, AT, 1).expect("it is mapped");
+    kernel.empty_file(&cpu);
+    kernel.assert_all_is_back(TABLES);
+}
+
+/// A file whose slot holds a frame that is free is an error, not a reason to look again for ever.
+#[test]
+fn a_file_that_holds_a_free_frame_is_a_bad_frame() {
+    let (kernel, cpu) = build();
+    kernel.mm.mmap(&cpu, ONE, Area::shared(AT, 1, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
+    let frame = kernel.new_file_page(&cpu, 0, 7);
+    let file = kernel.mm.file(CACHED).expect("it is there");
+    kernel.mm.replace_page(&cpu, file, 0, Some(frame)).expect("an empty slot");
+    // The file's owner drops a reference too many.
+    let record = MemoryMap::page(kernel.data, &cpu, frame).expect("a frame with a record");
+    let count = record.refcount_word().atomic_swap(0);
+    for access in [Access::Read, Access::Write] {
+        let fault = PageFault { address: AT, access, cause: FaultCause::NotPresent };
+        let bad = FaultError::BadFrame { file: CACHED, frame, level: Level::Pte };
+        assert_eq!(kernel.mm.handle_fault(&cpu, kernel.space(0), fault), Err(bad));
+    }
+    assert_eq!(kernel.frame_at(&cpu, 0, AT), None);
+    record.refcount_word().atomic_swap(count);
+    assert_eq!(kernel.load(&cpu, 0, AT), Ok(7));
+    kernel.mm.munmap(&cpu, ONE, AT, 1).expect("it is mapped");
     kernel.empty_file(&cpu);
     kernel.assert_all_is_back(TABLES);
 }

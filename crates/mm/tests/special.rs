@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use driver::{CACHED, Kernel, MIXED, PFN, SLOTTED, SPACE, TABLES, VRAM, VRAM_FRAMES, WILD};
 use machine::{Access, Frame, VirtAddr};
 use mm::{
-    Area, AreaRights, DriverAnswer, FaultError, FolioFlags, FolioMapping, Foll, GupError, InsertError, Inserted,
-    MemoryMap, PfnLeaf,
+    Area, AreaRights, DriverAnswer, FaultError, FolioFlags, FolioMapping, Foll, GupError, Harvested, InsertError,
+    Inserted, MemoryMap, PfnLeaf, Usage,
 };
 use pagetable::software::{Softw1, SpecialBit};
 use pagetable::{Cache, Flags, Level, Rights};
@@ -65,7 +65,7 @@ fn inserting_again_upgrades_and_does_nothing_else() {
         assert_eq!(kernel.entry(&cpu, AT).expect("mapped").1, before, "{level}");
         assert_eq!(insert(&kernel, &cpu, AT, &leaf, Access::Write), Ok(Inserted::Already));
         let after = kernel.entry(&cpu, AT).expect("mapped").1;
-        assert_eq!(after, before.with(Flags::WRITE.and(Flags::DIRTY)), "{level}");
+        assert_eq!(after, before.with(Flags::WRITE.and(Flags::DIRTY).and(Flags::soft_dirty(level))), "{level}");
         // Another frame is not put in its place.
         let other = PfnLeaf::new(level, VRAM.wrapping_add(level.frames()));
         for access in [Access::Read, Access::Write] {
@@ -76,6 +76,37 @@ fn inserting_again_upgrades_and_does_nothing_else() {
             );
         }
         assert_eq!(kernel.entry(&cpu, AT).expect("mapped").1, after, "{level}");
+        kernel.assert_all_is_back(&cpu);
+    }
+}
+
+/// Rights that an area loses and gets back: a driver's page that was written may be written again without a fault, one that was not waits for one.
+#[test]
+fn rights_come_back_at_once_where_the_page_was_written() {
+    for level in LEVELS {
+        let kernel = Kernel::build(1);
+        let cpu = kernel.machine.attach().expect("a free CPU");
+        // A 1 GiB leaf has no bit that says so.
+        let is_told = Flags::soft_dirty(level) != Flags::NONE;
+        for (access, comes_back) in [(Access::Write, true), (Access::Read, false)] {
+            kernel.map(&cpu, AT, level.frames(), PFN);
+            insert(&kernel, &cpu, AT, &PfnLeaf::new(level, VRAM), access).expect("a free place");
+            let protect = |rights| kernel.mm.mprotect(&cpu, SPACE, AT, level.frames(), rights).expect("an area");
+            let may_write = || kernel.entry(&cpu, AT).expect("mapped").1.has(Flags::WRITE);
+            let mut harvested = Vec::new();
+            let harvest = |found: Harvested| harvested.push((found.level, found.usage.contains(Usage::SOFT_DIRTY)));
+            kernel.mm.harvest(&cpu, kernel.space, (AT, 1), Usage::NONE, harvest).expect("whole tables");
+            assert_eq!(harvested, [(level, is_told || access == Access::Write)], "what can be written is soft-dirty");
+            protect(AreaRights::Read);
+            assert!(!may_write(), "{level}");
+            protect(AreaRights::ReadWrite);
+            assert_eq!(may_write(), comes_back, "{level} {access:?}");
+            protect(AreaRights::None);
+            assert_eq!(kernel.entry(&cpu, AT), None, "{level}");
+            protect(AreaRights::ReadWrite);
+            assert_eq!(may_write(), comes_back, "{level} {access:?}");
+            kernel.mm.munmap(&cpu, SPACE, AT, level.frames()).expect("the tables are whole");
+        }
         kernel.assert_all_is_back(&cpu);
     }
 }

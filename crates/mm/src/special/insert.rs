@@ -309,7 +309,10 @@ impl<'m, P: Platform> Mm<'m, P> {
         match kept.presence {
             Presence::Present => {
                 // More rights need no flush: at worst a CPU faults once more (SDM vol. 3A, 4.10.4.3).
-                let more = if access == Access::Write { Flags::WRITE } else { Flags::ACCESSED };
+                let more = match access {
+                    Access::Read => Flags::ACCESSED,
+                    Access::Write => Flags::WRITE.and(Flags::soft_dirty(level)),
+                };
                 let missing = touched(access).and(more);
                 if !found.has(missing) {
                     table.set_flags(write, address, missing);

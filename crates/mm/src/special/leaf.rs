@@ -44,8 +44,12 @@ impl PfnLeaf {
 
     /// What the entry says besides its frame, if it is made because of such an access.
     pub(crate) const fn attributes(&self, area: &Area, access: Access) -> Attributes {
-        let rights = if self.allows(area, Access::Write) { Rights::USER.and(Rights::WRITE) } else { Rights::USER };
-        Attributes::new(rights).with_cache(self.cache).with(touched(access))
+        let (rights, soft_dirty) = if self.allows(area, Access::Write) {
+            (Rights::USER.and(Rights::WRITE), Flags::soft_dirty(self.level))
+        } else {
+            (Rights::USER, Flags::NONE)
+        };
+        Attributes::new(rights).with_cache(self.cache).with(touched(access).and(soft_dirty))
     }
 }
 
