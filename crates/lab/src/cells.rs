@@ -8,7 +8,7 @@ use crate::arena::MACHINE_BYTES;
 /// CPUs that a simulated machine may have.
 pub(crate) const MAX_CPUS: usize = 16;
 /// Cells of one CPU.
-pub(crate) const CPU_CELLS: usize = 116;
+pub(crate) const CPU_CELLS: usize = 118;
 const BLOCK_CELLS_AT: usize = MAX_CPUS * CPU_CELLS;
 /// Blocks of frames that a machine may have.
 pub(crate) const MAX_BLOCKS: usize = 2048;
@@ -67,6 +67,11 @@ pub(crate) const UNTAKEN: CpuCell = CpuCell(WALK.0 + 3);
 /// Locks that may be held at a time without being taken.
 pub(crate) const MAX_UNTAKEN: usize = 6;
 
+/// Which CPU runs the program, exclusive-or the program's own number: 0 as long as threads stay where they were (see `moves.rs`).
+pub(crate) const NUMBER: CpuCell = CpuCell(UNTAKEN.0 + 1 + 2 * MAX_UNTAKEN);
+/// How many sections the thread is in during which it must stay on its CPU.
+pub(crate) const PREEMPT_DEPTH: CpuCell = CpuCell(NUMBER.0 + 1);
+
 impl CpuCell {
     /// The cell `count` further on.
     pub(crate) const fn plus(self, count: usize) -> Self {
@@ -95,5 +100,5 @@ pub(crate) const fn ghost_cell(word: usize) -> usize {
     (GHOST_CELLS_AT + word) * 8
 }
 
-const _: () = assert!(UNTAKEN.0 + 1 + 2 * MAX_UNTAKEN <= CPU_CELLS);
+const _: () = assert!(PREEMPT_DEPTH.0 < CPU_CELLS);
 const _: () = assert!(ARRIVAL.0 + 3 * MAX_ARRIVALS <= REPORTS.0);

@@ -18,6 +18,8 @@ pub(crate) enum Turn {
     Arrive,
     /// The CPU's walker sets an accessed flag unasked; the argument says which.
     Speculate,
+    /// The thread moves to another CPU: to the one whose own program is the argument's.
+    Move,
 }
 
 impl Choice {
@@ -44,7 +46,8 @@ impl Choice {
             1 => Turn::Interrupt,
             2 => Turn::Drain,
             3 => Turn::Arrive,
-            _ => Turn::Speculate,
+            4 => Turn::Speculate,
+            _ => Turn::Move,
         }
     }
 

@@ -37,6 +37,7 @@ pub(crate) fn line_of(step: &Step) -> String {
         StepKind::Operation if step.in_interrupt => "[irq] ".to_owned(),
         StepKind::Operation => String::new(),
         StepKind::Interrupt => "<irq> ".to_owned(),
+        StepKind::Move => "(scheduler) ".to_owned(),
         StepKind::Drain => "(buffer) ".to_owned(),
         StepKind::Walker | StepKind::Broadcast => "(hw) ".to_owned(),
     };

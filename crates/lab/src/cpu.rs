@@ -15,7 +15,7 @@ use crate::core::{Core, Stop};
 use crate::debugger::fastgup_code;
 use crate::hash::Chain;
 use crate::label::Weakening;
-use crate::machine_config::{Pcids, Reduction};
+use crate::machine_config::{Pcids, Reduction, Threads};
 use crate::monitor::Writer;
 use crate::op::{Effect, Kind, Op};
 use crate::owned::{ByteRange, OwnedAccess};
@@ -244,8 +244,13 @@ unsafe fn value_thunk<W: Word, F: Fn(W::Value) -> bool>(data: *const (), value: 
 }
 
 impl Cpu for LabCpu {
+    #[inline(always)]
+    #[track_caller]
     fn id(&self) -> CpuId {
-        CpuId::new(self.cpu as u32)
+        if self.core().machine.threads == Threads::Stay || self.booting() {
+            return CpuId::new(self.cpu as u32);
+        }
+        CpuId::new(self.perform(Op::new(Kind::Identify)) as u32)
     }
 
     #[track_caller]
@@ -462,6 +467,31 @@ impl Cpu for LabCpu {
         let mut op = Op::new(Kind::IrqRestore);
         op.a = (state == IrqState::Off) as u64;
         self.perform(op);
+    }
+
+    /// A step only where the section begins: before it the thread may be moved, and behind its end there is another operation before which it may.
+    #[track_caller]
+    fn preempt_disable(&self) {
+        let core = self.core();
+        if core.machine.threads == Threads::Stay || core.booting || core.unwinding {
+            return;
+        }
+        if self.weakens(Weakening::PreemptOff, Location::caller()) {
+            return;
+        }
+        match core.reg(self.cpu, cells::PREEMPT_DEPTH) {
+            0 => drop(self.perform(Op::new(Kind::PreemptOff))),
+            depth => core.set_reg(self.cpu, cells::PREEMPT_DEPTH, depth + 1),
+        }
+    }
+
+    fn preempt_enable(&self) {
+        let core = self.core();
+        if core.machine.threads == Threads::Move && !core.booting && !core.unwinding {
+            // A section that was left out has an end all the same.
+            let depth = core.reg(self.cpu, cells::PREEMPT_DEPTH).saturating_sub(1);
+            core.set_reg(self.cpu, cells::PREEMPT_DEPTH, depth);
+        }
     }
 
     #[track_caller]

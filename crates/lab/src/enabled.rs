@@ -5,13 +5,14 @@ use crate::cells::{self, flag};
 use crate::choice::{Choice, Turn};
 use crate::core::Core;
 use crate::execute::{After, RCU_BEGUN, deed_of};
-use crate::machine_config::Speculation;
+use crate::machine_config::{Speculation, Threads};
 use crate::op::{Kind, Op};
 use machine::Vector;
 
 impl Core<'_> {
     /// Everything that may happen next, in a fixed order.
     pub(crate) fn choices(&self, choices: &mut Vec<Choice>) {
+        let first = choices.len();
         for cpu in 0..self.cpus() {
             if let Some(agent) = self.active(cpu) {
                 let op = self.op(agent);
@@ -41,6 +42,9 @@ impl Core<'_> {
                 let count = self.speculations(cpu).len();
                 choices.extend((0..count).map(|index| Choice::new(Turn::Speculate, cpu, index)));
             }
+        }
+        if self.machine.threads == Threads::Move {
+            self.moves(choices, first);
         }
     }
 
@@ -74,9 +78,7 @@ impl Core<'_> {
             Kind::AwaitValue => op.test(self.forwarded(cpu, op.address, op.bytes as usize)).is_some(),
             Kind::Store | Kind::Zero => self.has_room(cpu),
             Kind::TlbBroadcastSync => !self.broadcasts(cpu),
-            Kind::TlbParavirtual => {
-                (0..self.cpus()).filter(|target| op.c >> target & 1 != 0).all(|target| !self.data_stores_wait(target))
-            }
+            Kind::TlbParavirtual => self.programs_on(op.c).all(|target| !self.data_stores_wait(target)),
             Kind::SynchronizeRcu => matches!(self.reg(cpu, cells::RCU_WAITS), 0 | RCU_BEGUN),
             _ => true,
         }
@@ -179,6 +181,12 @@ impl Core<'_> {
                 self.record(choice);
                 let offset = self.speculations(cpu)[argument];
                 self.walker_sets(cpu, offset, crate::paging::ACCESSED);
+                None
+            }
+            Turn::Move => {
+                self.push_mark(cpu, None);
+                self.record(choice);
+                self.move_thread(cpu, argument);
                 None
             }
         }

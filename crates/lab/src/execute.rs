@@ -257,7 +257,7 @@ impl Core<'_> {
                 if self.cpus() < 64 && op.a >> self.cpus() != 0 {
                     self.misuse(MisuseKind::Setup, format!("an NMI to a CPU that is not there ({})", op.location));
                 }
-                for target in (0..self.cpus()).filter(|&target| op.a >> target & 1 != 0) {
+                for target in self.programs_on(op.a) {
                     self.pend(target, NMI);
                 }
                 After::Resume(0)
@@ -267,7 +267,7 @@ impl Core<'_> {
                 After::Resume(0)
             }
             Kind::TlbParavirtual => {
-                for target in (0..self.cpus()).filter(|target| op.c >> target & 1 != 0) {
+                for target in self.programs_on(op.c) {
                     self.invalidate_everywhere(target, invalidation_of(op.a, op.b));
                 }
                 After::Resume(0)
@@ -306,6 +306,11 @@ impl Core<'_> {
                 After::Resume(0)
             }
             Kind::SynchronizeRcu => self.synchronize_rcu(cpu, &op),
+            Kind::Identify => After::Resume(self.number(cpu) as u64),
+            Kind::PreemptOff => {
+                self.set_reg(cpu, cells::PREEMPT_DEPTH, 1);
+                After::Resume(0)
+            }
             Kind::UserAccess => self.user_access(cpu, agent, &op, argument),
             Kind::DeviceAccess => After::Resume(self.device_access(cpu, agent, &op)),
             Kind::AllocFrame => After::Resume(self.alloc_frame(cpu, &op)),
@@ -346,7 +351,7 @@ impl Core<'_> {
         if self.cpus() < 64 && op.a >> self.cpus() != 0 {
             self.misuse(MisuseKind::Setup, format!("an IPI to a CPU that is not there ({})", op.location));
         }
-        for target in (0..self.cpus()).filter(|&target| target != cpu && op.a >> target & 1 != 0) {
+        for target in self.programs_on(op.a).filter(|&target| target != cpu) {
             self.pend(target, op.b);
         }
     }
@@ -372,6 +377,9 @@ impl Core<'_> {
         if self.in_rcu_section(cpu) {
             let sentence = format!("synchronize_rcu inside a read-side section of its own CPU ({})", op.location);
             self.misuse(MisuseKind::Context, sentence);
+        }
+        if self.reg(cpu, cells::PREEMPT_DEPTH) != 0 {
+            self.misuse(MisuseKind::Context, format!("synchronize_rcu with preemption off ({})", op.location));
         }
         if self.reg(cpu, cells::RCU_WAITS) == 0 {
             let readers = (0..self.cpus()).filter(|&reader| reader != cpu && self.in_rcu_section(reader));

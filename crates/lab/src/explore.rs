@@ -158,6 +158,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
             Way::Preempt(_) | Way::Sample(_) | Way::Livelock => Sameness::Exact,
         });
         self.core().check_alike();
+        self.core().check_moves(self.way);
         if self.core().stop.is_some() {
             return;
         }

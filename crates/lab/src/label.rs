@@ -33,11 +33,13 @@ pub enum Weakening {
     LockPrefix,
     /// A comparison of a word with what it held before: left out, as if it were unchanged.
     Recheck,
+    /// A section in which the thread stays on its CPU: it may be moved. Where threads move only.
+    PreemptOff,
 }
 
 impl Weakening {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Fence,
         Self::Flush,
         Self::Ipi,
@@ -50,6 +52,7 @@ impl Weakening {
         Self::Order,
         Self::LockPrefix,
         Self::Recheck,
+        Self::PreemptOff,
     ];
 
     /// What is left out, in a word or two.
@@ -68,6 +71,7 @@ impl Weakening {
             Self::Order => "order",
             Self::LockPrefix => "lock prefix",
             Self::Recheck => "re-check",
+            Self::PreemptOff => "preempt off",
         }
     }
 }

@@ -131,6 +131,7 @@ mod machine_config;
 mod mapping;
 mod mmu;
 mod monitor;
+mod moves;
 mod notes;
 mod op;
 mod owned;
@@ -164,7 +165,8 @@ pub use lab::{Format, Lab};
 pub use label::{Label, Weakening};
 pub use limits::{Limit, Limits, Phase, Progress};
 pub use machine_config::{
-    Caching, ExecuteDisable, GlobalPages, Machine, MemoryOrder, Pcids, Pdptes, Reduction, Speculation, WalkerUpdates,
+    Caching, ExecuteDisable, GlobalPages, Machine, MemoryOrder, Pcids, Pdptes, Reduction, Speculation, Threads,
+    WalkerUpdates,
 };
 pub use monitor::{End, Event, Ghost, GhostWords, Monitor, Writer};
 pub use paging::{Decoded, Paging};

@@ -90,6 +90,16 @@ pub enum ExecuteDisable {
     Enabled,
 }
 
+/// Whether threads change CPUs while they run.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Threads {
+    /// Each stays where it began.
+    #[default]
+    Stay,
+    /// They may be moved, before any operation, to a CPU whose own program is over (MODEL.md, F15). Many more states.
+    Move,
+}
+
 /// Which steps are left out because they commute with everything else.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Reduction {
@@ -126,6 +136,8 @@ pub struct Machine {
     pub global_pages: GlobalPages,
     /// Pages that must not be executed.
     pub execute_disable: ExecuteDisable,
+    /// Preemption and migration.
+    pub threads: Threads,
 }
 
 impl Machine {

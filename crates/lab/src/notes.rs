@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::panic::Location;
 
-use machine::Cpu;
+use machine::CpuId;
 
 use crate::agent::neutral_agent;
 use crate::cells;
@@ -27,7 +27,7 @@ impl LabCpu {
     pub fn emit(&self, kind: u32, args: &[u64]) {
         let core = self.core();
         if !core.unwinding {
-            core.event(&Event::Emitted { cpu: self.id(), kind, args });
+            core.event(&Event::Emitted { cpu: CpuId::new(self.cpu as u32), kind, args });
         }
         self.stop_if_stopped();
     }
@@ -46,7 +46,7 @@ impl LabCpu {
 
     /// An operation of the test has returned: what this CPU does from here on depends only on memory, reports, this place in the code, and `digest`.
     ///
-    /// Unlike [`Cpu::round`] it forgets everything that the CPU read before.
+    /// Unlike [`machine::Cpu::round`] it forgets everything that the CPU read before.
     #[track_caller]
     pub fn op_boundary(&self, digest: u64) {
         let core = self.core();

@@ -38,6 +38,10 @@ pub(crate) enum Kind {
     RcuReadLock,
     RcuReadUnlock,
     SynchronizeRcu,
+    /// Which CPU is this? Where threads move only.
+    Identify,
+    /// The thread stays on its CPU from here on. Where threads move only.
+    PreemptOff,
     /// At `a`; `b`: 1 = write, 2 = instruction fetch; `bytes`: 0 if only which frame is reached matters; `c`: the word to store, or that was loaded.
     UserAccess,
     /// Of frame `a`; `b`: 1 = write, of the word `c`.
@@ -76,6 +80,8 @@ impl Kind {
             Self::RcuReadLock => "rcu_read_lock",
             Self::RcuReadUnlock => "rcu_read_unlock",
             Self::SynchronizeRcu => "synchronize_rcu",
+            Self::Identify => "which CPU",
+            Self::PreemptOff => "preempt off",
             Self::UserAccess => "user",
             Self::DeviceAccess => "device",
             Self::AllocFrame => "alloc frame",

@@ -42,7 +42,7 @@ impl Past {
 fn is_by_hardware(choice: Choice) -> bool {
     match choice.turn() {
         Turn::Run | Turn::Interrupt => false,
-        Turn::Drain | Turn::Arrive | Turn::Speculate => true,
+        Turn::Drain | Turn::Arrive | Turn::Speculate | Turn::Move => true,
     }
 }
 

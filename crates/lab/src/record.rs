@@ -99,7 +99,7 @@ impl Core<'_> {
                 }
             }
             Turn::Speculate => Some((*self.speculations(cpu).get(choice.argument())?, 8)),
-            Turn::Interrupt | Turn::Drain | Turn::Arrive => None,
+            Turn::Interrupt | Turn::Drain | Turn::Arrive | Turn::Move => None,
         }
     }
 
@@ -159,6 +159,10 @@ impl Core<'_> {
                 let offset = self.speculations(cpu)[choice.argument()];
                 self.describe_flags(offset, crate::paging::ACCESSED, &mut step);
             }
+            Turn::Move => {
+                step.kind = StepKind::Move;
+                step.what = format!("moves from CPU{} to CPU{}", self.number(cpu), self.number(choice.argument()));
+            }
         }
         step
     }
@@ -201,7 +205,7 @@ impl Core<'_> {
             Kind::Zero => step.note = Some(format!("{} words", op.a)),
             Kind::IrqRestore => step.what = if op.a == 0 { "irq on" } else { "irq stays off" }.to_owned(),
             Kind::SendIpi => {
-                let targets = CpuSet::from_bits(op.a).without(CpuId::new(cpu as u32));
+                let targets = CpuSet::from_bits(op.a).without(CpuId::new(self.number(cpu) as u32));
                 let names: Vec<String> = targets.iter().map(|target| target.to_string()).collect();
                 step.target = Some(format!("{} to {}", Self::vector_name(op.b as usize), names.join(", ")));
             }

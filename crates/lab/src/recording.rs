@@ -75,8 +75,14 @@ fn words<T: FromStr>(text: &str) -> Result<Vec<T>, BadRecording> {
     text.split_ascii_whitespace().map(|word| word.parse().map_err(|_| BadRecording { word: word.to_owned() })).collect()
 }
 
-const LETTERS: [(Turn, char); 5] =
-    [(Turn::Run, 'r'), (Turn::Interrupt, 'i'), (Turn::Drain, 'd'), (Turn::Arrive, 'b'), (Turn::Speculate, 'a')];
+const LETTERS: [(Turn, char); 6] = [
+    (Turn::Run, 'r'),
+    (Turn::Interrupt, 'i'),
+    (Turn::Drain, 'd'),
+    (Turn::Arrive, 'b'),
+    (Turn::Speculate, 'a'),
+    (Turn::Move, 'm'),
+];
 
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,6 +142,7 @@ mod tests {
             Choice::new(Turn::Drain, 2, 0),
             Choice::new(Turn::Arrive, 0, 1),
             Choice::new(Turn::Speculate, 1, 65535),
+            Choice::new(Turn::Move, 0, 1),
         ];
         let known = vec![
             KnownUnits { unit: 16400, units: 2, accessor: 255, written: true },
@@ -143,7 +150,7 @@ mod tests {
         ];
         let recording = Recording { choices, known };
         let text = recording.to_string();
-        assert_eq!(text, "r0 r15.3 i1.2 d2 b0.1 a1.65535 | 16400+2:255w 16402+1:1");
+        assert_eq!(text, "r0 r15.3 i1.2 d2 b0.1 a1.65535 m0.1 | 16400+2:255w 16402+1:1");
         assert_eq!(text.parse(), Ok(recording));
         assert_eq!("|".parse(), Ok(Recording::default()));
     }

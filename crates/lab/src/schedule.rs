@@ -159,7 +159,7 @@ impl Footprint {
                 let (start, end) = core.waiting(cpu, 0).range();
                 Self::Word(ByteRange::new(start, end - start), Effect::Writes)
             }
-            Turn::Interrupt | Turn::Arrive | Turn::Speculate => Self::Machine,
+            Turn::Interrupt | Turn::Arrive | Turn::Speculate | Turn::Move => Self::Machine,
         }
     }
 

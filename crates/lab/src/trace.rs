@@ -30,6 +30,8 @@ pub enum StepKind {
     Walker,
     /// A broadcast invalidation arrived.
     Broadcast,
+    /// The thread was moved to another CPU.
+    Move,
 }
 
 /// A value that a step saw or left.

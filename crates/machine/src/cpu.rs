@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 
 use crate::addr::PhysAddr;
 use crate::irq::IrqOff;
+use crate::preempt::PreemptOff;
 use crate::tlb::Invalidation;
 use crate::word::{Word, Word64};
 
@@ -174,7 +175,8 @@ pub enum Vector {
 ///
 /// Implementors mark the accesses `#[track_caller]`, so that a trace can name the line of the engine that made the access.
 pub trait Cpu: Sized {
-    /// Which CPU this is.
+    /// Which CPU this is. Where threads are moved from CPU to CPU, the answer holds only as long as the thread stays ([`Self::preempt_off`]).
+    #[track_caller]
     fn id(&self) -> CpuId;
 
     /// Reads a word, all of it at once.
@@ -319,6 +321,25 @@ pub trait Cpu: Sized {
     #[track_caller]
     fn irq_off(&self) -> IrqOff<'_, Self> {
         IrqOff::new(self)
+    }
+
+    /// From here on the thread stays on this CPU, until [`Self::preempt_enable`] was called as often as this. Orders no memory access.
+    ///
+    /// A machine whose threads stay where they are, as long as they run code on it, has nothing to do.
+    #[inline(always)]
+    #[track_caller]
+    fn preempt_disable(&self) {}
+
+    /// Ends what [`Self::preempt_disable`] began.
+    #[inline(always)]
+    #[track_caller]
+    fn preempt_enable(&self) {}
+
+    /// [`Self::preempt_disable`] as a value that ends the section on drop.
+    #[inline(always)]
+    #[track_caller]
+    fn preempt_off(&self) -> PreemptOff<'_, Self> {
+        PreemptOff::new(self)
     }
 
     /// Raises `vector` on every CPU of `targets`, this one excepted. Each takes it once its interrupts are on.

@@ -18,6 +18,7 @@
 //! | [`cpu`] | the trait [`Cpu`]: accesses, fences, waiting, interrupts, TLB invalidation, RCU |
 //! | [`lock`], [`rwlock`], [`seqcount`] | synchronisation built on [`Cpu`], nothing else |
 //! | [`irq`] | the proof that interrupts are off |
+//! | [`preempt`] | the proof that the thread stays on its CPU |
 //! | [`tlb`] | what to invalidate |
 //! | [`context`] | process-context identifiers |
 //! | [`user`] | loads and stores made by user code, through the TLB |
@@ -37,6 +38,7 @@ pub mod context;
 pub mod cpu;
 pub mod irq;
 pub mod lock;
+pub mod preempt;
 pub mod rwlock;
 pub mod seqcount;
 pub mod tlb;
@@ -48,6 +50,7 @@ pub use context::{ContextInvalidation, Pcid, ProcessContexts, Retention};
 pub use cpu::{Cpu, CpuId, CpuSet, IrqState, LoopHead, Vector};
 pub use irq::IrqOff;
 pub use lock::{SpinGuard, SpinLock};
+pub use preempt::PreemptOff;
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use seqcount::SeqCount;
 pub use tlb::Invalidation;

@@ -11,6 +11,8 @@ const HELD: u32 = 1;
 /// A spin lock. What it protects lies beside it, in words that the holder accesses with [`Cpu::owned_load`] and
 /// [`Cpu::owned_store`] or, where readers without the lock exist, with [`Cpu::load`] and [`Cpu::store`].
 ///
+/// Who waits for the lock or holds it stays on its CPU.
+///
 /// Context: any, but a lock that an interrupt handler takes must be taken with interrupts off everywhere else.
 #[repr(transparent)]
 pub struct SpinLock(Word32);
@@ -32,6 +34,7 @@ impl SpinLock {
     #[inline]
     #[track_caller]
     pub fn lock<'l, C: Cpu>(&'l self, cpu: &'l C) -> SpinGuard<'l, C> {
+        cpu.preempt_disable();
         cpu.await_update(&self.0, |state| (state == FREE).then_some(HELD));
         SpinGuard { lock: self, cpu }
     }
@@ -40,8 +43,14 @@ impl SpinLock {
     #[inline]
     #[track_caller]
     pub fn try_lock<'l, C: Cpu>(&'l self, cpu: &'l C) -> Option<SpinGuard<'l, C>> {
-        cpu.compare_exchange(&self.0, FREE, HELD).ok()?;
-        Some(SpinGuard { lock: self, cpu })
+        cpu.preempt_disable();
+        match cpu.compare_exchange(&self.0, FREE, HELD) {
+            Ok(_) => Some(SpinGuard { lock: self, cpu }),
+            Err(_) => {
+                cpu.preempt_enable();
+                None
+            }
+        }
     }
 
     /// The lock's own word, so that a machine or a trace can name it.
@@ -83,6 +92,7 @@ impl<C: Cpu> SpinGuard<'_, C> {
     fn release(&mut self) {
         // A plain store: on x86 a release needs no more (MODEL.md, P3).
         self.cpu.store(&self.lock.0, FREE);
+        self.cpu.preempt_enable();
     }
 }
 

@@ -21,7 +21,6 @@ use machine::{Cpu, CpuSet, Invalidation, Word64};
 use crate::guard::Guards;
 use crate::mm::Mm;
 use crate::platform::Platform;
-use crate::shootdown::RemoteFlush;
 use crate::space::AddressSpace;
 
 /// Of an address space: whether reclaim has cleared entries that are not flushed yet.
@@ -118,7 +117,7 @@ impl FlushBatch {
     #[track_caller]
     pub(crate) fn flush<P: Platform>(&mut self, cpu: &P::Cpu, mm: &Mm<'_, P>) {
         if let Some(cpus) = self.owed.take() {
-            mm.protocols().remote_flush.flush(cpu, mm.shootdown(), cpus.without(cpu.id()), Invalidation::All);
+            mm.flush_on(cpu, cpus, Invalidation::All);
         }
     }
 }
@@ -131,8 +130,7 @@ impl<P: Platform> Mm<'_, P> {
     #[track_caller]
     pub(crate) fn settle_batched_flush(&self, cpu: &P::Cpu, space: &AddressSpace<'_>) {
         self.protocols().guards.settle_batched_flush(cpu, space.unflushed(), || {
-            let others = self.others(cpu, space);
-            self.protocols().remote_flush.flush(cpu, self.shootdown(), others, Invalidation::All);
+            self.flush(cpu, space, Invalidation::All);
         });
     }
 }

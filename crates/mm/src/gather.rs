@@ -25,7 +25,6 @@ use crate::lifetime::TableLifetime;
 use crate::mm::Mm;
 use crate::order::{FlushMoment, FlushOrder};
 use crate::platform::Platform;
-use crate::shootdown::RemoteFlush;
 use crate::space::AddressSpace;
 use crate::swap::{SwapPlace, SwapStore};
 
@@ -193,8 +192,7 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
     }
 
     fn invalidate(&self, cpu: &P::Cpu, what: Invalidation) {
-        let others = self.mm.others(cpu, self.space);
-        self.mm.protocols().remote_flush.flush(cpu, self.mm.shootdown(), others, what);
+        self.mm.flush(cpu, self.space, what);
     }
 
     /// The flush is over: no store can reach the folios through the mappings any more ([`Guards::rmap_removal`]).
@@ -219,8 +217,7 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
         if self.table_count == 0 {
             return;
         }
-        let others = self.mm.others(cpu, self.space);
-        self.mm.protocols().lifetime.wait(cpu, self.mm.shootdown(), others);
+        self.mm.protocols().lifetime.wait(cpu, self.mm.shootdown(), self.space.active(cpu));
         for table in self.tables.iter_mut().filter_map(Option::take) {
             self.mm.protocols().guards.free_table(cpu, self.mm.tables(), table.after_flush(&Waited));
         }

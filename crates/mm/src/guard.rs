@@ -90,9 +90,9 @@ pub trait Guards {
         cpu: &C,
         lifetime: &L,
         mailbox: &Shootdown,
-        others: CpuSet,
+        cpus: CpuSet,
     ) {
-        lifetime.wait(cpu, mailbox, others);
+        lifetime.wait(cpu, mailbox, cpus);
     }
 
     /// An address space has left a table that others share: the flush, before the others may take pages out of it without asking.
@@ -115,9 +115,9 @@ pub trait Guards {
         cpu: &C,
         lifetime: &L,
         mailbox: &Shootdown,
-        others: CpuSet,
+        cpus: CpuSet,
     ) {
-        lifetime.wait(cpu, mailbox, others);
+        lifetime.wait(cpu, mailbox, cpus);
     }
 
     /// Who takes an exclusive page out of its entry: between clearing the entry and looking for pins.
@@ -199,11 +199,11 @@ pub trait Guards {
 
     /// Who takes a device's page records away, when no entry and no reference leads to them any more: waits for lockless walkers that read an entry before.
     ///
-    /// They look at the record before they look at the entry again. `others` are the CPUs that may be at it.
+    /// They look at the record before they look at the entry again. `cpus` are those that may be at it.
     #[inline(always)]
     #[track_caller]
-    fn walkers_left<C: Cpu, L: TableLifetime>(&self, cpu: &C, lifetime: &L, mailbox: &Shootdown, others: CpuSet) {
-        lifetime.wait(cpu, mailbox, others);
+    fn walkers_left<C: Cpu, L: TableLifetime>(&self, cpu: &C, lifetime: &L, mailbox: &Shootdown, cpus: CpuSet) {
+        lifetime.wait(cpu, mailbox, cpus);
     }
 
     /// mremap, after it moved entries from one table to another, with the locks of both held: when TLBs are flushed.
@@ -286,6 +286,17 @@ pub trait Guards {
     #[inline(always)]
     fn flags_that_decide(&self, flags: FolioFlags) -> FolioFlags {
         flags
+    }
+
+    /// Who flushes: the CPUs whose TLBs are to be invalidated, of those that may translate by the address space.
+    ///
+    /// All of them: which one the thread runs on is known only once it cannot be moved any more ([`Cpu::preempt_off`]), and the flush itself sees to that. Whoever takes "this
+    /// CPU" out before may be on another when it invalidates: the TLB that it left keeps the translation (Linux asks with preemption off: `get_cpu` in `flush_tlb_mm_range`).
+    #[inline(always)]
+    #[track_caller]
+    fn cpus_to_flush<C: Cpu>(&self, cpu: &C, active: CpuSet) -> CpuSet {
+        let _ = cpu;
+        active
     }
 
     /// When a zap takes a folio off its rmap.

@@ -12,10 +12,10 @@ use crate::shootdown::Shootdown;
 pub trait TableLifetime {
     /// Returns when no lockless walker can be reading a table that was detached and flushed before the call.
     ///
-    /// `others` are the CPUs that may walk the address space, without this one.
+    /// `cpus` are those that may walk the address space, this one perhaps among them.
     ///
     /// Context: interrupts on, no spin lock held, outside RCU read-side sections.
-    fn wait<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, others: CpuSet);
+    fn wait<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, cpus: CpuSet);
 }
 
 /// Until every other CPU has taken an IPI: walkers have interrupts off (Linux: `tlb_remove_table_sync_one`).
@@ -30,8 +30,8 @@ pub struct ByInterrupt;
 pub struct ByRcu;
 
 impl TableLifetime for ByInterrupt {
-    fn wait<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, others: CpuSet) {
-        mailbox.synchronise(cpu, others);
+    fn wait<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, cpus: CpuSet) {
+        mailbox.synchronise(cpu, cpus);
     }
 }
 

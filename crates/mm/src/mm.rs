@@ -1,13 +1,14 @@
 //! The memory manager: everything that address spaces share.
 
 use machine::addr::{PAGE_SIZE, VirtAddr};
-use machine::{Cpu, CpuSet, Vector};
+use machine::{Cpu, CpuSet, Invalidation, Vector};
 use pagetable::{Mode, Tables};
 
 use crate::error::RangeError;
 use crate::file::{File, FileId};
+use crate::guard::Guards;
 use crate::platform::{Platform, Protocols};
-use crate::shootdown::Shootdown;
+use crate::shootdown::{RemoteFlush, Shootdown};
 use crate::space::{AddressSpace, SpaceId};
 
 /// The memory manager of one machine.
@@ -137,9 +138,19 @@ impl<'m, P: Platform> Mm<'m, P> {
         self.parts.shootdown
     }
 
-    /// The CPUs besides this one that may hold translations of the address space, or walk it.
-    pub(crate) fn others(&self, cpu: &P::Cpu, space: &AddressSpace<'_>) -> CpuSet {
-        space.active(cpu).without(cpu.id())
+    /// Makes every CPU that may translate by the address space forget `what`.
+    ///
+    /// Context: interrupts on. Page-table locks may be held.
+    #[inline]
+    pub(crate) fn flush(&self, cpu: &P::Cpu, space: &AddressSpace<'_>, what: Invalidation) {
+        self.flush_on(cpu, space.active(cpu), what);
+    }
+
+    /// The same for these CPUs, and this one.
+    #[inline]
+    pub(crate) fn flush_on(&self, cpu: &P::Cpu, cpus: CpuSet, what: Invalidation) {
+        let cpus = self.protocols().guards.cpus_to_flush(cpu, cpus);
+        self.protocols().remote_flush.flush(cpu, self.shootdown(), cpus, what);
     }
 
     /// The page tables of an address space.

@@ -12,6 +12,9 @@
 //! 5. waits until the set is empty. A target invalidates *first* and takes itself out of the set *then*: when the set is empty, no CPU
 //!    translates by what was invalidated any more.
 //!
+//! The sender stays on its CPU from 1 to 5. If it were moved after it has asked which CPU it is on, nobody would invalidate the TLB that it left, and it would wait for
+//! itself.
+//!
 //! A target with interrupts off takes the IPI later. That is what fast GUP leaned on, and what paravirtual and broadcast flushes took away:
 //! they complete without the target's consent.
 
@@ -20,10 +23,10 @@ use machine::{Cpu, CpuSet, Invalidation, SpinLock, Vector, Word64};
 
 /// How TLBs of other CPUs are flushed.
 pub trait RemoteFlush {
-    /// Invalidates `what` on this CPU and on `targets` (this CPU is not among them). Complete on return.
+    /// Invalidates `what` on this CPU and on `cpus`, which this one may be among. Complete on return.
     ///
-    /// Context: interrupts on.
-    fn flush<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, targets: CpuSet, what: Invalidation);
+    /// Context: interrupts on. The thread may be moved until the call and after it.
+    fn flush<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, cpus: CpuSet, what: Invalidation);
 }
 
 /// By interprocessor interrupts: needs the consent of the target.
@@ -67,10 +70,13 @@ impl Shootdown {
         &self.pending
     }
 
-    /// Waits until every CPU of `targets` has taken an interrupt: none of them is in the interrupts-off section any more in which it may have been.
+    /// Waits until every CPU of `cpus`, which this one may be among, has taken an interrupt: none of them is in the interrupts-off section any more in which it may
+    /// have been. This one is in none.
     ///
     /// Context: interrupts on.
-    pub fn synchronise<C: Cpu>(&self, cpu: &C, targets: CpuSet) {
+    pub fn synchronise<C: Cpu>(&self, cpu: &C, cpus: CpuSet) {
+        let _stays = cpu.preempt_off();
+        let targets = cpus.without(cpu.id());
         if targets.is_empty() {
             return;
         }
@@ -106,7 +112,9 @@ impl Default for Shootdown {
 }
 
 impl RemoteFlush for ByIpi {
-    fn flush<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, targets: CpuSet, what: Invalidation) {
+    fn flush<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, cpus: CpuSet, what: Invalidation) {
+        let _stays = cpu.preempt_off();
+        let targets = cpus.without(cpu.id());
         if targets.is_empty() {
             cpu.tlb_invalidate(what);
             return;
@@ -121,7 +129,9 @@ impl RemoteFlush for ByIpi {
 }
 
 impl RemoteFlush for ByHypervisor {
-    fn flush<C: Cpu>(&self, cpu: &C, _: &Shootdown, targets: CpuSet, what: Invalidation) {
+    fn flush<C: Cpu>(&self, cpu: &C, _: &Shootdown, cpus: CpuSet, what: Invalidation) {
+        let _stays = cpu.preempt_off();
+        let targets = cpus.without(cpu.id());
         cpu.tlb_invalidate(what);
         if !targets.is_empty() {
             cpu.tlb_invalidate_paravirtual(targets, what);
@@ -130,8 +140,9 @@ impl RemoteFlush for ByHypervisor {
 }
 
 impl RemoteFlush for ByBroadcast {
-    fn flush<C: Cpu>(&self, cpu: &C, _: &Shootdown, targets: CpuSet, what: Invalidation) {
-        if targets.is_empty() {
+    fn flush<C: Cpu>(&self, cpu: &C, _: &Shootdown, cpus: CpuSet, what: Invalidation) {
+        let _stays = cpu.preempt_off();
+        if cpus.without(cpu.id()).is_empty() {
             cpu.tlb_invalidate(what);
             return;
         }

@@ -1,6 +1,6 @@
 //! What a file can ask of the simulated machine beyond what it always is: `machine=pcids,global-pages`.
 
-use lab::{Caching, ExecuteDisable, GlobalPages, Machine, Pcids, Pdptes, Speculation, WalkerUpdates};
+use lab::{Caching, ExecuteDisable, GlobalPages, Machine, Pcids, Pdptes, Speculation, Threads, WalkerUpdates};
 
 use crate::arguments;
 use crate::error::Error;
@@ -14,7 +14,7 @@ pub(crate) const KEY: &str = "machine";
 /// How one option changes a machine.
 type Change = fn(&mut Machine);
 
-const OPTIONS: [(&str, Change); 10] = [
+const OPTIONS: [(&str, Change); 11] = [
     ("pcids", |machine| machine.pcids = Pcids::Enabled),
     ("global-pages", |machine| machine.global_pages = GlobalPages::Enabled),
     ("execute-disable", |machine| machine.execute_disable = ExecuteDisable::Enabled),
@@ -25,6 +25,7 @@ const OPTIONS: [(&str, Change); 10] = [
     ("tlb-only", |machine| machine.caching = Caching::TlbOnly),
     ("no-tlb", |machine| machine.caching = Caching::Nothing),
     ("pdptes-in-memory", |machine| machine.pdptes = Pdptes::Memory),
+    ("threads-move", |machine| machine.threads = Threads::Move),
 ];
 
 /// The word for a machine without options: for a variant of a file that has some.

@@ -137,6 +137,9 @@ impl Explorer for Search<'_> {
         if machine.speculation != lab::Speculation::Fills {
             self.lacks.set(Some("flags that walkers set unasked"));
         }
+        if machine.threads != lab::Threads::Stay {
+            self.lacks.set(Some("threads that are moved"));
+        }
         let blocks = arena.pools().iter().flat_map(|pool| {
             pool.blocks.iter().map(|&first| Block {
                 first,

@@ -98,6 +98,7 @@ pub(crate) fn done(step: &Step) -> String {
         StepKind::Operation if step.in_interrupt => "[irq] ",
         StepKind::Operation => "",
         StepKind::Interrupt => "<irq> ",
+        StepKind::Move => "(scheduler) ",
         StepKind::Drain => "(buffer) ",
         StepKind::Walker | StepKind::Broadcast => "(hw) ",
     };

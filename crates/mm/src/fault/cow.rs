@@ -14,7 +14,6 @@ use crate::leaf::{Held, Leaf, Presence};
 use crate::mm::Mm;
 use crate::notify::Notify;
 use crate::platform::Platform;
-use crate::shootdown::RemoteFlush;
 use crate::space::AddressSpace;
 
 /// Whose a page is.
@@ -172,7 +171,6 @@ impl<'m, P: Platform> Mm<'m, P> {
 
     /// Makes all TLBs forget one page of an address space.
     fn flush_page(&self, cpu: &P::Cpu, space: &AddressSpace<'_>, address: VirtAddr) {
-        let others = self.others(cpu, space);
-        self.protocols().remote_flush.flush(cpu, self.shootdown(), others, Invalidation::pages(address, 1));
+        self.flush(cpu, space, Invalidation::page(address));
     }
 }

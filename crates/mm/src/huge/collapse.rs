@@ -170,7 +170,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     pub(super) fn drain(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, start: VirtAddr, pages: u64) {
         let Protocols { guards, lifetime, .. } = self.protocols();
         self.flush(cpu, space, Invalidation::pages(start, pages));
-        guards.wait_before_table_reuse(cpu, lifetime, self.shootdown(), self.others(cpu, space));
+        guards.wait_before_table_reuse(cpu, lifetime, self.shootdown(), space.active(cpu));
     }
 
     /// Step 3: how many pages are missing, if all the others can be taken.

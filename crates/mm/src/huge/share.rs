@@ -241,7 +241,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let start = address.align_down(upper.size());
         guards.flush_left_table(cpu, || self.flush(cpu, space, Invalidation::pages(start, upper.frames())));
         space.gather_ends(cpu);
-        guards.wait_for_walkers_of_left_table(cpu, lifetime, self.shootdown(), self.others(cpu, space));
+        guards.wait_for_walkers_of_left_table(cpu, lifetime, self.shootdown(), space.active(cpu));
         // Marked as it is, nobody else changes it.
         cpu.store(sharers, owners - 1);
         Left::Done

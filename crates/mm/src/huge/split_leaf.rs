@@ -31,7 +31,6 @@ use crate::guard::Guards;
 use crate::leaf::{Held, Leaf, Presence};
 use crate::mm::Mm;
 use crate::platform::{Platform, Protocols};
-use crate::shootdown::RemoteFlush;
 use crate::space::AddressSpace;
 
 impl<'m, P: Platform> Mm<'m, P> {
@@ -166,11 +165,5 @@ impl<'m, P: Platform> Mm<'m, P> {
             Held::Page(leaf) | Held::Special(leaf) | Held::Zero(leaf) => Some(leaf),
             _ => None,
         }
-    }
-
-    /// Makes all CPUs that may use the address space forget `what`. The caller may hold page-table locks.
-    pub(super) fn flush(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, what: Invalidation) {
-        let others = self.others(cpu, space);
-        self.protocols().remote_flush.flush(cpu, self.shootdown(), others, what);
     }
 }

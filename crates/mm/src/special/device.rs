@@ -148,10 +148,10 @@ impl<'m, P: Platform> Mm<'m, P> {
         Ok(())
     }
 
-    /// The CPUs besides this one that may walk any address space.
+    /// The CPUs that may walk any address space.
     fn all_active(&self, cpu: &P::Cpu) -> CpuSet {
         let bits = self.spaces().iter().fold(0, |bits, space| bits | space.active(cpu).bits());
-        CpuSet::from_bits(bits).without(cpu.id())
+        CpuSet::from_bits(bits)
     }
 }
 

@@ -129,6 +129,9 @@ pub(super) enum Action {
     /// `irq_off()`, `irq_on()`.
     InterruptsOff,
     InterruptsOn,
+    /// `preempt_off()`, `preempt_on()`.
+    PreemptOff,
+    PreemptOn,
     /// `free(a)`, `free(x, level=1)`: gives a frame back, of data or of a table.
     Free {
         frame: Frame,
@@ -239,7 +242,7 @@ enum Place {
 }
 
 /// All of them.
-const OPERATIONS: [&str; 24] = [
+const OPERATIONS: [&str; 26] = [
     "add",
     "await",
     "fetch",
@@ -257,6 +260,8 @@ const OPERATIONS: [&str; 24] = [
     "load_pte",
     "mfence",
     "nmi",
+    "preempt_off",
+    "preempt_on",
     "store",
     "store_pte",
     "tlbsync",
@@ -317,6 +322,8 @@ impl Cell<'_, '_> {
             "nmi" => Action::Nmi { targets: self.targets("nmi(1)")? },
             "irq_off" => Action::InterruptsOff,
             "irq_on" => Action::InterruptsOn,
+            "preempt_off" => Action::PreemptOff,
+            "preempt_on" => Action::PreemptOn,
             "free" => {
                 if self.arguments.has("level") {
                     Action::Free { frame: self.slot("free(x, level=1)")?.1.table }

@@ -166,6 +166,8 @@ impl<C: CheckedCpu> Runner<'_, C> {
                     *interrupts = IrqState::On;
                 }
             }
+            Action::PreemptOff => cpu.preempt_disable(),
+            Action::PreemptOn => cpu.preempt_enable(),
             Action::Free { frame } => cpu.free_frame(frame),
         }
         0

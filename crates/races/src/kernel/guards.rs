@@ -49,11 +49,12 @@ pub(super) enum Step {
     FaultTableCheck,
     CountLimit,
     SecretOffList,
+    LateIdentity,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 29] = [
+    pub(super) const NAMES: [(&'static str, Self); 30] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -83,6 +84,7 @@ impl Step {
         ("fault-table-check", Self::FaultTableCheck),
         ("count-limit", Self::CountLimit),
         ("secret-off-list", Self::SecretOffList),
+        ("late-identity", Self::LateIdentity),
     ];
 }
 
@@ -232,6 +234,11 @@ impl Guards for Without {
     #[track_caller]
     fn look_at_slot_again<C: Cpu>(&self, cpu: &C, slot: &PageSlot, found: Frame) -> Option<Frame> {
         unless!(self lacks SlotCheck, look_at_slot_again(cpu, slot, found))
+    }
+
+    #[track_caller]
+    fn cpus_to_flush<C: Cpu>(&self, cpu: &C, active: CpuSet) -> CpuSet {
+        unless!(self lacks LateIdentity, cpus_to_flush(cpu, active))
     }
 
     fn file_forgets(&self) -> FileForgets {

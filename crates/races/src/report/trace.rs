@@ -53,6 +53,7 @@ fn line(step: &Step) -> Line<'_> {
             StepKind::Drain => "drain",
             StepKind::Walker => "walker",
             StepKind::Broadcast => "broadcast",
+            StepKind::Move => "move",
         },
         in_interrupt: step.in_interrupt,
         what: &step.what,

@@ -229,6 +229,16 @@ impl Guards for LeftTableWait {
     fn wait_for_walkers_of_left_table<C: Cpu, L: TableLifetime>(&self, _: &C, _: &L, _: &Shootdown, _: CpuSet) {}
 }
 
+/// Who flushes takes its own CPU out of the set while it may still be moved. No kernel is known to have done so on x86.
+pub(in crate::kernel) struct LateIdentity;
+
+impl Guards for LateIdentity {
+    #[track_caller]
+    fn cpus_to_flush<C: Cpu>(&self, cpu: &C, active: CpuSet) -> CpuSet {
+        active.without(cpu.id())
+    }
+}
+
 /// A forced write asks for reading only once the fault has made a copy: Linux before 19be0eaffa3a.
 pub(in crate::kernel) struct ForcedWrite;
 
