@@ -38,7 +38,8 @@ fn who_asks_twice_may_be_elsewhere_the_second_time() {
 /// Each of these keeps the thread where it is, and only as long as it lasts.
 #[test]
 fn sections_keep_a_thread_on_its_cpu() {
-    let sections: [(&str, fn(&LabCpu) -> (CpuId, CpuId)); 5] = [
+    type Ask = fn(&LabCpu) -> (CpuId, CpuId);
+    let sections: [(&str, Ask); 5] = [
         ("preemption off", |cpu| {
             let _stays = cpu.preempt_off();
             (cpu.id(), cpu.id())
@@ -107,7 +108,7 @@ fn counts_of_cpus(memory: MemoryOrder, threads: Threads, increment: impl Fn(&Lab
         lab.cpu(name, move |cpu| increment(cpu, counts));
     }
     lab.cpu("idle", |_| ());
-    lab.observe(move |end| vec![counts.iter().map(|count| u64::from(end.read(count))).sum()]);
+    lab.observe(move |end| vec![counts.iter().map(|count| end.read(count)).sum()]);
     let report = lab.explore(&Limits::default());
     report.expect_safe();
     report
@@ -178,7 +179,7 @@ fn what_has_no_meaning_where_threads_move_is_refused() {
     };
     let arena = Arena::new();
     let mut lab = Lab::new(&arena, moving(MemoryOrder::Sc));
-    lab.cpu("thread", |cpu| drop(cpu.id()));
+    lab.cpu("thread", |cpu| cpu.fence());
     assert!(is_setup(&lab.explore_livelocks(&Limits::default(), &mut |_| ())));
     let cpus = ["one", "other"].map(|name| lab.cpu(name, |_| ()));
     lab.interchangeable(&cpus.map(|cpu| Replica::new([cpu])));
