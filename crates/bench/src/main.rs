@@ -1,8 +1,7 @@
 //! Side-by-side benchmarks: against other page-table crates, and against the same written by hand.
 
-mod destination;
+mod cores;
 mod gup;
-mod host;
 mod lab;
 mod page_tables;
 mod protocol;
@@ -19,9 +18,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use measured::{Destination, Host};
 
-use crate::destination::Destination;
-use crate::host::Host;
 use crate::protocol::{Bounds, Job, Scope};
 use crate::rounds::Effort;
 use crate::samples::Samples;
@@ -79,11 +77,16 @@ impl Options {
         self.suites.is_empty() || self.suites.contains(&suite)
     }
 
-    /// What decides on what is measured, and how.
-    fn arguments(&self) -> Vec<String> {
+    /// What to type to measure again: what decides on what is measured, and how.
+    fn command(&self) -> String {
         let suites = self.suites.iter().filter_map(ValueEnum::to_possible_value);
         let quick = self.quick.then(|| String::from("--quick"));
-        suites.map(|suite| suite.get_name().to_owned()).chain(quick).collect()
+        let arguments = suites.map(|suite| suite.get_name().to_owned()).chain(quick);
+        [String::from("cargo run --release --package fastgup-bench --")]
+            .into_iter()
+            .chain(arguments)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 
@@ -109,35 +112,35 @@ fn run(options: &Options) -> Result<ExitCode, String> {
     let is_for_own_place = options.suites == [Suite::Protocol];
     let place = if is_for_own_place { "protocol" } else { "" };
     let destination = options.markdown.as_deref().map(|path| Destination::find(path, place)).transpose()?;
-    let host = Host::here(&options.arguments());
+    let host = Host::here(options.command());
     let effort = if options.quick { Effort::QUICK } else { Effort::FULL };
     let mut samples = Samples::default();
     if options.wants(Suite::PageTables) {
-        host::pin_to_core(0);
+        cores::pin_to_core(0);
         page_tables::measure(effort, &mut samples);
     }
     if options.wants(Suite::Gup) {
-        host::pin_to_core(0);
+        cores::pin_to_core(0);
         gup::measure(effort, &mut samples);
     }
     if options.wants(Suite::Spaces) {
-        host::pin_to_core(0);
+        cores::pin_to_core(0);
         spaces::measure(effort, &mut samples);
     }
     if options.wants(Suite::Lab) {
-        host::leave_core();
+        cores::leave_core();
         lab::measure(effort.lab_rounds, &mut samples);
     }
     let mut is_contradicted = false;
     if options.wants(Suite::Spin) {
-        host::leave_core();
+        cores::leave_core();
         is_contradicted = beside_spin(options)?;
     }
 
     let mut tables = report::markdown(&samples);
     // It takes half an hour: only if it is asked for by name.
     if options.suites.contains(&Suite::Protocol) {
-        host::leave_core();
+        cores::leave_core();
         let bounds = Bounds { memory: options.memory << 30, time: Duration::from_secs(60 * options.minutes) };
         let scope = if options.quick { Scope::Quick } else { Scope::Full };
         let compared = protocol::measure(scope, bounds, &mut samples);

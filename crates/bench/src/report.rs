@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use crate::host::Host;
 use crate::page_tables::OURS;
 use crate::samples::{Key, Samples, Series};
 use crate::targets::TARGETS;
+use measured::Host;
 
 /// The results, as Markdown tables: readable as text, too.
 pub(crate) fn markdown(samples: &Samples) -> String {

@@ -12,7 +12,7 @@ use mm::{AreaRights, Foll, SpaceId};
 
 use kernel::{CHILD, IDLE, Kernel, PAGES, PARENT, SPACE_OF_ITS_OWN, area};
 
-use crate::host::pin_to_core;
+use crate::cores::pin_to_core;
 use crate::page_tables::OURS;
 use crate::rounds::{Effort, interleave};
 use crate::samples::{Key, Samples, Stopwatch, Unit};

@@ -1,5 +1,6 @@
 //! The emulator: which one, and with which arguments.
 
+use std::fmt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -96,6 +97,12 @@ impl Qemu {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         Ok(command)
+    }
+}
+
+impl fmt::Display for Qemu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QEMU {}.{}", self.version.0, self.version.1)
     }
 }
 

@@ -286,6 +286,10 @@ pub(crate) struct Boot {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "120")]
     pub(crate) limit_silence: Duration,
 
+    /// Write what the load counted to this file, between its lines `<!-- measured: boot MODE LOAD begin -->` and `end`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) markdown: Option<PathBuf>,
+
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

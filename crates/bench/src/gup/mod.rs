@@ -17,7 +17,7 @@ use hand::{ByHand, Locked};
 use kernel::{HUGE, HUGE_PAGES, Kernel, LARGE, PAGES_PER_HUGE, SMALL, SMALL_PAGES};
 use linux::{Backing, Memory, Pipe, Ring, Unavailable};
 
-use crate::host::pin_to_core;
+use crate::cores::pin_to_core;
 use crate::page_tables::{HAND, OURS};
 use crate::rounds::{Effort, interleave};
 use crate::samples::{Key, Samples, Stopwatch, Unit};

@@ -10,19 +10,20 @@ fn marks(place: &str) -> (String, String) {
     (format!("<!-- measured: {place}{space}begin -->\n"), format!("<!-- measured: {place}{space}end -->"))
 }
 
-/// A file to write results to.
-pub(crate) struct Destination {
+/// A file to write results to, and a place in it.
+pub struct Destination {
     path: PathBuf,
     before: String,
     after: String,
 }
 
 impl Destination {
-    /// Looks at the file before anything is measured.
+    /// Looks at the file before anything is measured. `place` is the name in its lines `<!-- measured: NAME begin -->` and `<!-- measured: NAME end -->`; the place
+    /// without a name has lines without one.
     ///
     /// # Errors
     /// It is there and cannot be read, or has no place for results.
-    pub(crate) fn find(path: &Path, place: &str) -> Result<Self, String> {
+    pub fn find(path: &Path, place: &str) -> Result<Self, String> {
         let around = match fs::read_to_string(path) {
             Ok(text) => Self::split(&text, place).ok_or_else(|| {
                 let (begin, end) = marks(place);
@@ -45,7 +46,7 @@ impl Destination {
     ///
     /// # Errors
     /// It cannot be written.
-    pub(crate) fn write(&self, results: &str) -> Result<(), String> {
+    pub fn write(&self, results: &str) -> Result<(), String> {
         let text = format!("{}{results}{}", self.before, self.after);
         fs::write(&self.path, text).map_err(|error| format!("cannot write {}: {error}", self.path.display()))
     }

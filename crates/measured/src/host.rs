@@ -1,16 +1,15 @@
-//! The machine that measures.
+//! The machine that measures, and what it was asked.
 
 use std::fs;
 use std::num::NonZero;
 use std::process::Command;
 use std::thread::available_parallelism;
 
-use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 /// What a reader of results wants to know of the machine.
-pub(crate) struct Host {
+pub struct Host {
     date: String,
     /// What was measured.
     commit: String,
@@ -25,8 +24,8 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// `arguments` are those that matter to who measures again.
-    pub(crate) fn here(arguments: &[String]) -> Self {
+    /// This machine, now. `command` is what to type to measure again.
+    pub fn here(command: String) -> Self {
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         let model = read("/proc/cpuinfo");
         let field = |name: &str| {
@@ -38,11 +37,7 @@ impl Host {
         Self {
             date: OffsetDateTime::now_utc().date().to_string(),
             commit: commit.unwrap_or_default(),
-            command: ["cargo run --release --package fastgup-bench --"]
-                .into_iter()
-                .chain(arguments.iter().map(String::as_str))
-                .collect::<Vec<_>>()
-                .join(" "),
+            command,
             model: format!("{} (family {}, model {})", field("model name"), field("cpu family"), field("model\t")),
             cores: available_parallelism().map_or(1, NonZero::get),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
@@ -51,7 +46,8 @@ impl Host {
         }
     }
 
-    pub(crate) fn markdown(&self) -> String {
+    /// In words.
+    pub fn markdown(&self) -> String {
         let Self { date, commit, command, model, cores, kernel, huge_pages, load } = self;
         format!(
             "Measured on {date} at commit `{commit}` by\n\n```\n{command}\n```\n\n\
@@ -59,7 +55,8 @@ impl Host {
         )
     }
 
-    pub(crate) fn json(&self) -> Value {
+    /// As an object.
+    pub fn json(&self) -> Value {
         json!({
             "date": self.date,
             "commit": self.commit,
@@ -70,27 +67,5 @@ impl Host {
             "transparent_huge_pages": self.huge_pages,
             "load_average": self.load,
         })
-    }
-}
-
-/// Lets the calling thread, and those it starts from here on, run on any core again.
-pub(crate) fn leave_core() {
-    let mut cores = CpuSet::new();
-    (0..CpuSet::MAX_CPU).for_each(|core| cores.set(core));
-    set_cores(&cores);
-}
-
-/// Ties the calling thread to one core.
-///
-/// Fails where the process may not use that core; then the operating system decides.
-pub(crate) fn pin_to_core(core: usize) {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    set_cores(&cores);
-}
-
-fn set_cores(cores: &CpuSet) {
-    if let Err(error) = sched_setaffinity(None, cores) {
-        eprintln!("cannot choose cores: {error}");
     }
 }

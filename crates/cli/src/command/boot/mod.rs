@@ -1,0 +1,93 @@
+//! `fastgup boot`: the engine under a real MMU.
+
+mod bar;
+mod lab;
+mod record;
+mod show;
+
+use std::path::PathBuf;
+
+use boot::console::Event;
+use boot::image::Profile;
+use boot::{Ended, Machine, Mode};
+
+use self::bar::Bar;
+use self::record::Record;
+use crate::arguments::{self, Boot};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::interrupt::Interrupt;
+
+/// Builds the kernel if needed, runs it, and says what came of it.
+pub(crate) fn run(arguments: &Boot) -> Result<Exit, Failure> {
+    let interrupt = Interrupt::listen()?;
+    let mode = mode_of(arguments.mode);
+    let record = arguments.markdown.as_deref().map(|path| Record::find(path, arguments)).transpose()?;
+    let bar = Bar::new();
+    let image = match &arguments.image {
+        Some(image) => image.clone(),
+        None => {
+            bar.says(format!("building the {} image", mode.name()));
+            let profile = if arguments.release { Profile::Release } else { Profile::Dev };
+            boot::image::build(mode, profile, &target()).map_err(|error| Failure::Boot(error.to_string()))?
+        }
+    };
+    bar.says(format!("booting {}", mode.name()));
+    let machine = Machine {
+        mode,
+        image,
+        words: words(arguments),
+        accelerator: match arguments.accel {
+            arguments::Accel::Tcg => boot::Accelerator::Emulation,
+            arguments::Accel::Kvm => boot::Accelerator::Kvm,
+        },
+        model: arguments.model.clone(),
+        cpus: arguments.cpus.get(),
+        mebibytes: arguments.memory.get(),
+        limit: arguments.limit_seconds,
+        silence: arguments.limit_silence,
+    };
+    let cancel = interrupt.flag();
+    let report = boot::run(&machine, &cancel, |event| {
+        if let Event::Progress { load, done, of } = event {
+            bar.is_at(load, *done, *of);
+        }
+    });
+    drop(bar);
+    let report = report.map_err(|error| Failure::Boot(error.to_string()))?;
+    show::print(arguments, &report, &lab::beside_the_lab(&report))?;
+    if let Some(record) = record {
+        record.write(&report)?;
+    }
+    Ok(match &report.ended {
+        Ended::Well => Exit::AsExpected,
+        Ended::NotWell | Ended::Fault(_) => Exit::Differs,
+        Ended::Refused { .. } | Ended::Lost { .. } => Exit::BadInput,
+        Ended::Hung(_) => Exit::Bounded,
+        Ended::Cancelled => Exit::Interrupted,
+    })
+}
+
+const fn mode_of(mode: arguments::Mode) -> Mode {
+    match mode {
+        arguments::Mode::Pae => Mode::Pae,
+        arguments::Mode::X86_64 => Mode::X86_64,
+        arguments::Mode::La57 => Mode::La57,
+    }
+}
+
+fn words(arguments: &Boot) -> String {
+    let mut words = format!("load={} ops={} seed={}", arguments.load, arguments.ops, arguments.seed);
+    if let Some(checks) = arguments.checks {
+        words.push_str(&format!(" checks={checks}"));
+    }
+    words
+}
+
+/// Where images are built.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(
+        || boot::image::source().parent().map_or_else(|| PathBuf::from("target"), |above| above.join("target")),
+        PathBuf::from,
+    )
+}
