@@ -309,14 +309,13 @@ impl<'a> Check<'a> {
         if expected.is_some() {
             self.counts.faults.fetch_add(1, Ordering::Relaxed);
         }
-        if !as_expected || leaf(&after) != left && !unasked {
-            if self.counts.wrong.fetch_add(1, Ordering::Relaxed) < 10 {
-                crate::console::line!(
-                    "self-check: {kind:?} at {address}: the walker says {:?}, fault {expected:x?}; the hardware says {outcome:x?}, leaves {:?}",
-                    before.end,
-                    after.end
-                );
-            }
+        let is_wrong = !as_expected || leaf(&after) != left && !unasked;
+        if is_wrong && self.counts.wrong.fetch_add(1, Ordering::Relaxed) < 10 {
+            crate::console::line!(
+                "self-check: {kind:?} at {address}: the walker says {:?}, fault {expected:x?}; the hardware says {outcome:x?}, leaves {:?}",
+                before.end,
+                after.end
+            );
         }
     }
 

@@ -23,6 +23,6 @@ impl Random {
 
     /// One below `end`, at most 2^32.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
-        (self.next() >> 32) * end >> 32
+        ((self.next() >> 32) * end) >> 32
     }
 }

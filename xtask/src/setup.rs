@@ -13,8 +13,8 @@ pub(crate) struct Arguments {
     install: bool,
 }
 
-/// What the step `kernel` needs, as packages of Debian and Ubuntu: an emulator, and a compiler whose `core` can be built for any target.
-const KERNEL_PACKAGES: [&str; 4] = ["qemu-system-x86", "rustc-web", "cargo-web", "rust-web-src"];
+/// What the kernel's steps need, as packages of Debian and Ubuntu: an emulator, and a compiler whose `core` can be built for any target, with its clippy.
+const KERNEL_PACKAGES: [&str; 5] = ["qemu-system-x86", "rustc-web", "cargo-web", "rust-web-src", "rust-web-clippy"];
 
 /// One tool, and who asks for it.
 struct Tool {
@@ -128,7 +128,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     for mode in boot::Mode::ALL {
         match boot::Toolchain::find(mode.target()) {
             Ok(toolchain) => {
-                println!("{:9} {:12} the {} image ({})", "ok", "cross core", mode.name(), toolchain.name())
+                println!("{:9} {:12} the {} image ({})", "ok", "cross core", mode.name(), toolchain.name());
+                if let Err(lack) = toolchain.clippy(mode.target()) {
+                    println!("{:9} {:12} the {} image    {lack}", "optional", "clippy", mode.name());
+                }
             }
             Err(error) => println!("{:9} {:12} the {} image    {error}", "optional", "cross core", mode.name()),
         }
@@ -143,6 +146,12 @@ pub(crate) fn lacks_for_kernel() -> Option<String> {
     qemu.or_else(|| core.map(|error| error.to_string()))
 }
 
+/// Whether an image's compiler is Debian's, and its clippy is not there.
+fn lacks_clippy(mode: boot::Mode) -> bool {
+    let toolchain = boot::Toolchain::find(mode.target());
+    toolchain.is_ok_and(|found| found == boot::Toolchain::Debian && found.clippy(mode.target()).is_err())
+}
+
 /// Installs what the kernel needs and is not there, and says what.
 ///
 /// # Errors
@@ -154,6 +163,8 @@ pub(crate) fn install_for_kernel() -> Result<()> {
     }
     if boot::Mode::ALL.iter().any(|mode| boot::Toolchain::find(mode.target()).is_err()) {
         missing.extend(&KERNEL_PACKAGES[1..]);
+    } else if boot::Mode::ALL.iter().any(|mode| lacks_clippy(*mode)) {
+        missing.push(KERNEL_PACKAGES[4]);
     }
     if missing.is_empty() {
         return Ok(());

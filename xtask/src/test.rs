@@ -23,6 +23,11 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { name: "format", what: "is every file as rustfmt writes it?", run: steps::lint::format },
     Step { name: "clippy", what: "no warning in any package, tests and benchmarks included", run: steps::lint::clippy },
+    Step {
+        name: "kernel-clippy",
+        what: "no warning in the kernel, as each image compiles it",
+        run: steps::lint::kernel_clippy,
+    },
     Step { name: "docs", what: "the documentation builds without a warning", run: steps::lint::docs },
     Step { name: "no-std", what: "the engine builds for every installed target of its kind", run: steps::no_std::run },
     Step { name: "unit", what: "all tests of all packages, race files included", run: steps::runners::unit },

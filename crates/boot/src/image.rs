@@ -2,9 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::toolchain::{Toolchain, ToolchainError};
+
+const KERNEL: &str = "fastgup-kernel";
 
 /// What kind of paging an image uses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -82,29 +84,69 @@ pub fn source() -> PathBuf {
 /// # Errors
 /// No source, no compiler, or it does not build.
 pub fn build(mode: Mode, profile: Profile, target: &Path) -> Result<PathBuf, ImageError> {
-    let source = source();
-    if !source.join("Cargo.toml").is_file() {
-        return Err(ImageError::NoSource(source));
-    }
+    package(KERNEL, mode, profile, target)
+}
+
+/// Builds the program that does the work of the load `bench` on a Linux, as [`build`] builds an image.
+///
+/// # Errors
+/// No source, no compiler, or it does not build.
+pub fn build_peer(mode: Mode, target: &Path) -> Result<PathBuf, ImageError> {
+    package("fastgup-peer", mode, Profile::Release, target)
+}
+
+/// Lets clippy look at everything in the kernel's folder, as a mode compiles it; any remark is an error.
+///
+/// # Errors
+/// No source, no compiler, no clippy, or a remark.
+pub fn lint(mode: Mode, target: &Path) -> Result<(), ImageError> {
     let toolchain = Toolchain::find(mode.target())?;
-    // Two images have the same name; and each checkout its own linker scripts, which `target` is below.
-    let folder = target.join("kernel").join(format!("{}-{}", mode.name(), toolchain.name()));
-    let mut cargo = toolchain.cargo(mode.target())?;
-    cargo.current_dir(&source).arg("--target-dir").arg(&folder).args(["--color", "never"]);
+    let mut clippy = prepared(toolchain.clippy(mode.target())?, &folder(mode, &toolchain, target))?;
+    clippy.arg("--workspace");
     if mode == Mode::La57 {
+        clippy.args(["--features", "la57"]);
+    }
+    succeed(clippy.args(["--", "-D", "warnings"]), mode)
+}
+
+fn package(name: &str, mode: Mode, profile: Profile, target: &Path) -> Result<PathBuf, ImageError> {
+    let toolchain = Toolchain::find(mode.target())?;
+    let folder = folder(mode, &toolchain, target);
+    let mut cargo = prepared(toolchain.cargo(mode.target())?, &folder)?;
+    cargo.args(["--package", name]);
+    if mode == Mode::La57 && name == KERNEL {
         cargo.args(["--features", "la57"]);
     }
     if profile == Profile::Release {
         cargo.arg("--release");
     }
-    let built = cargo.stdout(Stdio::null()).stderr(Stdio::piped()).output().map_err(ImageError::NotStarted)?;
-    if !built.status.success() {
-        let said = String::from_utf8_lossy(&built.stderr).trim().to_owned();
-        return Err(ImageError::Failed { target: mode.target(), said });
-    }
+    succeed(&mut cargo, mode)?;
     let profile = match profile {
         Profile::Dev => "debug",
         Profile::Release => "release",
     };
-    Ok(folder.join(mode.target()).join(profile).join("fastgup-kernel"))
+    Ok(folder.join(mode.target()).join(profile).join(name))
+}
+
+/// Where products go. Two images have the same name; and each checkout its own linker scripts, which `target` is below.
+fn folder(mode: Mode, toolchain: &Toolchain, target: &Path) -> PathBuf {
+    target.join("kernel").join(format!("{}-{}", mode.name(), toolchain.name()))
+}
+
+fn prepared(mut cargo: Command, folder: &Path) -> Result<Command, ImageError> {
+    let source = source();
+    if !source.join("Cargo.toml").is_file() {
+        return Err(ImageError::NoSource(source));
+    }
+    cargo.current_dir(&source).arg("--target-dir").arg(folder).args(["--color", "never"]);
+    Ok(cargo)
+}
+
+fn succeed(cargo: &mut Command, mode: Mode) -> Result<(), ImageError> {
+    let built = cargo.stdout(Stdio::null()).stderr(Stdio::piped()).output().map_err(ImageError::NotStarted)?;
+    if built.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&built.stderr).trim().to_owned();
+    Err(ImageError::Failed { target: mode.target(), said })
 }

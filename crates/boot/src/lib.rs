@@ -8,11 +8,17 @@
 //! | [`console`] | what the kernel says |
 //! | [`monitor`] | what QEMU says of a kernel that says nothing |
 //! | [`mod@run`] | one run, with a watchdog |
+//! | [`debian`] | a Linux to compare with, from Debian's packages |
+//! | [`initramfs`] | what that Linux begins with |
+//! | [`beside`] | our kernel and a Linux on the same machine, in turns, and the ratios |
 
 #![forbid(unsafe_code)]
 
+pub mod beside;
 pub mod console;
+pub mod debian;
 pub mod image;
+pub mod initramfs;
 pub mod monitor;
 pub mod qemu;
 pub mod run;

@@ -41,6 +41,12 @@ pub fn ask(socket: &Path, mode: Mode, why: &str) -> io::Result<Fault> {
     Ok(Fault { message: why.to_owned(), registers, walk })
 }
 
+/// Whether the machine has reset itself or switched itself off, which stops it for ever. One that cannot be asked yet, or any more, has not.
+pub fn has_reset(socket: &Path) -> bool {
+    let said = Monitor::open(socket).and_then(|mut monitor| monitor.command("info status"));
+    said.is_ok_and(|said| said.contains("(shutdown)"))
+}
+
 /// Where entries hold an address.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 

@@ -48,7 +48,7 @@ pub enum QemuError {
     #[error("{PROGRAM} does not say its version, but: {0}")]
     Unknown(String),
     /// It is too old.
-    #[error("{PROGRAM} {}.{} is too old: {}.{} or newer is needed", .0.0, .0.1, OLDEST.0, OLDEST.1)]
+    #[error("{PROGRAM} {}.{} is too old: {}.{} or newer is needed (`apt-get install qemu-system-x86`, or first in PATH)", .0.0, .0.1, OLDEST.0, OLDEST.1)]
     TooOld((u32, u32)),
     /// There is no KVM.
     #[error("/dev/kvm cannot be opened ({0}): load the module kvm, join the group kvm, or use software emulation")]
@@ -61,7 +61,11 @@ impl Qemu {
     /// # Errors
     /// There is none, or it is too old.
     pub fn find() -> Result<Self, QemuError> {
-        let said = output(Command::new(PROGRAM).arg("--version")).ok_or(QemuError::Missing)?;
+        Self::at(Path::new(PROGRAM))
+    }
+
+    fn at(program: &Path) -> Result<Self, QemuError> {
+        let said = output(Command::new(program).arg("--version")).ok_or(QemuError::Missing)?;
         let version = version_in(&said).ok_or_else(|| QemuError::Unknown(said.trim().to_owned()))?;
         if version < OLDEST { Err(QemuError::TooOld(version)) } else { Ok(Self { version }) }
     }
@@ -86,7 +90,8 @@ impl Qemu {
         command
             .args(["-cpu", machine.model.as_deref().unwrap_or(best)])
             .args(["-smp", &machine.cpus.to_string(), "-m", &machine.mebibytes.to_string()])
-            .args(["-display", "none", "-no-reboot", "-net", "none", "-serial", "stdio"])
+            // A machine that resets itself stops instead, so that it can be asked where it was.
+            .args(["-display", "none", "-no-reboot", "-no-shutdown", "-net", "none", "-serial", "stdio"])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
             .arg("-monitor")
             .arg(format!("unix:{},server=on,wait=off", monitor.display()))
@@ -96,6 +101,9 @@ impl Qemu {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        if let Some(archive) = &machine.initial_files {
+            command.arg("-initrd").arg(archive);
+        }
         Ok(command)
     }
 }
@@ -115,6 +123,28 @@ fn version_in(said: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is said of a QEMU that is this script.
+    fn said_of(script: &str) -> String {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("qemu");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Qemu::at(&program).map_or_else(|error| error.to_string(), |qemu| qemu.to_string())
+    }
+
+    #[test]
+    fn a_qemu_that_will_not_do_is_named_with_what_mends_it() {
+        let missing = Qemu::at(Path::new("/nowhere/qemu")).unwrap_err().to_string();
+        assert_eq!(missing, "no qemu-system-x86_64: `apt-get install qemu-system-x86`");
+        let old = said_of("echo QEMU emulator version 4.2.1");
+        assert!(old.starts_with("qemu-system-x86_64 4.2 is too old: 5.2 or newer is needed (`apt-get"), "{old}");
+        let strange = said_of("echo hello");
+        assert_eq!(strange, "qemu-system-x86_64 does not say its version, but: hello");
+        assert_eq!(said_of("exit 1"), missing);
+        assert_eq!(said_of("echo QEMU emulator version 9.0.0"), "QEMU 9.0");
+    }
 
     #[test]
     fn versions_are_found_in_what_is_said() {

@@ -23,6 +23,8 @@ pub struct Machine {
     pub image: PathBuf,
     /// The kernel's command line: its README.
     pub words: String,
+    /// What a Linux begins with; none for our own kernel.
+    pub initial_files: Option<PathBuf>,
     /// What executes instructions.
     pub accelerator: Accelerator,
     /// The CPU as QEMU names it; the one that can do most if `None`.
@@ -54,6 +56,8 @@ pub enum Ended {
     Fault(Fault),
     /// It said nothing for too long, or ran for too long.
     Hung(Fault),
+    /// The machine reset itself: a fault while a double fault was delivered (a triple fault), or somebody asked for it.
+    Reset(Fault),
     /// QEMU ended without the kernel's last line.
     Lost {
         /// What QEMU said, and how it ended.
@@ -100,7 +104,9 @@ pub enum RunError {
 const KEPT: usize = 40;
 /// Between two looks at the clock.
 const TICK: Duration = Duration::from_millis(100);
-/// From the kernel's last line to the end of QEMU.
+/// After so long a silence QEMU is asked, now and then, whether the machine still runs.
+const SUSPICION: Duration = Duration::from_secs(1);
+/// From the end of the console to the end of QEMU.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Runs it, and tells of each event as it comes.
@@ -128,6 +134,14 @@ pub fn run(machine: &Machine, cancel: &AtomicBool, mut event: impl FnMut(&Event)
     };
     let mut panicked = None;
     let mut heard = Instant::now();
+    let mut asked = heard;
+    let located = |why: String| {
+        monitor::ask(&socket, machine.mode, &why).unwrap_or_else(|error| Fault {
+            message: format!("{why}, and QEMU's monitor does not answer: {error}"),
+            registers: Default::default(),
+            walk: Vec::new(),
+        })
+    };
     let ended = loop {
         if cancel.load(Ordering::Relaxed) {
             break Some(Ended::Cancelled);
@@ -140,28 +154,25 @@ pub fn run(machine: &Machine, cancel: &AtomicBool, mut event: impl FnMut(&Event)
                     format!("the run takes longer than {} s", machine.limit.as_secs())
                 } else if heard.elapsed() > machine.silence {
                     format!("the kernel has said nothing for {} s", machine.silence.as_secs())
+                } else if heard.max(asked).elapsed() > SUSPICION {
+                    asked = Instant::now();
+                    if monitor::has_reset(&socket) {
+                        let why =
+                            "the machine reset itself, as a triple fault makes it; these are the first CPU's registers";
+                        break Some(Ended::Reset(located(why.to_owned())));
+                    }
+                    continue;
                 } else {
                     continue;
                 };
-                let fault = monitor::ask(&socket, machine.mode, &why).unwrap_or_else(|error| Fault {
-                    message: format!("{why}, and QEMU's monitor does not answer: {error}"),
-                    registers: Default::default(),
-                    walk: Vec::new(),
-                });
-                break Some(Ended::Hung(fault));
+                break Some(Ended::Hung(located(why)));
             }
         };
         heard = Instant::now();
         if began.elapsed() > machine.limit {
             // It talks all the time, but does not come to its end.
             let why = format!("the run takes longer than {} s", machine.limit.as_secs());
-            let fault = monitor::ask(&socket, machine.mode, &why);
-            let silent = |error: io::Error| Fault {
-                message: format!("{why}, and QEMU's monitor does not answer: {error}"),
-                registers: Default::default(),
-                walk: Vec::new(),
-            };
-            break Some(Ended::Hung(fault.unwrap_or_else(silent)));
+            break Some(Ended::Hung(located(why)));
         }
         match Line::of(&line) {
             Line::Text(text) | Line::Garbled(text) => {
@@ -187,8 +198,8 @@ pub fn run(machine: &Machine, cancel: &AtomicBool, mut event: impl FnMut(&Event)
             }
         }
     };
-    let is_over = matches!(ended, Some(Ended::Well | Ended::NotWell | Ended::Refused { .. } | Ended::Fault(_)) | None);
-    let status = if is_over { child.wait(FAREWELL) } else { None };
+    // Behind its last line a kernel has nothing to do: newer QEMUs stop there, older ones end.
+    let status = if ended.is_none() { child.wait(FAREWELL) } else { None };
     drop(child);
     report.seconds = began.elapsed().as_secs_f64();
     report.ended = ended.unwrap_or_else(|| {

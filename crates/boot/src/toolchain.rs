@@ -16,6 +16,8 @@ pub enum Toolchain {
 
 /// Where Debian's `rustc-web`, `cargo-web` and `rust-web-src` are.
 const DEBIAN: [&str; 3] = ["/usr/bin/rustc", "/usr/bin/cargo", "/usr/lib/rustlib/src/rust/library/core/src/lib.rs"];
+/// Where Debian's `rust-web-clippy` is.
+const DEBIAN_CLIPPY: &str = "/usr/bin/cargo-clippy";
 /// Edition 2024, and what the engine uses of `core`.
 const OLDEST_MINOR: u32 = 90;
 
@@ -29,6 +31,12 @@ pub enum ToolchainError {
     NoCore {
         /// For what.
         target: &'static str,
+    },
+    /// There is a compiler, but no clippy of its version.
+    #[error("no clippy that belongs to the kernel's compiler: `{install}`")]
+    NoClippy {
+        /// What brings it.
+        install: &'static str,
     },
     /// There is a compiler, but no linker.
     #[error("no rust-lld beside {rustc} nor in PATH: it comes with the toolchains of rustup")]
@@ -44,21 +52,24 @@ impl Toolchain {
     /// # Errors
     /// None will, with what to install.
     pub fn find(target: &'static str) -> Result<Self, ToolchainError> {
-        let own = own_rustc();
-        if output(Command::new(&own).args(["--print", "target-libdir", "--target", target]))
+        Self::find_in(&own_rustc(), DEBIAN.map(Path::new), target)
+    }
+
+    fn find_in(own: &Path, debian: [&Path; 3], target: &'static str) -> Result<Self, ToolchainError> {
+        if output(Command::new(own).args(["--print", "target-libdir", "--target", target]))
             .is_some_and(|folder| Path::new(folder.trim()).is_dir())
         {
             return Ok(Self::Installed);
         }
-        if sysroot(&own).is_some_and(|root| root.join("lib/rustlib/src/rust/library/core/src/lib.rs").is_file()) {
+        if sysroot(own).is_some_and(|root| root.join("lib/rustlib/src/rust/library/core/src/lib.rs").is_file()) {
             return Ok(Self::FromSource);
         }
         let is_new_enough = || {
-            let version = output(Command::new(DEBIAN[0]).arg("--version"))?;
+            let version = output(Command::new(debian[0]).arg("--version"))?;
             let minor = version.split_whitespace().nth(1)?.split('.').nth(1)?.parse::<u32>().ok()?;
             Some(minor >= OLDEST_MINOR)
         };
-        if DEBIAN.iter().all(|file| Path::new(file).is_file()) && is_new_enough() == Some(true) {
+        if debian.iter().all(|file| file.is_file()) && is_new_enough() == Some(true) {
             return Ok(Self::Debian);
         }
         Err(ToolchainError::NoCore { target })
@@ -69,18 +80,41 @@ impl Toolchain {
     /// # Errors
     /// There is no such linker.
     pub fn cargo(&self, target: &str) -> Result<Command, ToolchainError> {
-        let mut command = match self {
-            Self::Installed | Self::FromSource => {
-                Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            }
-            Self::Debian => {
-                let mut command = Command::new(DEBIAN[1]);
-                // Whoever runs us may have been started by another cargo.
-                command.env("RUSTC", DEBIAN[0]).env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTDOC");
-                command
-            }
+        let program = match self {
+            Self::Installed | Self::FromSource => own_cargo(),
+            Self::Debian => DEBIAN[1].into(),
         };
-        command.stdin(Stdio::null()).env("PATH", path_with_linker()?).args(["build", "--target", target]);
+        self.prepared(Command::new(program), "build", target)
+    }
+
+    /// Clippy for `target`: of the same version as the compiler, or it cannot read the compiler's `core`.
+    ///
+    /// # Errors
+    /// There is none, with what to install; or there is no linker.
+    pub fn clippy(&self, target: &str) -> Result<Command, ToolchainError> {
+        let command = match self {
+            Self::Installed | Self::FromSource => {
+                let is_there = output(Command::new(own_cargo()).args(["clippy", "--version"])).is_some();
+                is_there.then(|| Command::new(own_cargo()))
+            }
+            Self::Debian => Path::new(DEBIAN_CLIPPY).is_file().then(|| {
+                let mut command = Command::new(DEBIAN_CLIPPY);
+                // Which cargo it starts.
+                command.env("CARGO", DEBIAN[1]);
+                command
+            }),
+        };
+        let install =
+            if *self == Self::Debian { "apt-get install rust-web-clippy" } else { "rustup component add clippy" };
+        self.prepared(command.ok_or(ToolchainError::NoClippy { install })?, "clippy", target)
+    }
+
+    fn prepared(&self, mut command: Command, what: &str, target: &str) -> Result<Command, ToolchainError> {
+        if *self == Self::Debian {
+            // Whoever runs us may have been started by another cargo.
+            command.env("RUSTC", DEBIAN[0]).env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTDOC");
+        }
+        command.stdin(Stdio::null()).env("PATH", path_with_linker()?).args([what, "--target", target]);
         for inherited in
             ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTC_WRAPPER", "CARGO_TARGET_DIR", "CARGO_BUILD_TARGET"]
         {
@@ -101,6 +135,10 @@ impl Toolchain {
             Self::Debian => "debian",
         }
     }
+}
+
+fn own_cargo() -> PathBuf {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()).into()
 }
 
 fn own_rustc() -> PathBuf {
@@ -131,4 +169,39 @@ fn path_with_linker() -> Result<std::ffi::OsString, ToolchainError> {
 pub(crate) fn output(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A compiler that is a script, which knows its version and nothing else.
+    fn compiler(folder: &Path, version: &str) -> PathBuf {
+        let program = folder.join(version);
+        fs::write(&program, format!("#!/bin/sh\n[ \"$1\" = --version ] && echo 'rustc {version} (built)'\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        program
+    }
+
+    #[test]
+    fn a_compiler_without_a_core_is_named_with_what_mends_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let nowhere = Path::new("/nowhere/rustc");
+        let source = folder.path().join("lib.rs");
+        fs::write(&source, "").unwrap();
+        let (old, new) = (compiler(folder.path(), "1.63.0"), compiler(folder.path(), "1.90.0"));
+        let find = |rustc: &Path, source: &Path| Toolchain::find_in(nowhere, [rustc, rustc, source], "some-target");
+        for (rustc, source) in [(nowhere, &source), (&old, &source), (&new, &folder.path().join("not there"))] {
+            let error = find(rustc, source).unwrap_err().to_string();
+            assert!(
+                error.starts_with("no core library for some-target: `rustup target add some-target`, or "),
+                "{error}"
+            );
+            assert!(error.ends_with("`apt-get install rustc-web cargo-web rust-web-src`"), "{error}");
+        }
+        assert_eq!(find(&new, &source).unwrap(), Toolchain::Debian);
+    }
 }

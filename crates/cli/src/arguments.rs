@@ -234,9 +234,9 @@ pub(crate) enum ShowNeeds {
 
 #[derive(Args)]
 pub(crate) struct Boot {
-    /// Which paging
-    #[arg(long, value_enum, default_value_t = Mode::Pae)]
-    pub(crate) mode: Mode,
+    /// Which paging (default: pae; with --beside-linux pae and x86_64, one after the other)
+    #[arg(long, value_enum)]
+    pub(crate) mode: Option<Mode>,
 
     /// How many CPUs
     #[arg(long, value_name = "N", default_value_t = NonZeroU32::new(2).expect("not 0"))]
@@ -258,9 +258,9 @@ pub(crate) struct Boot {
     #[arg(long, value_name = "N")]
     pub(crate) checks: Option<u64>,
 
-    /// Memory of the machine, in MiB
-    #[arg(long, value_name = "MIB", default_value_t = NonZeroU32::new(512).expect("not 0"))]
-    pub(crate) memory: NonZeroU32,
+    /// Memory of the machine, in MiB (default: 512; 768 with --beside-linux, which has no huge pages below that)
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory: Option<NonZeroU32>,
 
     /// What executes instructions
     #[arg(long, value_enum, default_value_t = Accel::Tcg)]
@@ -278,6 +278,18 @@ pub(crate) struct Boot {
     #[arg(long, value_name = "FILE", conflicts_with = "release")]
     pub(crate) image: Option<PathBuf>,
 
+    /// Measure the load bench beside Debian's own kernel on the same machine, and print both: fetches its package, builds with all optimisations
+    #[arg(long, conflicts_with_all = ["load", "ops", "seed", "checks", "image", "release"])]
+    pub(crate) beside_linux: bool,
+
+    /// The Linux of --beside-linux: a compressed kernel (default: Debian's)
+    #[arg(long, value_name = "FILE", requires = "beside_linux", requires = "mode")]
+    pub(crate) linux: Option<PathBuf>,
+
+    /// How often each of the two runs; the best counts
+    #[arg(long, value_name = "N", requires = "beside_linux", default_value_t = NonZeroU32::new(2).expect("not 0"))]
+    pub(crate) turns: NonZeroU32,
+
     /// End a run after so many seconds, and say where it was
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "600")]
     pub(crate) limit_seconds: Duration,
@@ -286,7 +298,7 @@ pub(crate) struct Boot {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "120")]
     pub(crate) limit_silence: Duration,
 
-    /// Write what the load counted to this file, between its lines `<!-- measured: boot MODE LOAD begin -->` and `end`
+    /// Write what the load counted to this file, between its lines `<!-- measured: boot MODE LOAD begin -->` and `end`; with --beside-linux the table, between those of `beside linux`
     #[arg(long, value_name = "FILE")]
     pub(crate) markdown: Option<PathBuf>,
 

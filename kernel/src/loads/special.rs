@@ -63,7 +63,7 @@ pub(crate) fn run(cpu: &BareCpu, system: &System, request: &Request) -> Verdict 
                 report::progress("special", round * cpus, request.operations);
             }
             if number == 0 && round % TURN == TURN - 1 {
-                place(cpu, system, if round / TURN % 2 == 0 { &rival } else { &frame_buffer }, VRAM);
+                place(cpu, system, if (round / TURN).is_multiple_of(2) { &rival } else { &frame_buffer }, VRAM);
                 counts[2] += 1;
             }
             if number == 0 {
@@ -95,7 +95,7 @@ pub(crate) fn run(cpu: &BareCpu, system: &System, request: &Request) -> Verdict 
                 }
                 _ => {
                     drawn[page as usize] = round as u32 + 1;
-                    counts[6] += u64::from(system.store(cpu, SPACE, at(page), round + 1 & 0xffff_ffff).is_err());
+                    counts[6] += u64::from(system.store(cpu, SPACE, at(page), (round + 1) & 0xffff_ffff).is_err());
                     counts[0] += 1;
                 }
             }

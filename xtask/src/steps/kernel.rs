@@ -55,17 +55,46 @@ pub(crate) fn run() -> Result<Outcome> {
         (Machine { model: Some("max,-pae".to_owned()), ..plain.clone() }, "no PAE"),
         (Machine { model: Some("max,-nx".to_owned()), ..plain.clone() }, "no NX"),
     ];
-    for (machine, why) in refusals {
+    let unfit = |mode, model: &str| -> Result<Machine> {
+        let image = image::build(mode, Profile::Dev, &target_dir())?;
+        Ok(Machine { model: Some(model.to_owned()), ..machine(mode, &image, 2) })
+    };
+    let others = [
+        (unfit(Mode::X86_64, "max,-lm")?, "no long mode"),
+        (unfit(Mode::X86_64, "max,-nx")?, "no NX"),
+        (unfit(Mode::La57, "max,-la57")?, "no LA57"),
+    ];
+    for (machine, why) in refusals.into_iter().chain(others) {
         let report = start(&machine)?;
         let is_said = matches!(&report.ended, Ended::Refused { message } if message.contains(why));
         judge(&format!("refused: {why}"), (!is_said).then(|| format!("{report:?}")));
     }
-    let endless = Machine { words: "load=tables ops=1000000000000".to_owned(), limit: Duration::from_secs(8), ..plain };
+    let endless =
+        Machine { words: "load=tables ops=1000000000000".to_owned(), limit: Duration::from_secs(8), ..plain.clone() };
     let report = start(&endless)?;
     let is_shown =
         matches!(&report.ended, Ended::Hung(fault) if fault.registers.contains_key("CR3") && !fault.walk.is_empty());
     judge("a run without an end is ended, with registers and a walk", (!is_shown).then(|| format!("{report:?}")));
+    let report = start(&triple_fault(&endless)?)?;
+    let is_shown = matches!(&report.ended, Ended::Reset(fault) if fault.registers.contains_key("CR3"));
+    judge("a machine that resets itself is named, with registers", (!is_shown).then(|| format!("{report:?}")));
     Ok(Outcome::Ran(counts))
+}
+
+/// A machine whose kernel is two bytes: an undefined instruction, where there is no table of handlers. Loaded by Multiboot, which takes a plain file if its header says where it goes.
+fn triple_fault(like: &Machine) -> Result<Machine> {
+    const MAGIC: u32 = 0x1bad_b002;
+    /// Addresses are in the header.
+    const FLAGS: u32 = 1 << 16;
+    const LOAD: u32 = 0x10_0000;
+    const HEADER: u32 = 32;
+    let end = LOAD + HEADER + 2;
+    let header = [MAGIC, FLAGS, 0_u32.wrapping_sub(MAGIC).wrapping_sub(FLAGS), LOAD, LOAD, end, end, LOAD + HEADER];
+    let mut file: Vec<u8> = header.iter().flat_map(|word| word.to_le_bytes()).collect();
+    file.extend([0x0f, 0x0b]);
+    let image = target_dir().join("kernel").join("triple-fault");
+    std::fs::write(&image, file)?;
+    Ok(Machine { image, words: String::new(), limit: Duration::from_secs(20), ..like.clone() })
 }
 
 fn machine(mode: Mode, image: &Path, cpus: u32) -> Machine {
@@ -73,6 +102,7 @@ fn machine(mode: Mode, image: &Path, cpus: u32) -> Machine {
         mode,
         image: image.to_owned(),
         words: "load=none checks=1000".to_owned(),
+        initial_files: None,
         accelerator: Accelerator::Emulation,
         model: None,
         cpus,

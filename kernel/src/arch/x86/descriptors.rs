@@ -68,7 +68,7 @@ pub(super) fn load(number: usize) {
         let words = task.cast::<u32>();
         words.add(1).write(stack as u32);
         words.add(2).write(if cfg!(target_arch = "x86") { 0x10 } else { (stack as u64 >> 32) as u32 });
-        words.add(25).write(limit as u32 + 1 << 16);
+        words.add(25).write((limit as u32 + 1) << 16);
         let at = gdt.add(8 + number * TASK_SLOTS);
         at.write(limit | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56);
         if TASK_SLOTS == 2 {

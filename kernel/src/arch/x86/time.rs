@@ -8,6 +8,7 @@ use super::port;
 static TICKS: AtomicU64 = AtomicU64::new(0);
 /// Of the timer chip: 1.193182 MHz.
 const PIT_TICKS: u16 = 11_932;
+const CALIBRATIONS: usize = 5;
 
 /// The time-stamp counter.
 pub(crate) fn now() -> u64 {
@@ -25,15 +26,22 @@ pub(crate) fn nanoseconds(ticks: u64) -> u64 {
     (u128::from(ticks) * 10_000_000 / u128::from(per_10_ms)) as u64
 }
 
-/// Counts ticks while channel 2 of the timer counts down once.
+/// Counts ticks while channel 2 of the timer counts down: the middle one of some times, because an emulator may be stopped in one of them.
 pub(super) fn calibrate() {
+    let mut times = [0; CALIBRATIONS];
+    times.iter_mut().for_each(|time| *time = ticks_in_10_ms());
+    times.sort_unstable();
+    TICKS.store(times[CALIBRATIONS / 2], Ordering::Relaxed);
+}
+
+fn ticks_in_10_ms() -> u64 {
     port::out8(0x61, port::in8(0x61) & !2 | 1);
     port::out8(0x43, 0b1011_0000);
     port::out8(0x42, PIT_TICKS as u8);
     port::out8(0x42, (PIT_TICKS >> 8) as u8);
     let start = now();
     while port::in8(0x61) & 0x20 == 0 {}
-    TICKS.store(now() - start, Ordering::Relaxed);
+    now() - start
 }
 
 /// Waits.

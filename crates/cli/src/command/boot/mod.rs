@@ -1,10 +1,12 @@
 //! `fastgup boot`: the engine under a real MMU.
 
 mod bar;
+mod beside;
 mod lab;
 mod record;
 mod show;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use boot::console::Event;
@@ -20,9 +22,12 @@ use crate::interrupt::Interrupt;
 
 /// Builds the kernel if needed, runs it, and says what came of it.
 pub(crate) fn run(arguments: &Boot) -> Result<Exit, Failure> {
+    if arguments.beside_linux {
+        return beside::run(arguments);
+    }
     let interrupt = Interrupt::listen()?;
-    let mode = mode_of(arguments.mode);
-    let record = arguments.markdown.as_deref().map(|path| Record::find(path, arguments)).transpose()?;
+    let mode = arguments.mode.map_or(Mode::Pae, mode_of);
+    let record = arguments.markdown.as_deref().map(|path| Record::find(path, arguments, mode)).transpose()?;
     let bar = Bar::new();
     let image = match &arguments.image {
         Some(image) => image.clone(),
@@ -33,20 +38,7 @@ pub(crate) fn run(arguments: &Boot) -> Result<Exit, Failure> {
         }
     };
     bar.says(format!("booting {}", mode.name()));
-    let machine = Machine {
-        mode,
-        image,
-        words: words(arguments),
-        accelerator: match arguments.accel {
-            arguments::Accel::Tcg => boot::Accelerator::Emulation,
-            arguments::Accel::Kvm => boot::Accelerator::Kvm,
-        },
-        model: arguments.model.clone(),
-        cpus: arguments.cpus.get(),
-        mebibytes: arguments.memory.get(),
-        limit: arguments.limit_seconds,
-        silence: arguments.limit_silence,
-    };
+    let machine = machine(arguments, mode, image, words(arguments), MEBIBYTES);
     let cancel = interrupt.flag();
     let report = boot::run(&machine, &cancel, |event| {
         if let Event::Progress { load, done, of } = event {
@@ -59,13 +51,38 @@ pub(crate) fn run(arguments: &Boot) -> Result<Exit, Failure> {
     if let Some(record) = record {
         record.write(&report)?;
     }
-    Ok(match &report.ended {
+    Ok(exit_of(&report.ended))
+}
+
+const fn exit_of(ended: &Ended) -> Exit {
+    match ended {
         Ended::Well => Exit::AsExpected,
-        Ended::NotWell | Ended::Fault(_) => Exit::Differs,
+        Ended::NotWell | Ended::Fault(_) | Ended::Reset(_) => Exit::Differs,
         Ended::Refused { .. } | Ended::Lost { .. } => Exit::BadInput,
         Ended::Hung(_) => Exit::Bounded,
         Ended::Cancelled => Exit::Interrupted,
-    })
+    }
+}
+
+/// Memory of a machine, if nothing is said.
+const MEBIBYTES: u32 = 512;
+
+fn machine(arguments: &Boot, mode: Mode, image: PathBuf, words: String, mebibytes: u32) -> Machine {
+    Machine {
+        mode,
+        image,
+        words,
+        initial_files: None,
+        accelerator: match arguments.accel {
+            arguments::Accel::Tcg => boot::Accelerator::Emulation,
+            arguments::Accel::Kvm => boot::Accelerator::Kvm,
+        },
+        model: arguments.model.clone(),
+        cpus: arguments.cpus.get(),
+        mebibytes: arguments.memory.map_or(mebibytes, NonZeroU32::get),
+        limit: arguments.limit_seconds,
+        silence: arguments.limit_silence,
+    }
 }
 
 const fn mode_of(mode: arguments::Mode) -> Mode {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use boot::{Ended, Qemu, Report};
+use boot::{Ended, Mode, Qemu, Report};
 use measured::{Destination, Host};
 
 use crate::arguments::{self, Boot};
@@ -19,24 +19,23 @@ pub(super) struct Record {
 
 impl Record {
     /// Finds the place `boot MODE LOAD` in a document.
-    pub(super) fn find(path: &Path, arguments: &Boot) -> Result<Self, Failure> {
+    pub(super) fn find(path: &Path, arguments: &Boot, mode: Mode) -> Result<Self, Failure> {
         if matches!(arguments.load.as_str(), "all" | "none") {
             return Err(Failure::Usage {
                 problem: format!("--markdown writes down one load, not {}", arguments.load),
                 remedy: "name a load: --load torn".to_owned(),
             });
         }
-        let place = format!("boot {} {}", mode(arguments), arguments.load);
+        let place = format!("boot {} {}", mode.name(), arguments.load);
         let destination = Destination::find(path, &place).map_err(Failure::Boot)?;
-        Ok(Self { destination, host: Host::here(command(arguments)), load: arguments.load.clone() })
+        Ok(Self { destination, host: Host::here(command(arguments, mode)), load: arguments.load.clone() })
     }
 
     /// Writes it down, unless it did not end well: that is no measurement.
     pub(super) fn write(&self, report: &Report) -> Result<(), Failure> {
         let counted = report.results.iter().find(|counted| counted.load == self.load);
         let Some(counted) = counted.filter(|_| report.ended == Ended::Well) else { return Ok(()) };
-        let version = Qemu::find().map_or_else(|error| error.to_string(), |qemu| qemu.to_string());
-        let mut text = format!("\n{}\n{version}, {}; ", self.host.markdown(), report.accelerator);
+        let mut text = format!("\n{}\n{}, {}; ", self.host.markdown(), emulator(), report.accelerator);
         let width = counted.counts.keys().map(String::len).max().unwrap_or(0);
         // Writing to a string cannot fail.
         let _ = write!(
@@ -53,19 +52,22 @@ impl Record {
     }
 }
 
-fn mode(arguments: &Boot) -> &'static str {
-    super::mode_of(arguments.mode).name()
+/// What to type to do it again: what decides on the run.
+fn command(arguments: &Boot, mode: Mode) -> String {
+    let Boot { cpus, load, ops, seed, .. } = arguments;
+    let release = if arguments.release { " --release" } else { "" };
+    let common = common(arguments);
+    format!(
+        "fastgup boot --mode {} --cpus {cpus} --load {load} --ops {ops} --seed {seed}{release}{common}",
+        mode.name()
+    )
 }
 
-/// What to type to do it again: what decides on the run.
-fn command(arguments: &Boot) -> String {
-    let Boot { cpus, load, ops, seed, memory, .. } = arguments;
-    let mut text = format!(
-        "fastgup boot --mode {} --cpus {cpus} --load {load} --ops {ops} --seed {seed} --memory {memory}",
-        mode(arguments)
-    );
-    if arguments.release {
-        text.push_str(" --release");
+/// The part of a command line that says which machine it is, where the user says so.
+pub(super) fn common(arguments: &Boot) -> String {
+    let mut text = String::new();
+    if let Some(memory) = arguments.memory {
+        text.push_str(&format!(" --memory {memory}"));
     }
     if arguments.accel == arguments::Accel::Kvm {
         text.push_str(" --accel kvm");
@@ -74,4 +76,9 @@ fn command(arguments: &Boot) -> String {
         text.push_str(&format!(" --model {model}"));
     }
     text
+}
+
+/// What executed it, for people.
+pub(super) fn emulator() -> String {
+    Qemu::find().map_or_else(|error| error.to_string(), |qemu| qemu.to_string())
 }

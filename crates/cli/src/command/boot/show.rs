@@ -48,6 +48,7 @@ pub(super) fn print(arguments: &Boot, report: &Report, beside: &[Beside]) -> io:
         Ended::NotWell => writeln!(out, "  {BROKEN}not well{BROKEN:#}: see above")?,
         Ended::Refused { message } => writeln!(out, "  {UNDECIDED}refused{UNDECIDED:#}: {message}")?,
         Ended::Fault(where_) => fault(&mut out, "stopped", where_, report)?,
+        Ended::Reset(where_) => fault(&mut out, "reset", where_, report)?,
         Ended::Hung(where_) => fault(&mut out, "hangs", where_, report)?,
         Ended::Lost { message } => {
             writeln!(out, "  {BROKEN}lost{BROKEN:#}: {message}")?;
