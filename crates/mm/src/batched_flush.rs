@@ -111,6 +111,11 @@ impl FlushBatch {
         space.unflushed().ask(cpu);
     }
 
+    /// What a loop that carries this from round to round adds to its digest ([`Cpu::round`]).
+    pub(crate) fn digest(&self) -> u64 {
+        self.owed.map_or(0, |cpus| cpus.bits() << 1 | 1)
+    }
+
     /// Flushes what is owed. On return no CPU can reach anything by the entries that were [added](Self::add).
     ///
     /// Context: interrupts on.

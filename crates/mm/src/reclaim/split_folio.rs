@@ -118,7 +118,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let mut entries = 0;
         let head = cpu.loop_head();
         let result = loop {
-            cpu.round(&head, u64::from(entries));
+            cpu.round(&head, u64::from(entries) << 32 ^ owed.digest());
             let mut stopped = None;
             let walked = self.for_each_mapping(cpu, mapping, folio.membership(), Intent::Take, |mut at, leaf| {
                 if at.level > Level::Pte {
