@@ -23,6 +23,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let mmap = space.mmap_lock().write(cpu);
         let result = self.unmap_all(cpu, (id, space));
         space.forget_pins(cpu);
+        space.forget_guards(cpu);
         mmap.unlock();
         result.map_err(AreaError::Zap)
     }

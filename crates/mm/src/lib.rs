@@ -17,6 +17,7 @@
 //! | `fault` | from a page fault to an entry |
 //! | `fork`, `exit` | the beginning and the end of an address space |
 //! | `leaf` | what an entry holds |
+//! | `madvise_guard` | pages that nobody may access, without an area of their own |
 //! | `mprotect`, `protect` | giving rights to entries and taking them |
 //! | `mremap` | moving areas |
 //! | `soft_dirty`, [`harvest`] | which pages were used, and how |
@@ -71,6 +72,7 @@ mod huge;
 mod kernel_folio;
 mod leaf;
 pub mod lifetime;
+mod madvise_guard;
 mod map;
 mod mapping_dirty;
 pub mod mm;
@@ -101,6 +103,7 @@ pub use frames::{FrameSource, NoFrames};
 pub use guard::{Guards, Sound};
 pub use gup::{Foll, Run, Signal};
 pub use harvest::{Harvested, Usage};
+pub use madvise_guard::GuardRegionError;
 pub use map::DriverFrames;
 pub use mm::{Mm, Parts};
 pub use notify::{Invalidations, NobodyListens, Notify};

@@ -46,6 +46,8 @@ pub struct AddressSpace<'a> {
     write_protect: SeqCount,
     /// 1 once somebody has pinned a page (Linux: MMF_HAS_PINNED).
     has_pinned: Word32,
+    /// 1 once somebody has installed a guard: then fork looks for them where else it copies nothing (Linux 6.18: VM_MAYBE_GUARD, of each area).
+    has_guards: Word32,
     /// What reclaim has cleared and not flushed (Linux: `tlb_flush_batched`).
     unflushed: Unflushed,
 }
@@ -72,6 +74,7 @@ impl<'a> AddressSpace<'a> {
             gathers: Word32::new(0),
             write_protect: SeqCount::new(),
             has_pinned: Word32::new(0),
+            has_guards: Word32::new(0),
             unflushed: Unflushed::new(),
         }
     }
@@ -143,6 +146,23 @@ impl<'a> AddressSpace<'a> {
     /// Nobody has pages of this address space any more. The caller holds [`Self::mmap_lock`] for writing.
     pub(crate) fn forget_pins<C: Cpu>(&self, cpu: &C) {
         cpu.store(&self.has_pinned, 0);
+    }
+
+    /// Whether there may be guards. The caller holds [`Self::mmap_lock`].
+    pub(crate) fn has_guards<C: Cpu>(&self, cpu: &C) -> bool {
+        cpu.load(&self.has_guards) != 0
+    }
+
+    /// Somebody is about to install a guard. The caller holds [`Self::mmap_lock`].
+    pub(crate) fn set_has_guards<C: Cpu>(&self, cpu: &C) {
+        if !self.has_guards(cpu) {
+            cpu.fetch_or(&self.has_guards, 1);
+        }
+    }
+
+    /// There are no entries any more. The caller holds [`Self::mmap_lock`] for writing.
+    pub(crate) fn forget_guards<C: Cpu>(&self, cpu: &C) {
+        cpu.store(&self.has_guards, 0);
     }
 
     /// What reclaim has cleared and not flushed.

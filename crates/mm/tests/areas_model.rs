@@ -7,7 +7,10 @@ mod naive;
 use hosted::ThreadCpu;
 use machine::{Access, Frame, VirtAddr};
 use memory::{ANONYMOUS, CACHED, FILE_PAGES, Kernel};
-use mm::{Area, AreaError, AreaRights, FaultError, FolioFlags, FrameSource, MapError, PopulateError, SpaceId, Usage};
+use mm::{
+    Area, AreaError, AreaRights, FaultError, FolioFlags, FrameSource, GuardRegionError, MapError, PopulateError,
+    SpaceId, Usage,
+};
 use naive::{Backing, Naive, Refused, Signal};
 use proptest::prelude::*;
 
@@ -42,6 +45,8 @@ enum Op {
     Store(u64, u64),
     Load(u64),
     Zap(Range),
+    InstallGuards(Range),
+    RemoveGuards(Range),
     WriteProtect(Range),
     Populate(Range, AreaRights),
     ClearSoftDirty(Range),
@@ -90,6 +95,8 @@ fn op() -> impl Strategy<Value = Op> {
         12 => (page(), 1..u64::MAX).prop_map(|(page, value)| Op::Store(page, value)),
         4 => page().prop_map(Op::Load),
         2 => range().prop_map(Op::Zap),
+        2 => range().prop_map(Op::InstallGuards),
+        2 => range().prop_map(Op::RemoveGuards),
         2 => range().prop_map(Op::WriteProtect),
         3 => (range(), rights()).prop_map(|(range, rights)| Op::Populate(range, rights)),
         2 => range().prop_map(Op::ClearSoftDirty),
@@ -131,11 +138,23 @@ impl Came {
     }
 }
 
+impl Came {
+    fn of_guards(result: Result<(), GuardRegionError>) -> Self {
+        match result {
+            Ok(()) => Self::Done,
+            Err(GuardRegionError::OutOfFrames) => Self::OutOfFrames,
+            Err(GuardRegionError::NoArea { .. }) => Self::Refused,
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
 fn signal(error: FaultError) -> Signal {
     match error {
         FaultError::NoArea { .. } => Signal::NoArea,
         FaultError::Forbidden { .. } => Signal::Forbidden,
         FaultError::NoPage { .. } => Signal::NoPage,
+        FaultError::Guarded { .. } => Signal::Guarded,
         error => panic!("{error:?}"),
     }
 }
@@ -239,6 +258,14 @@ impl Pair {
                 self.kernel.mm.zap(&self.cpu, space, range.at(), range.count).expect("whole tables");
                 self.naive.zap(range.start, range.count);
             }
+            Op::InstallGuards(range) => self.areas(
+                |kernel, cpu| Came::of_guards(kernel.mm.install_guards(cpu, space, range.at(), range.count)),
+                |naive| naive.install_guards(range.start, range.count),
+            ),
+            Op::RemoveGuards(range) => self.areas(
+                |kernel, cpu| Came::of_guards(kernel.mm.remove_guards(cpu, space, range.at(), range.count)),
+                |naive| naive.remove_guards(range.start, range.count),
+            ),
             Op::WriteProtect(range) => {
                 self.kernel.mm.write_protect(&self.cpu, space, range.at(), range.count).expect("whole tables");
             }

@@ -10,6 +10,7 @@ use crate::area::{Area, AreaRights};
 use crate::error::ForkError;
 use crate::exclusive::{self, Exclusivity, exclusivity};
 use crate::folio::{Folio, FolioFlags, Reference};
+use crate::fork::Copies;
 use crate::frames::FrameSource;
 use crate::gather::Gather;
 use crate::leaf::{Held, Leaf, Presence};
@@ -24,6 +25,7 @@ pub(super) struct Copier<'c, 'g, 'm, P: Platform> {
     pub(super) cpu: &'c P::Cpu,
     pub(super) parent: &'c AddressSpace<'m>,
     pub(super) area: &'c Area,
+    pub(super) copies: Copies,
     pub(super) level: Level,
     /// For a copy of a page that is pinned.
     pub(super) spare: &'c mut Option<Folio<'m>>,
@@ -61,8 +63,10 @@ impl<'m, P: Platform> Copier<'_, '_, 'm, P> {
         match self.mm.held(self.level, entry) {
             Held::Nothing | Held::Unknown | Held::Marker(Marker::UffdWriteProtect) => {}
             Held::Table => return Ok(Copied::Table),
+            Held::Marker(Marker::Guard) => self.fill(target, at, entry),
+            _ if self.copies == Copies::Guards => {}
             Held::Page(leaf) => return self.copy_page(source, target, at, &leaf),
-            Held::Zero(_) | Held::Special(_) | Held::Marker(Marker::Poisoned | Marker::Guard) => {
+            Held::Zero(_) | Held::Special(_) | Held::Marker(Marker::Poisoned) => {
                 self.fill(target, at, entry);
             }
             Held::Swap(swap) => self.copy_swap(source, target, at, swap)?,

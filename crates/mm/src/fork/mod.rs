@@ -13,6 +13,7 @@
 //! | a page that may be pinned | a copy, at once | nothing |
 //! | a driver's frame | - | the same |
 //! | zero page, swap, marker | the same | - |
+//! | a guard | the same | the same |
 //! | migration | the same, and what was writable is read-only afterwards | nothing |
 //!
 //! A page that is pinned must stay the parent's: a device goes on reading and writing it, and the parent must see that. If it were shared, the first of
@@ -92,6 +93,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         if pair.child.free_slots(cpu) < pair.parent.areas(cpu).count() {
             return Err(ForkError::SpaceFull);
         }
+        if pair.parent.has_guards(cpu) {
+            pair.child.set_has_guards(cpu);
+        }
         let mut gather = Gather::begin(cpu, self, pair.parent);
         let copied = pair.parent.write_protect().write(cpu, || {
             for (index, area) in pair.parent.areas(cpu).enumerate() {
@@ -122,9 +126,13 @@ impl<'m, P: Platform> Mm<'m, P> {
                 match Self::copies(area, file) {
                     Copies::Entries => {
                         let reach = self.reach(cpu, pair.parent, (area.start, area.end()));
-                        self.notify_of(cpu, pair.parent, reach, || self.fork_range(cpu, pair, area, gather))
+                        let copy = || self.fork_range(cpu, pair, (area, Copies::Entries), gather);
+                        self.notify_of(cpu, pair.parent, reach, copy)
                     }
-                    Copies::Nothing => Ok(()),
+                    Copies::Guards if file.leaf() == Level::Pte && pair.parent.has_guards(cpu) => {
+                        self.fork_range(cpu, pair, (area, Copies::Guards), gather)
+                    }
+                    Copies::Guards => Ok(()),
                 }
             }
             Err(_) => Err(ForkError::FileFull(area.file)),
@@ -138,17 +146,18 @@ impl<'m, P: Platform> Mm<'m, P> {
             (Sharing::Private, _) | (Sharing::Shared, FileKind::Driver | FileKind::PfnMapped | FileKind::Mixed) => {
                 Copies::Entries
             }
-            (Sharing::Shared, FileKind::Cached | FileKind::Anonymous) => Copies::Nothing,
+            (Sharing::Shared, FileKind::Cached | FileKind::Anonymous) => Copies::Guards,
         }
     }
 }
 
 /// What of an area is copied.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Copies {
     /// Its entries: faults could not bring them back, or not the same.
     Entries,
-    /// Nothing: faults bring it back.
-    Nothing,
+    /// Guards only: faults bring back the rest.
+    Guards,
 }
 
 /// The order of a folio that one leaf of this level maps.

@@ -7,7 +7,7 @@ use crate::area::Area;
 use crate::error::ForkError;
 use crate::folio::{Folio, FolioFlags, FolioMapping, Reference};
 use crate::fork::entry::{Copied, Copier};
-use crate::fork::{Pair, order_of};
+use crate::fork::{Copies, Pair, order_of};
 use crate::frames::allocate_folio;
 use crate::gather::Gather;
 use crate::mm::Mm;
@@ -29,14 +29,14 @@ impl<'m, P: Platform> Mm<'m, P> {
         &self,
         cpu: &P::Cpu,
         pair: &Pair<'_, 'm>,
-        area: &Area,
+        (area, copies): (&Area, Copies),
         gather: &mut Gather<'_, 'm, P>,
     ) -> Result<(), ForkError> {
         let mut spare: Option<Folio<'m>> = None;
         let mut at = area.start;
         let mut result = Ok(());
         while at < area.end() && result.is_ok() {
-            result = match self.fork_table(cpu, pair, area, at, &mut spare, gather) {
+            result = match self.fork_table(cpu, pair, (area, copies), at, &mut spare, gather) {
                 Ok(Progress::To(next)) => {
                     at = next;
                     Ok(())
@@ -69,7 +69,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         &self,
         cpu: &P::Cpu,
         pair: &Pair<'_, 'm>,
-        area: &Area,
+        (area, copies): (&Area, Copies),
         at: VirtAddr,
         spare: &mut Option<Folio<'m>>,
         gather: &mut Gather<'_, 'm, P>,
@@ -94,7 +94,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             Level::Pte => Level::Pmd.next(at).min(area.end()),
             level => level.next(at),
         };
-        let mut copier = Copier { mm: self, cpu, parent: pair.parent, area, level, spare, gather };
+        let mut copier = Copier { mm: self, cpu, parent: pair.parent, area, copies, level, spare, gather };
         let mut at = at;
         while at < end {
             match copier.copy(&mut source, &mut target, at)? {

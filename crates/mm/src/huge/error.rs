@@ -62,6 +62,11 @@ pub enum ShareError {
         /// The address there.
         address: VirtAddr,
     },
+    /// The other address space has a guard there, which is its own.
+    Guarded {
+        /// The address there.
+        address: VirtAddr,
+    },
     /// The address space has a table of its own there.
     Occupied {
         /// The address.
@@ -78,6 +83,11 @@ pub enum ShareError {
 pub enum RetractError {
     /// No shared area of a cached file has all that the table translates, or the mode's tables of that level cannot go.
     Area {
+        /// The address.
+        address: VirtAddr,
+    },
+    /// A guard is there, which no fault would bring back.
+    Guarded {
         /// The address.
         address: VirtAddr,
     },

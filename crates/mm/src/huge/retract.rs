@@ -53,7 +53,12 @@ impl<'m, P: Platform> Mm<'m, P> {
         let start = address.align_down(Level::Pmd.size());
         let end = Level::Pmd.next(start);
         let tables = self.page_tables(space);
-        tables.find(cpu, start, Level::Pte).map_err(|_| RetractError::NoTable { address })?;
+        let table = tables.find(cpu, start, Level::Pte).map_err(|_| RetractError::NoTable { address })?.lock(cpu);
+        let guard = self.first_guard(space, &table, start);
+        table.unlock();
+        if let Some(address) = guard {
+            return Err(RetractError::Guarded { address });
+        }
         self.notify().start(cpu, space, start, end);
         // Others would lose its entries, too. Whether this address space was the last owner is known afterwards.
         self.leave_table(cpu, space, start, Level::Pte);

@@ -129,6 +129,9 @@ impl<'m, P: Platform> Mm<'m, P> {
             if !self.has_leaves_only(&table, from_address) {
                 return Err(ShareError::NoTable { address: from_address });
             }
+            if let Some(address) = self.first_guard(from, &table, from_address) {
+                return Err(ShareError::Guarded { address });
+            }
             cpu.store(sharers, owners + 1);
             upper_table.fill(write, to_address, mode.table_entry(upper, link.entry.table_frame()));
             table.unlock();
@@ -202,7 +205,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// Leaves the table of `level` for `address`, if others share it. It may come out that this address space is the last that uses it.
     ///
     /// Context: as for [`Self::for_each_own_table`].
-    pub(super) fn leave_table(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, address: VirtAddr, level: Level) {
+    pub(crate) fn leave_table(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, address: VirtAddr, level: Level) {
         let head = cpu.loop_head();
         loop {
             cpu.round(&head, 0);

@@ -25,6 +25,15 @@ pub(crate) struct Page {
     backing: Backing,
     /// What was stored into this space's own page.
     own: Option<u64>,
+    guard: Guard,
+}
+
+/// Whether anybody may access a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Guard {
+    None,
+    /// Nobody, whatever its rights.
+    Installed,
 }
 
 /// Why an access fails.
@@ -33,6 +42,7 @@ pub(crate) enum Signal {
     NoArea,
     Forbidden,
     NoPage,
+    Guarded,
 }
 
 /// An operation was refused.
@@ -100,7 +110,11 @@ impl Naive {
         }
         let area = self.name();
         let mut pages = self.pages.clone();
-        pages.extend((0..count).map(|page| (start + page, Page { area, rights, backing: backing(page), own: None })));
+        pages.extend(
+            (0..count).map(|page| {
+                (start + page, Page { area, rights, backing: backing(page), own: None, guard: Guard::None })
+            }),
+        );
         self.commit(pages)
     }
 
@@ -153,8 +167,9 @@ impl Naive {
             Backing::Private(first) => Backing::Private(first + page),
         };
         for page in 0..new_count {
-            let own = if page < kept { self.pages[&(from + page)].own } else { None };
-            pages.insert(to + page, Page { area, own, backing: file_page(page), ..first });
+            let old = self.pages.get(&(from + page)).filter(|_| page < kept);
+            let (own, guard) = old.map_or((None, Guard::None), |old| (old.own, old.guard));
+            pages.insert(to + page, Page { area, own, guard, backing: file_page(page), ..first });
         }
         self.commit(pages)?;
         if from != to {
@@ -175,15 +190,34 @@ impl Naive {
         self.forget_use(start, count);
     }
 
+    /// Nobody may access the pages any more, and what was in them is forgotten.
+    pub(crate) fn install_guards(&mut self, start: u64, count: u64) -> Result<(), Refused> {
+        self.set_guards(start, count, Guard::Installed)?;
+        self.zap(start, count);
+        Ok(())
+    }
+
+    pub(crate) fn remove_guards(&mut self, start: u64, count: u64) -> Result<(), Refused> {
+        self.set_guards(start, count, Guard::None)
+    }
+
+    fn set_guards(&mut self, start: u64, count: u64, guard: Guard) -> Result<(), Refused> {
+        if (start..start + count).any(|page| !self.pages.contains_key(&page)) {
+            return Err(Refused);
+        }
+        self.pages.range_mut(start..start + count).for_each(|(_, page)| page.guard = guard);
+        Ok(())
+    }
+
     fn accessible(&self, page: u64, allowed: impl Fn(AreaRights) -> bool) -> Result<Page, Signal> {
         let found = self.pages.get(&page).ok_or(Signal::NoArea)?;
         if !allowed(found.rights) {
             return Err(Signal::Forbidden);
         }
         match found.backing {
-            Backing::Shared(number) | Backing::Private(number) if number >= self.file.len() as u64 => {
-                Err(Signal::NoPage)
-            }
+            Backing::Shared(number) if number >= self.file.len() as u64 => Err(Signal::NoPage),
+            _ if found.guard == Guard::Installed => Err(Signal::Guarded),
+            Backing::Private(number) if number >= self.file.len() as u64 => Err(Signal::NoPage),
             _ => Ok(*found),
         }
     }

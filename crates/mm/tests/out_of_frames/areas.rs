@@ -72,6 +72,39 @@ pub(crate) const AREA_CHANGES: &[Case] = &[
         operate: |w| said(w.kernel.mm.munmap(&w.cpu, ONE, page(500), 20)),
     },
     Case {
+        name: "guards where nothing is mapped, over two tables",
+        fails: Fails::Whole,
+        prepare: |w| w.map(anonymous(AT, 2 * HUGE, 0)),
+        operate: |w| said(w.kernel.mm.install_guards(&w.cpu, w.kernel.space(0), page(500), 20)),
+    },
+    Case {
+        name: "guards over part of a huge page, and of one that is not there",
+        fails: Fails::Whole,
+        prepare: World::huge,
+        operate: |w| said(w.kernel.mm.install_guards(&w.cpu, w.kernel.space(0), page(500), 20)),
+    },
+    Case {
+        name: "guards over pages, swap and a file",
+        fails: Fails::Whole,
+        prepare: |w| {
+            w.map(anonymous(page(508), 4, 0));
+            w.map(Area::private(page(512), 4, AreaRights::ReadWrite, CACHED, 4));
+            (508..512).for_each(|number| w.store(number));
+            w.swap_out(509);
+        },
+        operate: |w| said(w.kernel.mm.install_guards(&w.cpu, w.kernel.space(0), page(508), 8)),
+    },
+    Case {
+        name: "fork of guards in a file's shared area",
+        fails: Fails::ReadOnly,
+        prepare: |w| {
+            w.map(Area::shared(AT, 16, AreaRights::ReadWrite, CACHED, 0));
+            w.load(3);
+            w.kernel.mm.install_guards(&w.cpu, w.kernel.space(0), page(4), 2).expect("enough frames");
+        },
+        operate: fork,
+    },
+    Case {
         name: "madvise(dontneed) of part of a huge page",
         fails: Fails::Whole,
         prepare: World::huge,
