@@ -96,16 +96,25 @@ pub struct Progress {
 }
 
 /// One search: a variant under a memory order.
-pub(crate) struct Work<'r> {
-    pub(crate) race: &'r Race,
-    pub(crate) variant: Option<&'r Variant>,
-    pub(crate) memory: MemoryOrder,
+#[derive(Clone, Copy, Debug)]
+pub struct Work<'r> {
+    /// The race.
+    pub race: &'r Race,
+    /// Its variant; `None` where the file has none.
+    pub variant: Option<&'r Variant>,
+    /// The memory order.
+    pub memory: MemoryOrder,
 }
 
 /// Decides every variant of `races` and hands over the answers one by one: race by race, variant by variant, `sc` before
 /// `tso`, each as soon as it and those before it are known.
 pub fn decide(races: &[Race], options: &Options, report: impl FnMut(VariantReport)) {
     let work: Vec<Work<'_>> = races.iter().flat_map(|race| work(race, options.memory, &options.variants)).collect();
+    decide_each(&work, options, report);
+}
+
+/// Decides these, in this order, whatever memory order and variants the options name.
+pub fn decide_each(work: &[Work<'_>], options: &Options, report: impl FnMut(VariantReport)) {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = options.threads.map_or(cores, NonZeroUsize::get);
     let team = options.team.map_or_else(|| threads / work.len().max(1), NonZeroUsize::get).max(1);
@@ -130,7 +139,7 @@ pub fn decide(races: &[Race], options: &Options, report: impl FnMut(VariantRepor
 }
 
 /// What there is to decide of a race: the variants of these names, all if there are none, under this memory order or those that the file names.
-pub(crate) fn work<'r>(race: &'r Race, memory: Option<MemoryOrder>, variants: &[String]) -> Vec<Work<'r>> {
+pub fn work<'r>(race: &'r Race, memory: Option<MemoryOrder>, variants: &[String]) -> Vec<Work<'r>> {
     let mut work: Vec<Work<'r>> = Vec::new();
     // A race that was made by `Race::new` has runs; one that was put together otherwise may not.
     for (variant, asked) in race.runs().unwrap_or_default() {

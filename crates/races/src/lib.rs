@@ -31,19 +31,20 @@ mod report;
 pub mod rule;
 mod saved_run;
 mod scenario;
+pub mod scope;
 mod second;
 mod source;
 pub mod syntax;
 mod x86;
 
 pub use checkpoints::{Checkpoints, Present};
-pub use decide::{Limits, Options, Progress, ShowProgress, Way, Witnesses, decide};
+pub use decide::{Limits, Options, Progress, ShowProgress, Way, Witnesses, Work, decide, decide_each, work};
 pub use error::{Error, LoadError, Problem};
 pub use needed::{Asked, Need, NeedOptions, Pairs, Place, needed};
 pub use race::Race;
 pub use replay::{CannotReplay, Departed, Moment, Outcome, Replayed};
 pub use report::{FinalState, MemoryOrder, Observation, VariantReport, Verdict};
-pub use saved_run::{BadRun, SavedRun};
+pub use saved_run::{BadRun, CODE, SavedRun};
 pub use second::{Opinion, SecondEngine};
 pub use source::{Position, Source, Span, Spanned};
 

@@ -10,6 +10,7 @@ use crate::orders;
 use crate::report::MemoryOrder;
 use crate::rule;
 use crate::scenario;
+use crate::scope;
 use crate::source::{Source, Span};
 use crate::syntax::{Expectation, Litmus, Variant};
 
@@ -18,7 +19,7 @@ use crate::syntax::{Expectation, Litmus, Variant};
 pub struct Race {
     /// The text.
     pub source: Source,
-    /// What it says.
+    /// What it says; where it says `entries`, how many.
     pub litmus: Litmus,
 }
 
@@ -28,8 +29,9 @@ impl Race {
     /// # Errors
     /// The first thing that is wrong.
     pub fn new(source: Source) -> Result<Self, Error> {
-        let litmus = crate::parse::parse(&source)?;
+        let litmus = scope::with_entries(&source, crate::parse::parse(&source)?)?;
         let race = Self { source, litmus };
+        scope::check(&race)?;
         race.check_expectations()?;
         for (variant, memory) in race.runs()? {
             scenario::prepare(&race, variant, memory)?;

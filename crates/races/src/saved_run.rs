@@ -20,7 +20,7 @@ const FORMAT: &str = "fastgup run";
 /// Of the format. Another number is another format.
 const VERSION: u64 = 1;
 /// The digest of the source that this program was built from.
-pub(crate) const CODE: &str = env!("FASTGUP_CODE");
+pub const CODE: &str = env!("FASTGUP_CODE");
 
 /// A run that was found, with the race it is of.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

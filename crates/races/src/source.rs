@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 /// A litmus file as it was read: what to call it, and its text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Source {
@@ -24,6 +26,11 @@ impl Source {
     /// The whole text.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// The SHA-256 of the text.
+    pub fn digest(&self) -> String {
+        Sha256::digest(self.text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     pub(crate) fn shared_text(&self) -> Arc<str> {

@@ -9,6 +9,7 @@ use super::{FileSetup, FrameSetup, Owner, Setup};
 use crate::arguments::{Arguments, impossible, number, unique};
 use crate::error::{Error, Problem};
 use crate::race::Race;
+use crate::scope::MOST_ENTRIES;
 use crate::source::Spanned;
 use crate::syntax::{Mode, Value};
 
@@ -30,6 +31,11 @@ pub(super) const WORDS: [&str; 12] = [
     "zero",
     "movable",
 ];
+
+/// `A`, and then `A.1`, `A.2` ...
+fn copy_name(name: &str, copy: u64) -> String {
+    if copy == 0 { name.to_owned() } else { format!("{name}.{copy}") }
+}
 
 impl Setup {
     pub(super) fn frame(
@@ -69,13 +75,17 @@ impl Setup {
         let flags = arguments.one_of(&kinds, FolioFlags::SHMEM);
         let holds = arguments.number("holds", 0, u64::MAX)?;
         let elsewhere = arguments.number("references", 0, u64::from(u32::MAX))? as u32;
+        let copies = match arguments.one("copies")? {
+            Some(copies) => arguments.between(copies, 1, MOST_ENTRIES)?,
+            None => 1,
+        };
         arguments.finish()?;
         let frames = 1u64 << order;
         if first % frames != 0 {
             let why = format!("frame {first:#x} cannot start a folio of order {order}");
             return Err(impossible(race, value.span, why, format!("a multiple of {frames:#x}")));
         }
-        let end = first + frames;
+        let end = first + copies * frames;
         if self.frames_of_tables.meets(first, end) {
             let (why, others) = ("page tables lie there".to_owned(), self.frames_of_tables.others);
             let right = format!("frames outside {others:#x} to {:#x}", others + MOST_TABLES - 1);
@@ -92,8 +102,11 @@ impl Setup {
                 "frames that do not overlap",
             ));
         }
-        let first = Frame::new(first);
-        self.frames.push(FrameSetup { name: name.node.clone(), first, order, owner, flags, holds, elsewhere });
+        for copy in 0..copies {
+            let first = Frame::new(first + copy * frames);
+            let name = copy_name(&name.node, copy);
+            self.frames.push(FrameSetup { name, first, order, owner, flags, holds, elsewhere });
+        }
         Ok(())
     }
 
@@ -107,10 +120,10 @@ impl Setup {
         unique(race, "file", name, self.files.iter().map(|file| &file.name))?;
         let mut pages = Vec::new();
         for value in values {
-            pages.push(match &value.node {
-                Value::Name(none) if none == "none" => None,
-                _ => Some(self.frame_named(race, value)?),
-            });
+            match &value.node {
+                Value::Name(none) if none == "none" => pages.push((None, value)),
+                _ => pages.extend(self.copies(self.frame_named(race, value)?).map(|index| (Some(index), value))),
+            }
         }
         let kinds = [
             ("driver", FileKind::Driver),
@@ -126,7 +139,7 @@ impl Setup {
             let why = "PAE has no 1 GiB pages".to_owned();
             return Err(impossible(race, name.span, why, "leaf=pte or leaf=pmd"));
         }
-        for (index, value) in pages.iter().zip(values) {
+        for (index, value) in &pages {
             let Some(frame) = index.map(|index| &self.frames[index]) else { continue };
             let right_owner = match frame.owner {
                 Owner::Cache => kind == FileKind::Cached,
@@ -144,7 +157,15 @@ impl Setup {
                 return Err(impossible(race, value.span, why, format!("order={}", leaf.frames().ilog2())));
             }
         }
+        let pages = pages.into_iter().map(|(index, _)| index).collect();
         self.files.push(FileSetup { name: name.node.clone(), kind, leaf, pages });
         Ok(())
+    }
+
+    /// The indices of a frame and its copies.
+    fn copies(&self, first: usize) -> impl Iterator<Item = usize> {
+        let name = &self.frames[first].name;
+        let copies = self.frames[first..].iter().zip(0..).take_while(|(frame, copy)| frame.name == copy_name(name, *copy));
+        first..first + copies.count()
     }
 }

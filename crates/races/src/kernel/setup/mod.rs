@@ -22,6 +22,7 @@ use crate::arguments::{Arguments, find, impossible, named, number};
 use crate::error::{Error, Problem};
 use crate::machine_options::{self, MachineOptions};
 use crate::race::Race;
+use crate::scope;
 use crate::source::Spanned;
 use crate::syntax::{Argument, Mode, Script, Statement, Value};
 use frames::MOST_FRAME;
@@ -32,7 +33,7 @@ use tables::{FIRST_TABLE, MOST_TABLES};
 const DEFAULT_TABLES: u64 = 12;
 
 /// What can be set.
-const SETTINGS: [&str; 8] = ["cpus", "machine", "memory", "nmi", "swap", "tables", "tables-at", "tolerate"];
+const SETTINGS: [&str; 9] = ["cpus", "entries", "machine", "memory", "nmi", "swap", "tables", "tables-at", "tolerate"];
 
 /// The most places on swap.
 const MOST_PLACES: u64 = 16;
@@ -259,6 +260,8 @@ impl Setup {
                         return Err(impossible(race, value.span, why, "one column for each CPU"));
                     }
                 }
+                // It stands for itself in the rest of the file: `scope.rs`.
+                scope::ENTRIES => {}
                 machine_options::KEY => self.machine = self.machine.and(MachineOptions::named(race, value)?),
                 "nmi" => {
                     let cpu = number(race, value, script.columns.len() as u64 - 1)?;
