@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::sweep::{Job, Range};
+
 const EXAMPLES: &str = "\
 Examples:
   fastgup                                  decide the question this project began with
@@ -13,6 +15,7 @@ Examples:
   fastgup check pae-zap-refault SB         decide two of them
   fastgup check my-race.litmus ci/races/   decide files and folders of your own
   fastgup check big --sample 100000        try random schedules where all are too many
+  fastgup check RACE --cpus 3..5 --entries 1..3   the same race with more CPUs and more entries, as a table
   fastgup check --json | jq .verdict       one JSON object per variant, one per line
   fastgup needed pae-zap-refault           which fences, locks, re-checks ... the safe variants need
   fastgup boot --mode pae --cpus 4         the engine under an MMU, in QEMU
@@ -62,6 +65,8 @@ pub(crate) enum Command {
     /// Decide races: every variant, under every memory order
     #[command(after_help = EXAMPLES)]
     Check(Check),
+    /// Put the rows of a scope sweep together that several machines have decided (`check --job I/N --json`)
+    Merge(Merge),
     /// Which fences, re-checks, flushes, locks and orders are needed: each is left out in turn, and the variant decided again
     Needed(Needed),
     /// Run the engine as the memory manager of a small kernel, under QEMU: self-check, and races for real
@@ -146,6 +151,9 @@ pub(crate) struct Check {
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(crate) scopes: Scopes,
+
     /// How many threads work (default: one per core)
     #[arg(long, short, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
@@ -153,6 +161,45 @@ pub(crate) struct Check {
     /// How many of them share the search of one variant (default: as many as would be idle, all if there is one variant)
     #[arg(long, value_name = "N")]
     pub(crate) team: Option<NonZeroUsize>,
+}
+
+/// A race at several scopes.
+#[derive(Args)]
+#[command(next_help_heading = "Scope sweep (one race)")]
+pub(crate) struct Scopes {
+    /// Decide the race with so many CPUs, for example 3..5; its file says what more of them do
+    #[arg(long, value_name = "RANGE", value_parser = Range::parse)]
+    pub(crate) cpus: Option<Range>,
+
+    /// Decide the race with so many entries, for example 1..3; its file says of what
+    #[arg(long, value_name = "RANGE", value_parser = Range::parse)]
+    pub(crate) entries: Option<Range>,
+
+    /// Decide only each N-th row, from the I-th on: N machines share the work, and `fastgup merge` puts their `--json` together
+    #[arg(long, value_name = "I/N", value_parser = Job::parse)]
+    pub(crate) job: Option<Job>,
+
+    /// Decide nothing; print for each row the command that decides it
+    #[arg(long, conflicts_with = "job")]
+    pub(crate) list_jobs: bool,
+}
+
+impl Scopes {
+    /// Whether the arguments name a scope, or several.
+    pub(crate) const fn is_named(&self) -> bool {
+        self.cpus.is_some() || self.entries.is_some()
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Merge {
+    /// What `fastgup check --json` has printed of rows of one sweep
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Print the rows, each as one JSON object on its own line
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// When a search gives up.

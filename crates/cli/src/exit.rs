@@ -24,7 +24,12 @@ pub(crate) enum Exit {
 impl Exit {
     /// What a report contributes to the exit code.
     pub(crate) fn of(report: &VariantReport) -> Self {
-        match (report.verdict, report.as_expected) {
+        Self::of_verdict(report.verdict, report.as_expected)
+    }
+
+    /// The same of a verdict that the file expects, or does not.
+    pub(crate) fn of_verdict(verdict: Verdict, as_expected: Option<bool>) -> Self {
+        match (verdict, as_expected) {
             (Verdict::Error, _) => Self::BadInput,
             (_, Some(false)) => Self::Differs,
             (Verdict::Bounded, _) => Self::Bounded,

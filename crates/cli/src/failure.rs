@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anstream::{AutoStream, ColorChoice};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
+use races::scope::NoScope;
 use races::{BadRun, CannotReplay, LoadError};
 
 /// Why a command ends early.
@@ -23,6 +24,9 @@ pub(crate) enum Failure {
         #[help]
         remedy: String,
     },
+    /// The race has no such scope.
+    #[error(transparent)]
+    Scope(#[from] NoScope),
     /// A folder cannot be searched.
     #[error("cannot read the folder {}", path.display())]
     Folder {
@@ -39,6 +43,15 @@ pub(crate) enum Failure {
     /// A run cannot be done again.
     #[error("the run cannot be done again")]
     Replay(#[from] CannotReplay),
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
     /// A file cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
@@ -80,7 +93,7 @@ impl Failure {
     }
 
     fn plain(&self) -> String {
-        if let Self::Load(LoadError::Syntax(error)) = self {
+        if let Self::Load(LoadError::Syntax(error)) | Self::Scope(NoScope::Impossible(error)) = self {
             return format!("error: {}", error.one_line());
         }
         let mut text = format!("error: {self}");

@@ -14,6 +14,7 @@ mod save;
 mod select;
 mod show;
 mod stepper;
+mod sweep;
 
 use std::process::ExitCode;
 
@@ -27,7 +28,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.command {
         None => command::seed::run(),
+        Some(Command::Check(check)) if command::sweep::is_asked(check) => command::sweep::run(check),
         Some(Command::Check(check)) => command::check::run(check),
+        Some(Command::Merge(merge)) => command::merge::run(merge),
         Some(Command::Boot(boot)) => command::boot::run(boot),
         Some(Command::Needed(needed)) => command::needed::run(needed),
         Some(Command::Races(races)) => command::races::run(races),
@@ -39,10 +42,12 @@ fn main() -> ExitCode {
             Failure::Output(_) => Exit::OutputClosed,
             Failure::Load(_)
             | Failure::Usage { .. }
+            | Failure::Scope(_)
             | Failure::Boot(_)
             | Failure::Folder { .. }
             | Failure::Run(_)
             | Failure::Replay(_)
+            | Failure::Read { .. }
             | Failure::Write { .. } => Exit::BadInput,
         }
     });

@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 
-use lab::{FrameKind, Lab, LabCpu, Monitor};
+use lab::{FrameKind, Lab, LabCpu, Monitor, Replica};
 use machine::user::FaultCause;
 use machine::{
     Access, CpuId, CpuSet, Frame, Pcid, PhysAddr, ProcessContexts, UserAccess, Vector, VirtAddr, Word, Word64,
@@ -54,6 +54,8 @@ pub(crate) trait Checker<'a> {
 
     /// Adds a CPU that runs `program` once.
     fn cpu(&mut self, name: String, program: impl Fn(&Self::Cpu) + Sync + 'a);
+    /// Nobody can tell these CPUs apart. A checker may make use of it.
+    fn interchangeable(&mut self, _: &[usize]) {}
     /// What every CPU does when it takes an interrupt.
     fn interrupt_handler(&mut self, handler: impl Fn(&Self::Cpu, Vector) + Sync + 'a);
     /// What every CPU does when it takes an NMI.
@@ -127,6 +129,10 @@ impl<'a> Checker<'a> for Lab<'a> {
 
     fn cpu(&mut self, name: String, program: impl Fn(&LabCpu) + Sync + 'a) {
         self.cpu(name, program);
+    }
+    fn interchangeable(&mut self, cpus: &[usize]) {
+        let replicas: Vec<Replica> = cpus.iter().map(|cpu| Replica::new([CpuId::new(*cpu as u32)])).collect();
+        self.interchangeable(&replicas);
     }
     fn interrupt_handler(&mut self, handler: impl Fn(&LabCpu, Vector) + Sync + 'a) {
         self.interrupt_handler(handler);

@@ -154,7 +154,7 @@ impl MemoryOrder {
 }
 
 /// How many final states satisfy a condition, as herd says it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Observation {
     /// None of them.
     Never,

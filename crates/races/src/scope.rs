@@ -3,11 +3,13 @@
 //! A race at another scope is another litmus file, made from the first: it can be printed, saved with a run and replayed as any other. What more CPUs do, and what
 //! there are more of, only the file can say: the info line `Replicate=P2`, and the setting `entries=1` whose name then stands for the number.
 
+use std::collections::HashSet;
+
 use crate::error::{Error, Problem};
 use crate::parse::parse;
 use crate::race::Race;
 use crate::source::{Source, Span, Spanned};
-use crate::syntax::{Argument, Body, Initial, Litmus, Place, Script, Statement, Value};
+use crate::syntax::{Argument, Body, Initial, Litmus, Place, Program, Script, Statement, Value};
 
 /// The info line that names the columns which CPUs beyond those of the table repeat.
 const REPLICATE: &str = "Replicate";
@@ -31,7 +33,9 @@ pub struct Scope {
 #[derive(Debug, thiserror::Error)]
 pub enum NoScope {
     /// The file does not say what more CPUs would do.
-    #[error("{race} does not say what more CPUs do: add the line `Replicate=P{last}` under its heading if they do what P{last} does")]
+    #[error(
+        "{race} does not say what more CPUs do: add the line `Replicate=P{last}` under its heading if they do what P{last} does"
+    )]
     Cpus {
         /// The race.
         race: String,
@@ -127,6 +131,42 @@ fn replicated(race: &Race) -> Result<Vec<usize>, Error> {
     Ok(columns)
 }
 
+/// CPUs of a file of instructions that nobody can tell apart: the same program, the same registers at the start, and none of them in a condition. None unless the file says that
+/// columns may be repeated. Files of operations have none: shootdowns go through CPUs one by one.
+pub(crate) fn alike(race: &Race, program: &Program) -> Vec<Vec<usize>> {
+    if race.litmus.info(REPLICATE).is_none() {
+        return Vec::new();
+    }
+    let mut observed = HashSet::new();
+    let mut note = |place: &Spanned<Place>| {
+        if let Place::Register { cpu, .. } = place.node {
+            observed.insert(cpu as usize);
+        }
+    };
+    race.litmus.observed().into_iter().for_each(&mut note);
+    if let Some(filter) = &race.litmus.filter {
+        filter.for_each_place(&mut note);
+    }
+    let registers = |column: usize| -> Vec<_> {
+        let of = program.init.iter().filter_map(|initial| match &initial.place.node {
+            Place::Register { cpu, name } if *cpu as usize == column => Some((name, &initial.value)),
+            _ => None,
+        });
+        of.collect()
+    };
+    let same =
+        |one: usize, other: usize| program.columns[one] == program.columns[other] && registers(one) == registers(other);
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for column in (0..program.columns.len()).filter(|column| !observed.contains(column)) {
+        match groups.iter_mut().find(|group| same(group[0], column)) {
+            Some(group) => group.push(column),
+            None => groups.push(vec![column]),
+        }
+    }
+    groups.retain(|group| group.len() > 1);
+    groups
+}
+
 /// One more CPU, which does what another one does, where that one is.
 fn add_cpu(litmus: &mut Litmus, cpu: usize, like: usize) {
     let runs_on = |values: &mut Vec<Spanned<Value>>| {
@@ -155,7 +195,8 @@ fn add_cpu(litmus: &mut Litmus, cpu: usize, like: usize) {
                         *values = vec![Spanned::new(Value::Number(cpu as i128 + 1), Span::default())];
                     }
                     Statement::Declaration { word, arguments, .. } if word.node == "space" => {
-                        let is_cpus = |argument: &&mut Argument| argument.key.as_ref().is_some_and(|key| key.node == "cpus");
+                        let is_cpus =
+                            |argument: &&mut Argument| argument.key.as_ref().is_some_and(|key| key.node == "cpus");
                         arguments.iter_mut().filter(is_cpus).for_each(|argument| runs_on(&mut argument.values));
                     }
                     Statement::Setting(_) | Statement::Declaration { .. } => {}

@@ -12,6 +12,7 @@ use races::{
 use serde::Serialize;
 
 use crate::arguments::{self, Check, Memory, ShowTrace};
+use crate::command::sweep;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
@@ -24,7 +25,10 @@ use crate::show::width;
 
 /// Decides what the words name. Bad files are reported and the rest is decided.
 pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
-    let (races, failures) = select::races(&arguments.what);
+    let (races, failures) = match arguments.scopes.is_named() {
+        true => (vec![sweep::at_one_scope(arguments)?], Vec::new()),
+        false => select::races(&arguments.what),
+    };
     for failure in &failures {
         failure.report();
     }
@@ -87,7 +91,7 @@ fn race_of<'r>(races: &'r [Race], report: &VariantReport) -> Option<&'r Race> {
 }
 
 /// Where searches are kept, if they are to be.
-fn checkpoints(arguments: &Check) -> Option<Checkpoints> {
+pub(crate) fn checkpoints(arguments: &Check) -> Option<Checkpoints> {
     let (folder, present) = match (&arguments.checkpoint, &arguments.resume) {
         (Some(folder), _) => (folder, Present::Refused),
         (None, Some(folder)) => (folder, Present::Resumed),
@@ -97,7 +101,7 @@ fn checkpoints(arguments: &Check) -> Option<Checkpoints> {
 }
 
 /// Which interleavings are asked for.
-fn way(arguments: &Check) -> Way {
+pub(crate) fn way(arguments: &Check) -> Way {
     match (arguments.preemptions, arguments.sample) {
         (Some(most), _) => Way::Preempt(most),
         (None, Some(runs)) => Way::Sample(Sampling {

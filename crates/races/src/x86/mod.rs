@@ -19,6 +19,7 @@ use crate::question::Question;
 use crate::race::Race;
 use crate::report::MemoryOrder;
 use crate::scenario::{Explorer, Prepared, Scenario};
+use crate::scope;
 use crate::syntax::Program;
 use interpreter::Interpreter;
 use lower::Op;
@@ -40,7 +41,9 @@ pub(crate) fn prepare(race: &Race, program: &Program, memory: MemoryOrder) -> Re
     let mut names = ProgramNames::new(race, program, &variables, threads.len());
     let question = Question::new(&race.litmus, &mut names)?;
     let observed = names.into_observed();
-    Ok(Prepared { scenario: Scenario::Instructions(Instructions { memory, variables, threads, observed }), question })
+    let alike = scope::alike(race, program);
+    let scenario = Instructions { memory, variables, threads, alike, observed };
+    Ok(Prepared { scenario: Scenario::Instructions(scenario), question })
 }
 
 /// What one CPU runs.
@@ -54,6 +57,8 @@ pub(crate) struct Instructions {
     memory: MemoryOrder,
     variables: Variables,
     threads: Vec<Thread>,
+    /// CPUs that nobody can tell apart.
+    alike: Vec<Vec<usize>>,
     observed: Vec<Observed>,
 }
 
@@ -80,6 +85,9 @@ impl Instructions {
                     cpu.report(usize::from(number), registers.whole(number));
                 }
             });
+        }
+        for group in &self.alike {
+            checker.interchangeable(group);
         }
         let read = move |end: &lab::End<'_>| -> Vec<u64> {
             self.observed

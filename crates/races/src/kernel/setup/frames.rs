@@ -165,7 +165,8 @@ impl Setup {
     /// The indices of a frame and its copies.
     fn copies(&self, first: usize) -> impl Iterator<Item = usize> {
         let name = &self.frames[first].name;
-        let copies = self.frames[first..].iter().zip(0..).take_while(|(frame, copy)| frame.name == copy_name(name, *copy));
+        let copies =
+            self.frames[first..].iter().zip(0..).take_while(|(frame, copy)| frame.name == copy_name(name, *copy));
         first..first + copies.count()
     }
 }
