@@ -29,26 +29,26 @@ fn report(race: &Race, memory: MemoryOrder, variant: &str) -> VariantReport {
     reports.remove(0)
 }
 
-const PROTECT: &str = "MM_X86_64 protect\nReplicate=P0\n{ cpus=2; entries=1; frame A = 0x1000 copies=entries; file f = A; \
+const WALK: &str = "MM_X86_64 walk\nReplicate=P0\n{ cpus=2; entries=1; frame A = 0x1000 copies=entries; file f = A; \
     area x file=f at=0x40000000 pages=entries rights=rw; mapped x; }\n\
-    P0 | P1 ;\n touch(x, write) | write_protect(x, pages=entries) ;\nvariant exact : write=whole => safe\n";
+    P0 | P1 ;\n r0 = gup_fast(x, pin) | munmap(x) ;\nvariant exact : lifetime=rcu => safe\n";
 
-/// What somebody would write who wants two writers.
-const TWO_WRITERS: &str = "MM_X86_64 by-hand\n{ frame A = 0x1000; file f = A; area x file=f at=0x40000000 rights=rw; mapped x; }\n\
-    P0 | P1 | P2 ;\n touch(x, write) | write_protect(x) | touch(x, write) ;\nvariant exact : write=whole => safe\n";
+/// What somebody would write who wants two walkers.
+const TWO_WALKERS: &str = "MM_X86_64 by-hand\n{ frame A = 0x1000; file f = A; area x file=f at=0x40000000 rights=rw; mapped x; }\n\
+    P0 | P1 | P2 ;\n r0 = gup_fast(x, pin) | munmap(x) | r0 = gup_fast(x, pin) ;\nvariant exact : lifetime=rcu => safe\n";
 
 /// What somebody would write who wants two pages.
 const TWO_PAGES: &str = "MM_X86_64 by-hand\n{ frame A = 0x1000; frame B = 0x1001; file f = A B; \
     area x file=f at=0x40000000 pages=2 rights=rw; mapped x; }\n\
-    P0 | P1 ;\n touch(x, write) | write_protect(x, pages=2) ;\nvariant exact : write=whole => safe\n";
+    P0 | P1 ;\n r0 = gup_fast(x, pin) | munmap(x) ;\nvariant exact : lifetime=rcu => safe\n";
 
 #[test]
 fn it_is_the_file_that_somebody_would_write() {
-    let protect = race(PROTECT);
+    let walk = race(WALK);
     for (scope, by_hand, name) in
-        [((3, 1), TWO_WRITERS, "protect+3CPUs+1entry"), ((2, 2), TWO_PAGES, "protect+2CPUs+2entries")]
+        [((3, 1), TWO_WALKERS, "walk+3CPUs+1entry"), ((2, 2), TWO_PAGES, "walk+2CPUs+2entries")]
     {
-        let larger = report(&at(&protect, scope.0, scope.1), MemoryOrder::Sc, "exact");
+        let larger = report(&at(&walk, scope.0, scope.1), MemoryOrder::Sc, "exact");
         let by_hand = report(&race(by_hand), MemoryOrder::Sc, "exact");
         assert_eq!(larger.verdict, Verdict::Safe);
         let counts = |report: &VariantReport| (report.verdict, report.cpus, report.states, report.transitions);
@@ -59,7 +59,7 @@ fn it_is_the_file_that_somebody_would_write() {
 
 #[test]
 fn its_own_scope_is_the_file_itself() {
-    let race = race(PROTECT);
+    let race = race(WALK);
     assert_eq!(race.scope(), scope(2, 1));
     let same = at(&race, 2, 1);
     assert_eq!((same.source.name(), same.source.text()), (race.source.name(), race.source.text()));
@@ -107,11 +107,11 @@ fn what_a_file_does_not_say_is_not_made_up() {
     let told = |race: &Race, cpus, entries| race.at(scope(cpus, entries)).map(|race| race.litmus.cpus());
     assert!(matches!(told(&silent, 2, 1), Err(NoScope::Cpus { last: 0, .. })));
     assert!(matches!(told(&silent, 1, 2), Err(NoScope::Entries { .. })));
-    let protect = race(PROTECT);
-    assert!(matches!(told(&protect, 1, 1), Err(NoScope::FewerCpus { least: 2 })));
-    let Err(NoScope::Impossible(error)) = told(&protect, 2, 65) else { panic!("65 entries") };
+    let walk = race(WALK);
+    assert!(matches!(told(&walk, 1, 1), Err(NoScope::FewerCpus { least: 2 })));
+    let Err(NoScope::Impossible(error)) = told(&walk, 2, 65) else { panic!("65 entries") };
     assert!(error.one_line().contains("65 is out of range (from 1 to 64)"), "{}", error.one_line());
-    let Err(NoScope::Impossible(error)) = told(&protect, 65, 1) else { panic!("65 CPUs") };
+    let Err(NoScope::Impossible(error)) = told(&walk, 65, 1) else { panic!("65 CPUs") };
     assert!(error.one_line().contains("at most 64 CPUs"), "{}", error.one_line());
 }
 
@@ -123,14 +123,14 @@ fn what_is_wrong_with_a_declaration_is_said() {
     let none = error("X86_64 t\nReplicate=\n{}\n P0 ;\n movq $1,(x) ;\nexists (x=1)\n");
     assert!(none.contains("a column is missing"), "{none}");
     for (entries, expected) in [("0", "from 1 to 64"), ("65", "from 1 to 64"), ("many", "expected a number")] {
-        let text = PROTECT.replace("entries=1", &format!("entries={entries}"));
+        let text = WALK.replace("entries=1", &format!("entries={entries}"));
         let said = error(&text);
         assert!(said.contains(expected), "{said}");
     }
-    let copies = error(&PROTECT.replace("copies=entries", "copies=0"));
+    let copies = error(&WALK.replace("copies=entries", "copies=0"));
     assert!(copies.contains("the number 0 is out of range"), "{copies}");
     let overlap =
-        error(&PROTECT.replace("file f = A;", "frame B = 0x1001; file f = A;").replace("entries=1", "entries=2"));
+        error(&WALK.replace("file f = A;", "frame B = 0x1001; file f = A;").replace("entries=1", "entries=2"));
     assert!(overlap.contains("frame A.1 lies there"), "{overlap}");
 }
 
