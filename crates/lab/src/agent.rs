@@ -57,6 +57,8 @@ pub(crate) struct Agent {
     pub(crate) stack: Stack,
     pub(crate) start: Box<Start>,
     pub(crate) state: AgentState,
+    /// The CPU as its code sees it: on the stack, the same in every run.
+    pub(crate) home: *const LabCpu,
 }
 
 /// The program of a CPU, its interrupt handler and its NMI handler each have a stack.
@@ -99,7 +101,7 @@ impl Agent {
         let start = Box::new(Start { core: core.cast(), cpu: cpu_of(agent), agent });
         let stack = stack::take();
         let state = AgentState::idle(&stack);
-        Self { stack, start, state }
+        Self { stack, start, state, home: std::ptr::null() }
     }
 }
 
@@ -306,6 +308,7 @@ unsafe extern "sysv64" fn run_nmi_handler(argument: *mut ()) -> ! {
 /// Runs an agent's code and never returns.
 fn run(start: &Start, code: impl Fn(&LabCpu)) -> ! {
     let cpu = LabCpu::new(start.core, start.cpu, start.agent);
+    cpu.core().agents[start.agent].home = &cpu;
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| code(&cpu))) {
         // The hook has recorded it.
         drop(payload);
@@ -390,6 +393,17 @@ impl Drop for Attending {
     fn drop(&mut self) {
         CURRENT.set(self.0);
     }
+}
+
+/// The CPU whose code runs on this thread, if one does.
+pub(crate) fn running() -> Option<*const LabCpu> {
+    let core = CURRENT.get();
+    if core.is_null() {
+        return None;
+    }
+    // SAFETY: `Attending` keeps the machine valid. If its code runs, nobody holds a reference to it; if not, this is no code of the lab's own either, which would hold one.
+    let core = unsafe { &*core };
+    core.running.map(|agent| core.agents[agent].home)
 }
 
 fn record_panic(info: &std::panic::PanicHookInfo<'_>) -> bool {

@@ -1,5 +1,6 @@
 //! One simulated CPU, as the code under test sees it.
 
+use std::cell::Cell;
 use std::panic::Location;
 use std::sync::atomic::Ordering;
 
@@ -20,6 +21,7 @@ use crate::monitor::Writer;
 use crate::op::{Effect, Kind, Op};
 use crate::owned::{ByteRange, OwnedAccess};
 use crate::record::OWNED;
+use crate::sync::Spin;
 use crate::verdict::MisuseKind;
 
 /// One simulated CPU. Every operation of [`Cpu`] is a step that the explorer interleaves with those of the other CPUs.
@@ -27,11 +29,13 @@ pub struct LabCpu {
     core: *mut Core<'static>,
     pub(crate) cpu: usize,
     pub(crate) agent: usize,
+    /// What `sync::hint::spin_loop` waits for.
+    pub(crate) spin: Cell<Spin>,
 }
 
 impl LabCpu {
     pub(crate) fn new(core: *mut Core<'static>, cpu: usize, agent: usize) -> Self {
-        Self { core, cpu, agent }
+        Self { core, cpu, agent, spin: Cell::default() }
     }
 
     /// The machine. References must not live across a suspension: every use here is one expression or one block without one.
@@ -176,7 +180,7 @@ impl LabCpu {
 
     /// Accesses a word: quietly if the access commutes with everything else (see `quiet.rs`), else as a step.
     #[inline(always)]
-    fn access(&self, op: Op) -> u64 {
+    pub(crate) fn access(&self, op: Op) -> u64 {
         if self.core().labels.is_some() { self.weakened_access(op) } else { self.access_as_it_is(op) }
     }
 
@@ -447,6 +451,7 @@ impl Cpu for LabCpu {
     }
 
     fn round(&self, head: &LoopHead, digest: u64) {
+        self.spin.take();
         let core = self.core();
         if !core.booting && !core.unwinding {
             let [low, high] = head.parts();

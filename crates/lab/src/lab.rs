@@ -18,6 +18,7 @@ use crate::owned::OwnedLog;
 use crate::replicas::{Replica, Replicas};
 use crate::sample::Sampling;
 use crate::stack;
+use crate::sync::Booting;
 use crate::team::Seat;
 use crate::verdict::Report;
 
@@ -120,7 +121,9 @@ impl<'a> Lab<'a> {
         assert!(cpu.index() < self.core().cpus(), "there is no {cpu}");
         self.core().booting = true;
         let lab_cpu = LabCpu::new(self.core.as_ptr().cast(), cpu.index(), program_of(cpu.index()));
+        let booting = Booting::new(&lab_cpu);
         let result = code(&lab_cpu);
+        drop(booting);
         let core = self.core();
         core.booting = false;
         for cpu in 0..core.cpus() {

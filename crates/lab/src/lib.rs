@@ -147,6 +147,7 @@ mod schedule;
 mod shortest;
 mod stack;
 mod symbols;
+pub mod sync;
 mod team;
 mod tlb;
 mod together;

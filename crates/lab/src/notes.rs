@@ -53,6 +53,7 @@ impl LabCpu {
         if core.booting || core.unwinding {
             return;
         }
+        self.spin.take();
         let agent = neutral_agent(self.agent, core.neutral_cpu(self.cpu));
         let chain = Chain::new(0xb0 + agent as u64).with(place_seed(Location::caller())).with(digest);
         match digest {
