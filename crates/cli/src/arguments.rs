@@ -64,7 +64,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Decide races: every variant, under every memory order
     #[command(after_help = EXAMPLES)]
-    Check(Check),
+    Check(Box<Check>),
     /// Put the rows of a scope sweep together that several machines have decided (`check --job I/N --json`)
     Merge(Merge),
     /// Which fences, re-checks, flushes, locks and orders are needed: each is left out in turn, and the variant decided again
@@ -259,7 +259,11 @@ pub(crate) struct Needed {
     #[arg(long, value_enum, default_value_t = ShowNeeds::Never)]
     pub(crate) trace: ShowNeeds,
 
-    /// Print one JSON object per variant, each on its own line, interleavings included
+    /// Save each run that shows why a place is needed, as a file in this folder that `fastgup replay` reads
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save: Option<PathBuf>,
+
+    /// Print one JSON object per variant, each on its own line, interleavings included; of several variants also one that puts them together
     #[arg(long)]
     pub(crate) json: bool,
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lab::Replay;
-use races::{Race, SavedRun, VariantReport};
+use races::{Asked, Need, Race, SavedRun, VariantReport};
 
 use crate::failure::Failure;
 use crate::page::page;
@@ -43,6 +43,23 @@ impl Saver {
             write(path, "")?;
         }
         Ok(Self { files, written: BTreeMap::new(), page: page.map(Path::to_owned), shown: Vec::new() })
+    }
+
+    /// Files, each for one run, in a folder; it is made if it is not there.
+    pub(crate) fn in_folder(folder: &Path) -> Result<Self, Failure> {
+        fs::create_dir_all(folder).map_err(|cause| Failure::Write { path: folder.to_owned(), cause })?;
+        let files = Some(Place::Folder(folder.to_owned()));
+        Ok(Self { files, written: BTreeMap::new(), page: None, shown: Vec::new() })
+    }
+
+    /// Saves the run that shows why something is needed, if there is one, and says where.
+    pub(crate) fn save_need(&mut self, race: &Race, asked: &Asked, need: &Need) -> Result<Option<PathBuf>, Failure> {
+        let Some((run, _)) = SavedRun::of_need(race, asked, need)? else { return Ok(None) };
+        let Some(Place::Folder(folder)) = &self.files else { return Ok(None) };
+        let path = self.free_name(folder, &run.file_name());
+        write(&path, &run.to_text())?;
+        self.written.insert(path.clone(), run.file_name());
+        Ok(Some(path))
     }
 
     /// Saves the run that a report shows, if it shows one and that is asked for, and says where.

@@ -443,6 +443,68 @@ fn pairs_do_the_work_of_each_other() {
 }
 
 #[test]
+fn what_shows_that_it_is_needed_can_be_saved_and_done_again() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let runs = folder.path().join("runs");
+    let asked = ["needed", SEED, "--variant", "cmpxchg8b", "--memory", "sc", "--place", "IPI", "--save"];
+    let output = run(&[&asked[..], &[as_argument(&runs), "--json"]].concat());
+    assert_eq!(code(&output), Some(0), "{}", text(&output.stderr));
+    let asked = one_report(&output);
+    let (need, saved) = (&asked["needs"][0], &asked["saved"][0]);
+    assert_eq!(need["breaks"], "deadlock");
+    let saved = saved.as_str().expect("a run shows why");
+    assert!(saved.contains("pae-zap-refault.cmpxchg8b.sc.without-IPI-shootdown.rs-"), "{saved}");
+    let replayed = run(&["replay", saved]);
+    let said = text(&replayed.stdout);
+    assert_eq!(code(&replayed), Some(0), "{said}");
+    for expected in
+        ["every step and every state is as it was saved", "without IPI crates/mm/src/shootdown.rs:", "deadlock:"]
+    {
+        assert!(said.contains(expected), "{expected} in {said}");
+    }
+    // What is left out is sealed with the run.
+    let edited = std::fs::read_to_string(saved).expect("a file").replace("\"IPI\"", "\"fence\"");
+    std::fs::write(saved, edited).expect("it can be written");
+    let refused = run(&["replay", saved]);
+    assert_eq!(code(&refused), Some(2));
+    assert!(text(&refused.stderr).contains("has been edited"), "{}", text(&refused.stderr));
+}
+
+#[test]
+fn what_one_variant_needs_is_needed() {
+    let asked = ["needed", SEED, "--variant", "cmpxchg8b", "--variant", "cmpxchg8b-paravirtual", "--memory", "sc"];
+    let output = run(&[&asked[..], &["--place", "shootdown.rs", "--json"]].concat());
+    let lines: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    let [by_ipi, by_hypercall, all] = &lines[..] else { panic!("two variants, and both together: {lines:?}") };
+    assert_eq!(all["variants"], 2);
+    // Each place by the variants that come to it, and by those that need it.
+    let by = |asked: &Value| -> Vec<(String, bool)> {
+        let needs = asked["needs"].as_array().expect("answers").iter();
+        needs.map(|need| (need["places"].to_string(), need["needed"] == true)).collect()
+    };
+    let answers = [by(by_ipi), by(by_hypercall)].concat();
+    let together = all["overall"].as_array().expect("answers");
+    assert!(!together.is_empty());
+    for place in together {
+        let places = place["places"].to_string();
+        let of_it: Vec<bool> = answers.iter().filter(|answer| answer.0 == places).map(|answer| answer.1).collect();
+        assert_eq!(place["asked"], of_it.len(), "{place}");
+        let is_needed = of_it.contains(&true);
+        assert_eq!(place["standing"], if is_needed { "needed" } else { "not-needed" }, "{place}");
+        assert_eq!(place["needed_by"].as_array().map(|by| !by.is_empty()), Some(is_needed), "{place}");
+    }
+    let is_split = |place: &&Value| place["needed_by"].as_array().is_some_and(|by| by.len() == 1);
+    assert!(together.iter().any(|place| is_split(&place)), "some are needed by one of the two: {together:?}");
+    let spoken = run(&[&asked[..], &["--place", "shootdown.rs"]].concat());
+    assert!(
+        text(&spoken.stdout).contains("all 2 together: needed is what one of them needs"),
+        "{}",
+        text(&spoken.stdout)
+    );
+}
+
+#[test]
 fn what_is_broken_already_is_not_asked() {
     let output = run(&["needed", SEED, "--variant", "read-once", "--memory", "sc"]);
     assert_eq!(code(&output), Some(2));
@@ -497,6 +559,68 @@ fn a_search_that_was_killed_goes_on() {
         assert_eq!(resumed[field], whole[field], "{field}");
     }
     assert!(!file.exists(), "what is decided needs no checkpoint");
+}
+
+/// Killed again and again, most of the time while it writes: each time what is there is whole, and the end is the same.
+#[test]
+fn a_search_that_is_killed_at_any_moment_goes_on() {
+    let whole = one_report(&run(&[&LONG[..], &["--json"]].concat()));
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let name = folder.path().to_str().expect("text");
+    let (mut child, file) = begin_long(folder.path());
+    for round in 0..6_u64 {
+        // Another moment each time.
+        std::thread::sleep(std::time::Duration::from_millis(37 * round * round % 200));
+        child.kill().expect("it can be killed, or is done");
+        child.wait().expect("it ends");
+        if !file.exists() {
+            // It was done before.
+            break;
+        }
+        let mut resumed = fastgup();
+        resumed.args(LONG).args(["--json", "--resume", name, "--checkpoint-every", "0.01"]);
+        child = resumed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the program starts");
+    }
+    child.kill().expect("it can be killed, or is done");
+    child.wait().expect("it ends");
+    let resumed = run(&[&LONG[..], &["--json", "--resume", name]].concat());
+    assert_eq!(code(&resumed), Some(0), "{}", text(&resumed.stderr));
+    let resumed = one_report(&resumed);
+    for field in ["verdict", "states", "transitions"] {
+        assert_eq!(resumed[field], whole[field], "{field}");
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_run_with_the_answer_so_far() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let name = folder.path().to_str().expect("text");
+    // No file may have more than a few blocks; the shell sees to it that this is an error, and no signal.
+    let script = "trap '' XFSZ; ulimit -f 8; exec \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, "sh", env!("CARGO_BIN_EXE_fastgup")]).args(LONG);
+    command.args(["--json", "--checkpoint", name, "--checkpoint-every", "0.1"]);
+    let output = command.stdin(Stdio::null()).output().expect("a shell starts");
+    assert_eq!(code(&output), Some(3), "{}", text(&output.stderr));
+    let report = one_report(&output);
+    assert_eq!(report["verdict"], "bounded");
+    let message = report["message"].as_str().expect("why");
+    assert!(message.starts_with("a checkpoint could not be written: "), "{message}");
+    assert!(report["states"].as_u64().is_some_and(|states| states > 0), "what it has seen by then: {report}");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("it is there").collect();
+    assert!(left.is_empty(), "half a checkpoint only takes room: {left:?}");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_said() {
+    for arguments in [&["check", SEED, "--json", "--variant", "read-once"][..], &["races"], &[]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+        let output = fastgup().args(arguments).stdout(full).output().expect("the program starts");
+        assert_eq!(code(&output), Some(141), "{arguments:?}");
+        let said = text(&output.stderr);
+        assert!(said.starts_with("error: cannot write the output: "), "{arguments:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
 }
 
 #[test]

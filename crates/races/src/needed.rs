@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use lab::Label;
-use serde::Serialize;
+use lab::{Label, Weakening};
+use serde::{Deserialize, Serialize};
 
 use crate::decide::{Limits, Progress, ShowProgress, Way, Work, work};
 use crate::explore::Task;
@@ -71,10 +71,11 @@ pub struct Asked {
 }
 
 /// A place in the code.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Place {
     /// What is left out or weakened: the name of a [`lab::Weakening`].
-    pub what: &'static str,
+    pub what: String,
     /// The file of the source.
     pub file: String,
     /// The line.
@@ -86,7 +87,17 @@ pub struct Place {
 impl From<Label> for Place {
     fn from(label: Label) -> Self {
         let file = label.file.replace('\\', "/");
-        Self { what: label.weakening.name(), file, line: label.line, column: label.column }
+        Self { what: label.weakening.name().to_owned(), file, line: label.line, column: label.column }
+    }
+}
+
+impl Place {
+    /// What a lab is told to leave out; `None` if there is no such thing.
+    pub(crate) fn label(&self) -> Option<Label> {
+        let weakening = Weakening::ALL.into_iter().find(|weakening| weakening.name() == self.what)?;
+        // As long as the program, as the names of all places of the code.
+        let file: &'static str = Box::leak(self.file.clone().into_boxed_str());
+        Some(Label { file, line: self.line, column: self.column, weakening })
     }
 }
 
@@ -111,6 +122,9 @@ pub struct Need {
     pub states: u64,
     /// How long the search took, in seconds.
     pub seconds: f64,
+    /// Whether no such run has fewer steps. Only with a run.
+    #[serde(skip)]
+    pub shortest: Option<bool>,
     /// The shortest run that goes wrong.
     #[serde(serialize_with = "report::trace::serialize")]
     pub trace: Option<lab::Trace>,
@@ -119,7 +133,7 @@ pub struct Need {
 /// What breaks if other final states are reached than before.
 const FINAL_STATES: &str = "final-states";
 /// What breaks if the code, or the lab, relies on what was left out.
-const MISUSE: &str = "misuse";
+pub(crate) const MISUSE: &str = "misuse";
 
 /// Asks of every place that the safe variants of `races` come to, and hands over the answers variant by variant.
 pub fn needed(races: &[Race], options: &NeedOptions, mut asked: impl FnMut(Asked)) {
@@ -241,6 +255,7 @@ fn need(labels: &[Label], report: Option<lab::Report>, whole: &lab::Report) -> N
         message: Some("the set-up failed".to_owned()),
         states: 0,
         seconds: 0.0,
+        shortest: None,
         trace: None,
     };
     let Some(report) = report else { return need };
@@ -251,7 +266,10 @@ fn need(labels: &[Label], report: Option<lab::Report>, whole: &lab::Report) -> N
         need.trace = trace;
     };
     match report.verdict {
-        lab::Verdict::Violated(found) => breaks(&found.violation.rule, found.violation.sentence, Some(found.trace)),
+        lab::Verdict::Violated(found) => {
+            breaks(&found.violation.rule, found.violation.sentence, Some(found.trace));
+            need.shortest = Some(found.shortest);
+        }
         lab::Verdict::Error(misuse) => match misuse.kind {
             lab::MisuseKind::NotOwned | lab::MisuseKind::Context => breaks(MISUSE, misuse.sentence, Some(misuse.trace)),
             _ => need.message = Some(misuse.sentence),

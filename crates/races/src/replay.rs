@@ -5,8 +5,9 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use lab::trace::{Step, one_line};
-use lab::{Arena, Departure, Ending, History, Lab, Machine, Panel, Recording, Row};
+use lab::{Arena, Departure, Ending, History, Lab, Label, Machine, Panel, Recording, Row};
 
+use crate::needed::Place;
 use crate::race::Race;
 use crate::report::MemoryOrder;
 use crate::saved_run::{CODE, SavedRun};
@@ -81,7 +82,7 @@ impl SavedRun {
         let race = self.race().map_err(|error| CannotReplay::Setup(error.one_line()))?;
         let recording =
             self.recording.parse().map_err(|error: lab::BadRecording| CannotReplay::Setup(error.to_string()))?;
-        let outcome = match replay(&race, self.variant.as_deref(), self.memory, &recording) {
+        let outcome = match replay(&race, self.variant.as_deref(), self.memory, &recording, &self.without) {
             Ok(done) => match self.first_difference(&done) {
                 None => Outcome::Same(Box::new(done)),
                 Some(departed) => Outcome::Departed(departed),
@@ -186,7 +187,7 @@ fn rows_of(history: &History, state: usize) -> BTreeMap<&Row, &str> {
     history.rows.iter().zip(held).filter_map(|(row, held)| Some((row, held.as_deref()?))).collect()
 }
 
-/// Does a run of a race again.
+/// Does a run of a race again, in which these places do less.
 ///
 /// # Errors
 /// The machine cannot be built, or the run goes another way.
@@ -195,11 +196,13 @@ pub(crate) fn replay(
     variant: Option<&str>,
     memory: MemoryOrder,
     recording: &Recording,
+    without: &[Place],
 ) -> Result<lab::Replay, CannotReplay> {
     let named = |name| race.litmus.variants.iter().find(|variant| variant.name.node == name);
     let prepared =
         prepare(race, variant.and_then(named), memory).map_err(|error| CannotReplay::Setup(error.one_line()))?;
-    let mut again = Again { recording, done: None };
+    let without = without.iter().filter_map(Place::label).collect();
+    let mut again = Again { recording, without, done: None };
     let build = AssertUnwindSafe(|| prepared.scenario.build(&mut again));
     if let Err(panic) = catch_unwind(build) {
         let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -214,6 +217,7 @@ pub(crate) fn replay(
 
 struct Again<'r> {
     recording: &'r Recording,
+    without: Vec<Label>,
     done: Option<Result<lab::Replay, Box<Departure>>>,
 }
 
@@ -225,6 +229,9 @@ impl Explorer for Again<'_> {
     }
 
     fn explore<'a>(&mut self, mut lab: Lab<'a>, _read: Reader<'a>) {
+        if !self.without.is_empty() {
+            lab.weaken(&self.without);
+        }
         self.done = Some(lab.replay(self.recording));
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
+use crate::needed::{self, Asked, Need, Place};
 use crate::race::Race;
 use crate::replay::{CannotReplay, replay};
 use crate::report::{MemoryOrder, VariantReport, Verdict};
@@ -44,6 +45,9 @@ pub struct SavedRun {
     pub rule: Option<String>,
     /// One sentence: why.
     pub message: Option<String>,
+    /// What of the code was left out, if anything was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<Place>,
     /// Whether no such run has fewer steps, and none as many with fewer context switches.
     pub shortest: Option<bool>,
     /// What the file says about the variant.
@@ -58,6 +62,18 @@ pub struct SavedRun {
     pub rows: Vec<Row>,
     /// For each state the rows that are not what they were in the state before, with what they hold now; `None` if they are gone.
     pub states: Vec<Vec<(usize, Option<String>)>>,
+}
+
+/// What a run is of, and why it was looked for.
+struct Found<'f> {
+    variant: Option<&'f str>,
+    memory: MemoryOrder,
+    verdict: Verdict,
+    rule: Option<&'f str>,
+    message: Option<&'f str>,
+    without: &'f [Place],
+    shortest: Option<bool>,
+    explanation: Option<&'f str>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -133,26 +149,63 @@ impl SavedRun {
     /// The run does not go the same way again: the code keeps state that the lab does not see.
     pub fn of(race: &Race, report: &VariantReport) -> Result<Option<(Self, lab::Replay)>, CannotReplay> {
         let Some(trace) = &report.trace else { return Ok(None) };
-        let done = replay(race, report.variant.as_deref(), report.memory, &trace.recording)?;
+        let found = Found {
+            variant: report.variant.as_deref(),
+            memory: report.memory,
+            verdict: report.verdict,
+            rule: report.rule.as_deref(),
+            message: report.message.as_deref(),
+            without: &[],
+            shortest: report.shortest,
+            explanation: report.explanation.as_deref(),
+        };
+        Self::of_trace(race, found, trace).map(Some)
+    }
+
+    /// The run that shows why something is needed, in the same way. `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn of_need(race: &Race, asked: &Asked, need: &Need) -> Result<Option<(Self, lab::Replay)>, CannotReplay> {
+        let Some(trace) = &need.trace else { return Ok(None) };
+        let is_misuse = need.breaks.as_deref() == Some(needed::MISUSE);
+        let places: Vec<String> = need.places.iter().map(ToString::to_string).collect();
+        let message = format!("without {}: {}", places.join(" and "), need.message.as_deref().unwrap_or(""));
+        let found = Found {
+            variant: asked.variant.as_deref(),
+            memory: asked.memory,
+            verdict: if is_misuse { Verdict::Error } else { Verdict::Violation },
+            rule: need.breaks.as_deref().filter(|_| !is_misuse),
+            message: Some(&message),
+            without: &need.places,
+            shortest: need.shortest,
+            explanation: None,
+        };
+        Self::of_trace(race, found, trace).map(Some)
+    }
+
+    fn of_trace(race: &Race, found: Found<'_>, trace: &Trace) -> Result<(Self, lab::Replay), CannotReplay> {
+        let done = replay(race, found.variant, found.memory, &trace.recording, found.without)?;
         let saved = Self {
             program: format!("fastgup {}", env!("CARGO_PKG_VERSION")),
             code: CODE.to_owned(),
-            file: report.file.clone(),
+            file: race.source.name().to_owned(),
             litmus: race.source.text().to_owned(),
-            variant: report.variant.clone(),
-            memory: report.memory,
-            verdict: report.verdict,
-            rule: report.rule.clone(),
-            message: report.message.clone(),
-            shortest: report.shortest,
-            explanation: report.explanation.clone(),
+            variant: found.variant.map(str::to_owned),
+            memory: found.memory,
+            verdict: found.verdict,
+            rule: found.rule.map(str::to_owned),
+            message: found.message.map(str::to_owned),
+            without: found.without.to_vec(),
+            shortest: found.shortest,
+            explanation: found.explanation.map(str::to_owned),
             recording: trace.recording.to_string(),
             cpus: trace.cpus.clone(),
             steps: trace.steps.clone(),
             rows: done.history.rows.clone(),
             states: differences(&done.history),
         };
-        Ok(Some((saved, done)))
+        Ok((saved, done))
     }
 
     /// As the text of a file.
@@ -211,6 +264,9 @@ impl SavedRun {
         if self.steps.iter().any(|step| step.cpu.index() >= self.cpus.len()) {
             return other("a step is of a CPU that there is not".to_owned());
         }
+        if let Some(place) = self.without.iter().find(|place| place.label().is_none()) {
+            return other(format!("there is no `{}` that could be left out", place.what));
+        }
         let race = self.race().map_err(|cause| BadRun::Race { path: path.to_owned(), cause: Box::new(cause) })?;
         let variants = &race.litmus.variants;
         match &self.variant {
@@ -251,11 +307,17 @@ impl SavedRun {
         History { rows: self.rows.clone(), states }
     }
 
-    /// A name for its file: race, variant and memory order.
+    /// A name for its file: race, variant, memory order, and what was left out.
     pub fn file_name(&self) -> String {
         let race = Path::new(&self.file).file_stem().map_or_else(|| "run".into(), |stem| stem.to_string_lossy());
         let variant = self.variant.as_ref().map_or_else(String::new, |variant| format!("{variant}."));
-        format!("{race}.{variant}{}.run.json", self.memory.name())
+        let without = |place: &Place| {
+            let file =
+                Path::new(&place.file).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+            format!(".without-{}-{file}-{}", place.what.replace(' ', "-"), place.line)
+        };
+        let without: String = self.without.iter().map(without).collect();
+        format!("{race}.{variant}{}{without}.run.json", self.memory.name())
     }
 }
 

@@ -33,9 +33,11 @@ const WALK: &str = "MM_X86_64 walk\nReplicate=P0\n{ cpus=2; entries=1; frame A =
     area x file=f at=0x40000000 pages=entries rights=rw; mapped x; }\n\
     P0 | P1 ;\n r0 = gup_fast(x, pin) | munmap(x) ;\nvariant exact : lifetime=rcu => safe\n";
 
-/// What somebody would write who wants two walkers.
-const TWO_WALKERS: &str = "MM_X86_64 by-hand\n{ frame A = 0x1000; file f = A; area x file=f at=0x40000000 rights=rw; mapped x; }\n\
-    P0 | P1 | P2 ;\n r0 = gup_fast(x, pin) | munmap(x) | r0 = gup_fast(x, pin) ;\nvariant exact : lifetime=rcu => safe\n";
+/// Two CPUs that add one.
+const ADD: &str = "X86_64 add\nReplicate=P0\n{ uint64_t x; }\n P0 | P1 ;\n incq (x) | incq (x) ;\n~exists (x=0)\n";
+
+/// What somebody would write who wants three.
+const THREE_ADD: &str = "X86_64 by-hand\nReplicate=P0\n{ uint64_t x; }\n P0 | P1 | P2 ;\n incq (x) | incq (x) | incq (x) ;\n~exists (x=0)\n";
 
 /// What somebody would write who wants two pages.
 const TWO_PAGES: &str = "MM_X86_64 by-hand\n{ frame A = 0x1000; frame B = 0x1001; file f = A B; \
@@ -44,12 +46,11 @@ const TWO_PAGES: &str = "MM_X86_64 by-hand\n{ frame A = 0x1000; frame B = 0x1001
 
 #[test]
 fn it_is_the_file_that_somebody_would_write() {
-    let walk = race(WALK);
-    for (scope, by_hand, name) in
-        [((3, 1), TWO_WALKERS, "walk+3CPUs+1entry"), ((2, 2), TWO_PAGES, "walk+2CPUs+2entries")]
-    {
-        let larger = report(&at(&walk, scope.0, scope.1), MemoryOrder::Sc, "exact");
-        let by_hand = report(&race(by_hand), MemoryOrder::Sc, "exact");
+    let more_cpus = (ADD, scope(3, 1), THREE_ADD, "", "add+3CPUs+1entry");
+    let more_entries = (WALK, scope(2, 2), TWO_PAGES, "exact", "walk+2CPUs+2entries");
+    for (small, scope, by_hand, variant, name) in [more_cpus, more_entries] {
+        let larger = report(&at(&race(small), scope.cpus, scope.entries), MemoryOrder::Tso, variant);
+        let by_hand = report(&race(by_hand), MemoryOrder::Tso, variant);
         assert_eq!(larger.verdict, Verdict::Safe);
         let counts = |report: &VariantReport| (report.verdict, report.cpus, report.states, report.transitions);
         assert_eq!(counts(&larger), counts(&by_hand));

@@ -1,9 +1,11 @@
 //! `fastgup needed`: which fences, re-checks, flushes, locks and orders of the code are needed.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use anstyle::Style;
-use races::{Asked, Need, NeedOptions, Pairs};
+use races::{Asked, Need, NeedOptions, Overall, Pairs, Race, Standing, overall};
+use serde::Serialize;
 
 use crate::arguments::{Needed, ShowNeeds};
 use crate::command::check::{limits, orders};
@@ -11,6 +13,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::interrupt::Interrupt;
 use crate::progress::Line;
+use crate::save::Saver;
 use crate::select;
 use crate::show::columns;
 use crate::show::number::{Count, plural};
@@ -29,6 +32,9 @@ pub(crate) fn run(arguments: &Needed) -> Result<Exit, Failure> {
     let line = Line::new();
     let page = width::of_stdout();
     let mut broken_output = None;
+    let mut not_saved = None;
+    let mut saver = arguments.save.as_deref().map(Saver::in_folder).transpose()?;
+    let mut all = Vec::new();
     for memory in orders(arguments.memory) {
         let options = NeedOptions {
             memory,
@@ -42,19 +48,39 @@ pub(crate) fn run(arguments: &Needed) -> Result<Exit, Failure> {
         };
         races::needed(&races, &options, |asked| {
             exit = exit.and(of(&asked));
+            let saved = match (&mut saver, &not_saved) {
+                (Some(saver), None) => save(saver, &races, &asked).unwrap_or_else(|failure| {
+                    not_saved = Some(failure);
+                    Vec::new()
+                }),
+                _ => Vec::new(),
+            };
             if broken_output.is_none()
-                && let Err(error) = line.suspended(|| print(arguments, &asked, page))
+                && let Err(error) = line.suspended(|| print(arguments, &asked, &saved, page))
             {
                 broken_output = Some(error);
                 interrupt.cancel();
             }
+            all.push(asked);
         });
     }
     drop(line);
     if let Some(error) = broken_output {
         return Err(error.into());
     }
+    if all.iter().filter(|asked| asked.refused.is_none()).count() > 1 {
+        print_overall(arguments, &all)?;
+    }
+    if let Some(failure) = not_saved {
+        return Err(failure);
+    }
     Ok(if interrupt.is_by_user() { Exit::Interrupted } else { exit })
+}
+
+/// Saves the runs that show what is needed, and says where; nothing where there is none.
+fn save(saver: &mut Saver, races: &[Race], asked: &Asked) -> Result<Vec<Option<PathBuf>>, Failure> {
+    let Some(race) = races.iter().find(|race| race.source.name() == asked.file) else { return Ok(Vec::new()) };
+    asked.needs.iter().map(|need| saver.save_need(race, asked, need)).collect()
 }
 
 fn of(asked: &Asked) -> Exit {
@@ -66,10 +92,20 @@ fn of(asked: &Asked) -> Exit {
     }
 }
 
-fn print(arguments: &Needed, asked: &Asked, page: usize) -> io::Result<()> {
+/// An answer as a line of JSON.
+#[derive(Serialize)]
+struct Object<'a> {
+    #[serde(flatten)]
+    asked: &'a Asked,
+    /// For each need the file in which its run was saved.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    saved: &'a [Option<PathBuf>],
+}
+
+fn print(arguments: &Needed, asked: &Asked, saved: &[Option<PathBuf>], page: usize) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
     if arguments.json {
-        serde_json::to_writer(&mut out, asked)?;
+        serde_json::to_writer(&mut out, &Object { asked, saved })?;
         writeln!(out)?;
         return out.flush();
     }
@@ -82,7 +118,7 @@ fn print(arguments: &Needed, asked: &Asked, page: usize) -> io::Result<()> {
     writeln!(out, "{ASIDE}: safe, {} states{ASIDE:#}", Count(asked.states))?;
     let places = |need: &Need| need.places.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + ");
     let widest = asked.needs.iter().map(|need| places(need).len()).max().unwrap_or(0);
-    for need in &asked.needs {
+    for (number, need) in asked.needs.iter().enumerate() {
         let (style, word) = in_words(need);
         let places = places(need);
         write!(out, "  {style}{word:11}{style:#}  {places:widest$}  ")?;
@@ -94,6 +130,9 @@ fn print(arguments: &Needed, asked: &Asked, page: usize) -> io::Result<()> {
             }
             (None, Some(_)) => writeln!(out, "{ASIDE}in {} states{ASIDE:#}", Count(need.states))?,
             (None, None) => writeln!(out, "{ASIDE}{}{ASIDE:#}", need.message.as_deref().unwrap_or(""))?,
+        }
+        if let Some(Some(path)) = saved.get(number) {
+            writeln!(out, "    saved: fastgup replay {}", path.display())?;
         }
         if arguments.trace == ShowNeeds::Always
             && let Some(trace) = &need.trace
@@ -125,4 +164,47 @@ fn in_words(need: &Need) -> (Style, &'static str) {
         Some(false) => (SAFE, "not needed"),
         None => (UNDECIDED, "not decided"),
     }
+}
+
+/// Places of which at least one variant shows that they are needed; with JSON an object with the member `overall`.
+fn print_overall(arguments: &Needed, all: &[Asked]) -> io::Result<()> {
+    let places = overall(all);
+    let variants = all.iter().filter(|asked| asked.refused.is_none()).count();
+    let mut out = anstream::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer(&mut out, &serde_json::json!({ "variants": variants, "overall": places }))?;
+        writeln!(out)?;
+        return out.flush();
+    }
+    writeln!(out, "{HEADING}all {variants} together{HEADING:#}{ASIDE}: needed is what one of them needs{ASIDE:#}")?;
+    let names = |place: &Overall| place.places.iter().map(ToString::to_string).collect::<Vec<_>>().join(" + ");
+    let widest = places.iter().map(|place| names(place).len()).max().unwrap_or(0);
+    for place in &places {
+        let style = match place.standing {
+            Standing::Needed => BROKEN,
+            Standing::NotNeeded => SAFE,
+            Standing::NotDecided => UNDECIDED,
+        };
+        let mut rules: Vec<&str> = place.needed_by.iter().map(|by| by.breaks.as_str()).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        let by = match place.needed_by.len() {
+            0 => format!("asked of {}", place.asked),
+            count => format!("{count} of {}: {}", place.asked, rules.join(", ")),
+        };
+        writeln!(
+            out,
+            "  {style}{:11}{style:#}  {:widest$}  {ASIDE}{by}{ASIDE:#}",
+            place.standing.name(),
+            names(place)
+        )?;
+    }
+    let count = |standing| places.iter().filter(|place| place.standing == standing).count() as u64;
+    let (needed, spare) = (count(Standing::Needed), count(Standing::NotNeeded));
+    write!(out, "  {} needed, {} not needed within these bounds", Count(needed), Count(spare))?;
+    match count(Standing::NotDecided) {
+        0 => writeln!(out, "\n")?,
+        undecided => writeln!(out, ", {} not decided\n", Count(undecided))?,
+    }
+    out.flush()
 }

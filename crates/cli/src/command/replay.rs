@@ -69,7 +69,8 @@ fn heading(out: &mut dyn Write, saved: &SavedRun) -> io::Result<()> {
         _ => "",
     };
     writeln!(out, "{HEADING}{}{variant}{HEADING:#}", saved.file)?;
-    writeln!(out, "{}, {steps}{kind}", saved.memory.name())
+    writeln!(out, "{}, {steps}{kind}", saved.memory.name())?;
+    saved.without.iter().try_for_each(|place| writeln!(out, "without {place}"))
 }
 
 /// Whether the run is what it was, in words.
