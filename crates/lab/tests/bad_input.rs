@@ -115,10 +115,13 @@ fn members_of_a_team_that_see_different_things_are_found_out() {
     );
 }
 
+/// The words of a panic, and code that panics if it is given 1.
+type Way = (&'static str, fn(u64));
+
 /// Every way to panic is a verdict: the rule, the words and the line of the code, and the shortest way there.
 #[test]
 fn a_panic_is_a_verdict_with_its_trace() {
-    let ways: [(&str, fn(u64)); 6] = [
+    let ways: [Way; 6] = [
         ("seen is 1", |seen| assert_ne!(seen, 1, "seen is {seen}")),
         ("index out of bounds", |seen| assert_eq!([0_u8][seen as usize], 0)),
         ("attempt to divide by zero", |seen| assert_eq!(1 / (1 - seen), 1)),

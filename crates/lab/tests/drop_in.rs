@@ -242,11 +242,14 @@ fn every_operation_is_what_std_does() {
     });
 }
 
+/// What is said, and the code that it is said of.
+type Wrong<'w> = (&'static str, &'w (dyn Fn() + Sync));
+
 #[test]
 fn orders_that_std_refuses_are_refused() {
     let arena = Arena::new();
     let number = arena.alloc(AtomicU64::new(0));
-    let wrong: [(&str, &(dyn Fn() + Sync)); 4] = [
+    let wrong: [Wrong<'_>; 4] = [
         ("load with `Release`", &|| assert_eq!(number.load(Ordering::Release), 0)),
         ("store with `Acquire`", &|| number.store(1, Ordering::Acquire)),
         ("load with `Release`", &|| {
