@@ -287,7 +287,7 @@ fn a_loop_that_counts_its_rounds_is_not_taken_for_one_that_waits() {
         gave_up.store(true, Ordering::Release);
     });
     lab.cpu("tells", |_| flag.store(true, Ordering::Release));
-    lab.observe(|end| vec![end.read(gave_up.word()).into()]);
+    lab.observe(|end| vec![end.read(gave_up.word())]);
     let report = lab.explore(&Limits::default());
     report.expect_safe();
     assert_eq!(report.observations, [vec![0], vec![1]].into());
