@@ -24,7 +24,8 @@ pub fn ask(socket: &Path, mode: Mode, why: &str) -> io::Result<Fault> {
     let mut walk = Vec::new();
     let number = |name: &str| registers.get(name).and_then(|value| u64::from_str_radix(value, 16).ok());
     let counter = number("RIP").or_else(|| number("EIP"));
-    if let (Some(root), Some(address)) = (number("CR3"), counter) {
+    let is_paging = number("CR0").is_some_and(|bits| bits & PAGING != 0);
+    if let (true, Some(root), Some(address)) = (is_paging, number("CR3"), counter) {
         for level in levels(mode, root, address) {
             let table = walk.last().map_or(level.root, |entry: &(&str, u64)| entry.1 & ADDRESS);
             let place = table + level.index * 8;
@@ -47,6 +48,8 @@ pub fn has_reset(socket: &Path) -> bool {
     said.is_ok_and(|said| said.contains("(shutdown)"))
 }
 
+/// CR0.PG: without it there is nothing to walk.
+const PAGING: u64 = 1 << 31;
 /// Where entries hold an address.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
