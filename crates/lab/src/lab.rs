@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use machine::{Cpu, CpuId, PhysAddr, Vector, Word};
 
 use crate::agent::{self, Agent, NMI, program_of};
+use crate::apart::Apart;
 use crate::arena::Arena;
 use crate::core::Core;
 use crate::cpu::LabCpu;
@@ -243,6 +244,22 @@ impl<'a> Lab<'a> {
         // SAFETY: as in `search`.
         let explorer = unsafe { Explorer::new(core, limits, Way::Exhaust, progress, self.observer.as_ref()) };
         explorer.run_with(&seat)
+    }
+
+    /// Explores every interleaving together with members that share no memory with this one, each with a lab of its own that was built in the same way. `search` does what
+    /// [`Apart`] says, and carries what members have to tell each other.
+    pub fn explore_apart<R>(
+        &mut self,
+        limits: &Limits<'_>,
+        progress: &mut dyn FnMut(&Progress),
+        search: impl FnOnce(&mut Apart<'_, 'a>) -> R,
+    ) -> R {
+        let core = self.core.as_ptr();
+        // SAFETY: as in `search`.
+        let explorer = unsafe { Explorer::new(core, limits, Way::Exhaust, progress, self.observer.as_ref()) };
+        let result = search(&mut Apart::new(explorer));
+        self.core().undo_all();
+        result
     }
 
     fn search(&mut self, way: Way, limits: &Limits<'_>, progress: &mut dyn FnMut(&Progress)) -> Report {

@@ -103,6 +103,7 @@
 pub mod guide {}
 
 mod agent;
+mod apart;
 mod arena;
 mod audit;
 mod buffer;
@@ -157,6 +158,7 @@ mod verdict;
 mod visited;
 mod weaken;
 
+pub use apart::{Apart, Claim, Claimed, Claims, Counts, OtherLab, Total, Trouble, Way};
 pub use arena::Arena;
 pub use checkpoint::{Checkpoint, CheckpointError, Snapshot};
 pub use cpu::LabCpu;

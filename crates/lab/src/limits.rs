@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::visited::Fingerprints;
 
 /// Bounds of the search itself. The default is unbounded but for memory (4 GiB).
@@ -45,7 +47,7 @@ impl Limits<'_> {
 }
 
 /// Which bound ended the search.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Limit {
     /// [`Limits::states`].
     States,

@@ -32,6 +32,23 @@ const ASSUMED_PRIVATE: u32 = 1 << 10;
 pub(crate) struct Known {
     units: Box<[AtomicU32]>,
     wrong: AtomicBool,
+    /// Something was learnt or assumed since [`QuietWords::news`] looked.
+    has_news: AtomicBool,
+}
+
+/// What is known of a unit by two who know of each other.
+fn join(one: u32, other: u32) -> u32 {
+    let accessor = match (one & ACCESSOR, other & ACCESSOR) {
+        (one, other) if one == other || other == 0 => one,
+        (0, other) => other,
+        _ => MANY,
+    };
+    (one | other) & !ACCESSOR | accessor
+}
+
+/// Whether something was assumed of a unit that is not so.
+const fn is_contradiction(bits: u32) -> bool {
+    bits & WRITTEN != 0 && bits & ASSUMED_CONSTANT != 0 || bits & ACCESSOR == MANY && bits & ASSUMED_PRIVATE != 0
 }
 
 /// What is known of units that follow each other, without what was assumed.
@@ -66,7 +83,8 @@ const MOST_IN_A_ROW: u32 = 1 << 14;
 impl QuietWords {
     pub(crate) fn new(arena_bytes: usize) -> Self {
         let units = (0..arena_bytes / 4).map(|_| AtomicU32::new(0)).collect();
-        Self { known: Arc::new(Known { units, wrong: AtomicBool::new(false) }), in_a_row: 0 }
+        let (wrong, has_news) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { known: Arc::new(Known { units, wrong, has_news }), in_a_row: 0 }
     }
 
     /// What is known, for others to share.
@@ -95,6 +113,12 @@ impl QuietWords {
         }
     }
 
+    /// Notes that there is something that others should know.
+    #[inline(always)]
+    fn note_news(&self) {
+        self.known.has_news.store(true, Ordering::Relaxed);
+    }
+
     /// Whether a load may be assumed to be of a constant word. If so, that is remembered.
     #[inline(always)]
     pub(crate) fn assume_constant(&mut self, offset: usize, bytes: usize) -> bool {
@@ -106,6 +130,7 @@ impl QuietWords {
         for unit in self.units(offset, bytes) {
             if !is(unit, ASSUMED_CONSTANT) {
                 written |= unit.fetch_or(ASSUMED_CONSTANT, Ordering::Relaxed) & WRITTEN != 0;
+                self.note_news();
             }
         }
         self.in_a_row += 1;
@@ -124,6 +149,7 @@ impl QuietWords {
         for unit in self.units(offset, bytes) {
             if unit.load(Ordering::Relaxed) & ASSUMED_PRIVATE == 0 {
                 shared |= unit.fetch_or(ASSUMED_PRIVATE, Ordering::Relaxed) & ACCESSOR != mine;
+                self.note_news();
             }
         }
         self.in_a_row += 1;
@@ -148,6 +174,7 @@ impl QuietWords {
                 match unit.compare_exchange_weak(seen, now, Ordering::Relaxed, Ordering::Relaxed) {
                     Ok(_) => {
                         self.is_wrong_if(accessor == MANY && seen & ASSUMED_PRIVATE != 0);
+                        self.note_news();
                         break;
                     }
                     Err(other) => seen = other,
@@ -163,6 +190,7 @@ impl QuietWords {
             if unit.load(Ordering::Relaxed) & WRITTEN == 0 {
                 let before = unit.fetch_or(WRITTEN, Ordering::Relaxed);
                 self.is_wrong_if(before & WRITTEN == 0 && before & ASSUMED_CONSTANT != 0);
+                self.note_news();
             }
         }
     }
@@ -193,6 +221,12 @@ impl QuietWords {
         self.begin_with(ACCESSOR | WRITTEN);
     }
 
+    /// As [`Self::begin_again`], where everybody knows the same.
+    pub(crate) fn begin_again_telling(&mut self, told: &mut [u32]) {
+        self.begin_again();
+        told.iter_mut().for_each(|bits| *bits &= ACCESSOR | WRITTEN);
+    }
+
     fn begin_with(&mut self, kept: u32) {
         for unit in &self.known.units {
             // No locked operation: there are many.
@@ -200,6 +234,44 @@ impl QuietWords {
         }
         self.known.wrong.store(false, Ordering::Relaxed);
         self.in_a_row = 0;
+    }
+
+    /// What was learnt and assumed since `told` was brought up to date, which this does. `told` has a place for each unit that was ever told of.
+    pub(crate) fn news(&self, told: &mut Vec<u32>) -> Vec<(u32, u32)> {
+        let known = &self.known;
+        if !known.has_news.swap(false, Ordering::Relaxed) {
+            return Vec::new();
+        }
+        told.resize(known.units.len(), 0);
+        let mut news = Vec::new();
+        for ((number, unit), told) in (0..).zip(&known.units).zip(told) {
+            let bits = unit.load(Ordering::Relaxed);
+            if *told != bits {
+                *told = bits;
+                news.push((number, bits));
+            }
+        }
+        news
+    }
+
+    /// Learns what somebody else has learnt and assumed, and told everybody. Returns whether there are such units.
+    pub(crate) fn learn(&mut self, news: &[(u32, u32)], told: &mut Vec<u32>) -> bool {
+        let known = &self.known;
+        told.resize(known.units.len(), 0);
+        news.iter().all(|&(number, bits)| {
+            let Some(unit) = known.units.get(number as usize) else { return false };
+            let before = unit.load(Ordering::Relaxed);
+            let after = join(before, bits);
+            unit.store(after, Ordering::Relaxed);
+            self.is_wrong_if(is_contradiction(after));
+            // Whoever was told both comes to the same; what comes of both in a third is told again.
+            let everybody = &mut told[number as usize];
+            *everybody = join(*everybody, bits);
+            if *everybody != after {
+                self.note_news();
+            }
+            true
+        })
     }
 
     /// Everything that is known, so that a run can be done again where nothing is known yet.
