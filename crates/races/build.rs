@@ -9,11 +9,20 @@ use sha2::{Digest, Sha256};
 /// The crates whose code runs in the lab, the lab, and the glue. Files of the catalogue are not among them: a saved run has its own.
 const CRATES: [&str; 5] = ["machine", "pagetable", "mm", "lab", "races"];
 
+/// What processes that explore together say to each other. No run depends on it.
+const BETWEEN_PROCESSES: [&str; 1] = ["cluster"];
+
 fn main() {
     println!("cargo::rerun-if-changed=catalogue");
+    println!("cargo::rustc-env=FASTGUP_CODE={}", digest(&CRATES));
+    println!("cargo::rustc-env=FASTGUP_CLUSTER={}", digest(&BETWEEN_PROCESSES));
+    println!("cargo::rerun-if-changed=build.rs");
+}
+
+fn digest(names: &[&str]) -> String {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("crates lie side by side").to_owned();
     let mut digest = Sha256::new();
-    for name in CRATES {
+    for name in names {
         let source = crates.join(name).join("src");
         println!("cargo::rerun-if-changed={}", source.display());
         let mut files = Vec::new();
@@ -30,9 +39,7 @@ fn main() {
             }
         }
     }
-    let hexadecimal: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    println!("cargo::rustc-env=FASTGUP_CODE={hexadecimal}");
-    println!("cargo::rerun-if-changed=build.rs");
+    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {

@@ -158,9 +158,28 @@ pub(crate) struct Check {
     #[arg(long, short, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
 
-    /// How many of them share the search of one variant (default: as many as would be idle, all if there is one variant)
+    /// How many of them share the search of one variant (default: as many as would be idle, all if there is one variant; with `--hosts` one of each process)
     #[arg(long, value_name = "N")]
     pub(crate) team: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+}
+
+/// Several processes that share each search.
+#[derive(Args)]
+pub(crate) struct Cluster {
+    /// Share each search with other processes, on this or other machines: a file with a line `host:port` for each. All are started with the same arguments, but for `--process`
+    #[arg(long, value_name = "FILE", requires = "process", conflicts_with_all = ["jobs", "sample", "preemptions", "livelock"])]
+    pub(crate) hosts: Option<PathBuf>,
+
+    /// Which line of the hosts file this process is, from 0 on; process 0 has the answers
+    #[arg(long, value_name = "N", requires = "hosts")]
+    pub(crate) process: Option<usize>,
+
+    /// How long the other processes are waited for in the beginning
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "120", requires = "hosts")]
+    pub(crate) wait: Duration,
 }
 
 /// A race at several scopes.

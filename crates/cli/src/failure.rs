@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anstream::{AutoStream, ColorChoice};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme};
 use races::scope::NoScope;
-use races::{BadRun, CannotReplay, LoadError};
+use races::{BadRun, CannotReplay, ClusterError, LoadError};
 
 /// Why a command ends early.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -61,6 +61,10 @@ pub(crate) enum Failure {
         #[source]
         cause: io::Error,
     },
+    /// Processes do not come together, or one was lost.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Cluster(#[from] ClusterError),
     /// There is no image, or no machine to run it on.
     #[error("{0}")]
     Boot(String),

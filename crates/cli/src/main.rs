@@ -23,6 +23,7 @@ use clap::Parser;
 use arguments::{Arguments, Command};
 use exit::Exit;
 use failure::Failure;
+use races::ClusterError;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -40,7 +41,10 @@ fn main() -> ExitCode {
         failure.report();
         match failure {
             Failure::Output(_) => Exit::OutputClosed,
+            // The search has no answer, but it can be gone on with.
+            Failure::Cluster(ClusterError::Lost { .. }) => Exit::Bounded,
             Failure::Load(_)
+            | Failure::Cluster(_)
             | Failure::Usage { .. }
             | Failure::Scope(_)
             | Failure::Boot(_)

@@ -6,6 +6,7 @@ use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cluster::Keeper;
 use lab::{Checkpoint, CheckpointError, Snapshot};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,29 @@ struct Label {
     variant: Option<String>,
     memory: String,
     text: String,
+    /// Of a search by several processes: which member of how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    member: Option<(usize, usize)>,
+}
+
+impl Label {
+    fn of(item: &Work<'_>, member: Option<(usize, usize)>) -> Self {
+        Self {
+            code: CODE.to_owned(),
+            race: item.race.litmus.name.node.clone(),
+            variant: item.variant.map(|variant| variant.name.node.clone()),
+            memory: item.memory.name().to_owned(),
+            text: item.race.source.text().to_owned(),
+            member,
+        }
+    }
+
+    /// The beginning of the names of its files.
+    fn stem(&self) -> String {
+        let names = [Some(&self.race), self.variant.as_ref(), Some(&self.memory)];
+        let names: Vec<String> = names.into_iter().flatten().map(|name| as_file_name(name)).collect();
+        names.join(".")
+    }
 }
 
 /// The checkpoint of one variant.
@@ -84,16 +108,8 @@ impl Checkpoints {
     /// Where that of a variant is, and what is there.
     pub(crate) fn of(&self, item: &Work<'_>) -> Result<(Place, Option<Checkpoint>), Refusal> {
         fs::create_dir_all(&self.folder).map_err(|error| Refusal::Folder(self.folder.clone(), error))?;
-        let label = Label {
-            code: CODE.to_owned(),
-            race: item.race.litmus.name.node.clone(),
-            variant: item.variant.map(|variant| variant.name.node.clone()),
-            memory: item.memory.name().to_owned(),
-            text: item.race.source.text().to_owned(),
-        };
-        let names = [Some(&label.race), label.variant.as_ref(), Some(&label.memory)];
-        let names: Vec<String> = names.into_iter().flatten().map(|name| as_file_name(name)).collect();
-        let path = self.folder.join(format!("{}.checkpoint", names.join(".")));
+        let label = Label::of(item, None);
+        let path = self.folder.join(format!("{}.checkpoint", label.stem()));
         let found = match File::open(&path) {
             Ok(_) if self.present == Present::Refused => return Err(Refusal::Present(path)),
             Ok(file) => Some(read(&path, file, &label)?),
@@ -123,23 +139,96 @@ fn as_file_name(name: &str) -> String {
     name.chars().map(|letter| if kept(letter) { letter } else { '_' }).collect()
 }
 
-impl Place {
-    /// Keeps a snapshot. The file is the old one or the new one, whenever power fails.
-    pub(crate) fn save(&self, snapshot: &Snapshot<'_>) -> io::Result<()> {
-        let unfinished = self.path.with_extension("unfinished");
-        let result = self.write(&unfinished, snapshot).and_then(|()| fs::rename(&unfinished, &self.path));
-        if result.is_err() {
-            // What is left of it takes room that the disk may not have.
-            let _ = fs::remove_file(&unfinished);
-        }
-        result
+/// The checkpoints of one member of a search by several processes: `<search>.<member>of<members>.<number>.checkpoint`.
+pub(crate) struct MemberPlace<'c> {
+    checkpoints: &'c Checkpoints,
+    label: Label,
+    stem: String,
+}
+
+impl<'c> MemberPlace<'c> {
+    pub(crate) fn new(checkpoints: &'c Checkpoints, item: &Work<'_>, member: (usize, usize)) -> Self {
+        let label = Label::of(item, Some(member));
+        let stem = format!("{}.{}of{}.", label.stem(), member.0, member.1);
+        Self { checkpoints, label, stem }
     }
 
-    fn write(&self, path: &Path, snapshot: &Snapshot<'_>) -> io::Result<()> {
-        let label = serde_json::to_vec(&self.label)?;
-        let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
-        snapshot.write(&label, &mut out)?;
-        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    fn path(&self, number: u64) -> PathBuf {
+        self.checkpoints.folder.join(format!("{}{number}.checkpoint", self.stem))
+    }
+
+    /// The numbers of the files that are there.
+    fn numbers(&self) -> io::Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        for entry in fs::read_dir(&self.checkpoints.folder)? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(&self.stem)?.strip_suffix(".checkpoint"));
+            numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
+        }
+        Ok(numbers)
+    }
+}
+
+impl Keeper for MemberPlace<'_> {
+    fn every(&self) -> Duration {
+        self.checkpoints.every
+    }
+
+    fn present(&self) -> Result<Vec<u64>, String> {
+        let folder = &self.checkpoints.folder;
+        let numbers = fs::create_dir_all(folder).and_then(|()| self.numbers());
+        let numbers = numbers.map_err(|error| Refusal::Folder(folder.clone(), error).to_string())?;
+        match numbers.first() {
+            Some(number) if self.checkpoints.present == Present::Refused => {
+                Err(Refusal::Present(self.path(*number)).to_string())
+            }
+            _ => Ok(numbers),
+        }
+    }
+
+    fn read(&self, number: u64) -> Result<Checkpoint, String> {
+        let path = self.path(number);
+        let file = File::open(&path).map_err(|error| Refusal::Unreadable(path.clone(), error.into()));
+        file.and_then(|file| read(&path, file, &self.label)).map_err(|refusal| refusal.to_string())
+    }
+
+    fn write(&self, number: u64, snapshot: &Snapshot<'_>) -> Result<(), String> {
+        let path = self.path(number);
+        save(&path, &self.label, snapshot).map_err(|error| format!("{}: {error}", path.display()))
+    }
+
+    fn keep_only(&self, kept: Option<u64>) {
+        for number in self.numbers().unwrap_or_default() {
+            if Some(number) != kept {
+                // If it stays, it is one more that is there.
+                let _ = fs::remove_file(self.path(number));
+            }
+        }
+    }
+}
+
+/// Keeps a snapshot. The file is the old one or the new one, whenever power fails.
+fn save(path: &Path, label: &Label, snapshot: &Snapshot<'_>) -> io::Result<()> {
+    let unfinished = path.with_extension("unfinished");
+    let result = write(&unfinished, label, snapshot).and_then(|()| fs::rename(&unfinished, path));
+    if result.is_err() {
+        // What is left of it takes room that the disk may not have.
+        let _ = fs::remove_file(&unfinished);
+    }
+    result
+}
+
+fn write(path: &Path, label: &Label, snapshot: &Snapshot<'_>) -> io::Result<()> {
+    let label = serde_json::to_vec(label)?;
+    let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+    snapshot.write(&label, &mut out)?;
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+}
+
+impl Place {
+    /// Keeps a snapshot.
+    pub(crate) fn save(&self, snapshot: &Snapshot<'_>) -> io::Result<()> {
+        save(&self.path, &self.label, snapshot)
     }
 
     /// The variant is decided.

@@ -11,7 +11,8 @@ use crate::explore::{self, ShowSteps};
 use crate::pool;
 use crate::race::Race;
 use crate::report::{MemoryOrder, VariantReport};
-use crate::syntax::Variant;
+use crate::rule;
+use crate::syntax::{Expectation, Variant};
 
 /// How to run.
 #[derive(Clone, Default)]
@@ -36,6 +37,16 @@ pub struct Options {
     pub progress: Option<ShowProgress>,
     /// Set it to end every search soon; what has no answer by then is [`crate::Verdict::Bounded`].
     pub cancel: Option<Arc<AtomicBool>>,
+}
+
+impl Options {
+    /// Tells the progress of an item, of which so many are done and there are so many in all.
+    pub(crate) fn show(&self, done: usize, total: usize, item: &Work<'_>, search: &lab::Progress) {
+        let Some(show) = &self.progress else { return };
+        let race = item.race.litmus.name.node.clone();
+        let variant = item.variant.map(|variant| variant.name.node.clone());
+        show(&Progress { done, total, race, variant, search: *search });
+    }
 }
 
 /// Takes news of the work.
@@ -123,19 +134,28 @@ pub fn decide_each(work: &[Work<'_>], options: &Options, report: impl FnMut(Vari
     let decide = |number: usize| {
         let item: &Work<'_> = &work[number];
         let answer = decide_one(item, options, team, &|progress: &lab::Progress| {
-            let Some(show) = &options.progress else { return };
-            show(&Progress {
-                done: done.load(Ordering::Relaxed),
-                total: work.len(),
-                race: item.race.litmus.name.node.clone(),
-                variant: item.variant.map(|variant| variant.name.node.clone()),
-                search: *progress,
-            });
+            options.show(done.load(Ordering::Relaxed), work.len(), item, progress);
         });
         done.fetch_add(1, Ordering::Relaxed);
         answer
     };
     pool::in_order(threads, work.len(), decide, report);
+}
+
+/// Which interleavings are gone through for an item.
+pub(crate) fn way_of(item: &Work<'_>, options: &Options) -> Way {
+    match options.way {
+        Way::Exhaust if expects_livelock(item) => Way::Livelock,
+        way => way,
+    }
+}
+
+/// Whether the file says that a run may never end: others are not searched for such runs.
+fn expects_livelock(item: &Work<'_>) -> bool {
+    match item.variant.map(|variant| &variant.expectation.node) {
+        Some(Expectation::Breaks(rules)) => rules.iter().any(|rule| rule.node == rule::LIVELOCK),
+        _ => false,
+    }
 }
 
 /// What there is to decide of a race: the variants of these names, all if there are none, under this memory order or those that the file names.

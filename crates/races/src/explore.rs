@@ -9,11 +9,10 @@ use std::time::Duration;
 use lab::{Arena, Checkpoint, End, Ghost, Lab, Label, Machine, Monitor, Seat, Team, Violation};
 
 use crate::checkpoints::{Place, Refusal};
-use crate::decide::{Limits, Options, Way, Witnesses, Work};
+use crate::decide::{Limits, Options, Way, Witnesses, Work, way_of};
 use crate::orders;
 use crate::question::{Answer, Question};
 use crate::report::{Sampled, VariantReport, Verdict};
-use crate::rule;
 use crate::scenario::{Explorer, Prepared, Reader, Scenario, prepare};
 use crate::syntax::{Expectation, Quantifier};
 
@@ -23,11 +22,8 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, team: usize, progress:
         Ok(prepared) => prepared,
         Err(error) => return failed(item, error.one_line()),
     };
-    let way = match options.way {
-        Way::Exhaust if expects_livelock(item) => Way::Livelock,
-        way => way,
-    };
-    let task = Task { limits: options.limits, cancel: options.cancel.as_deref(), way, progress, question: &question };
+    let way = way_of(item, options);
+    let task = Task::new(options, way, progress, &question);
     let found = match way {
         Way::Exhaust if team > 1 || options.checkpoints.is_some() => match kept(item, options) {
             Ok(kept) => together(team, kept, &scenario, task),
@@ -37,7 +33,19 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, team: usize, progress:
             task.aim(Aim::EveryEnd, None).of(&scenario).map(|report| Found { report, unsaved: None })
         }
     };
+    tell(item, options, &scenario, task, found)
+}
+
+/// What there is to say of a search.
+pub(crate) fn tell(
+    item: &Work<'_>,
+    options: &Options,
+    scenario: &Scenario,
+    task: Task<'_>,
+    found: Option<Found>,
+) -> VariantReport {
     let Some(Found { report: found, unsaved }) = found else { return failed(item, "no machine was built".to_owned()) };
+    let question = task.question;
 
     let mut report = blank(item);
     report.cpus = scenario.cpus();
@@ -53,8 +61,8 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, team: usize, progress:
             if question.asks_something() {
                 let answer = question.answer(&found.observations);
                 let witness =
-                    wants_witness(&question, &answer, options).then(|| task.aim(Aim::Witness, None).of(&scenario));
-                add_answer(&mut report, &question, answer);
+                    wants_witness(question, &answer, options).then(|| task.aim(Aim::Witness, None).of(scenario));
+                add_answer(&mut report, question, answer);
                 if let Some(Some(second)) = witness {
                     report.seconds += second.elapsed.as_secs_f64();
                     if let lab::Verdict::Violated(run) = second.verdict {
@@ -86,16 +94,8 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, team: usize, progress:
             show(&mut report, misuse.trace, None);
         }
     }
-    judge(item, &question, &mut report);
+    judge(item, question, &mut report);
     report
-}
-
-/// Whether the file says that a run may never end: others are not searched for such runs.
-fn expects_livelock(item: &Work<'_>) -> bool {
-    match item.variant.map(|variant| &variant.expectation.node) {
-        Some(Expectation::Breaks(rules)) => rules.iter().any(|rule| rule.node == rule::LIVELOCK),
-        _ => false,
-    }
 }
 
 /// Takes the news of a search.
@@ -234,15 +234,15 @@ fn judge(item: &Work<'_>, question: &Question, report: &mut VariantReport) {
 }
 
 /// What a search has found.
-struct Found {
-    report: lab::Report,
+pub(crate) struct Found {
+    pub(crate) report: lab::Report,
     /// Why a checkpoint could not be written.
-    unsaved: Option<String>,
+    pub(crate) unsaved: Option<String>,
 }
 
 /// What a search looks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Aim {
+pub(crate) enum Aim {
     /// A broken rule, and every final state that is asked about.
     EveryEnd,
     /// A run to a final state that a reader wants to see.
@@ -260,8 +260,28 @@ pub(crate) struct Task<'s> {
 }
 
 impl<'s> Task<'s> {
+    /// What the options say that there is.
+    pub(crate) fn new(options: &'s Options, way: Way, progress: ShowSteps<'s>, question: &'s Question) -> Self {
+        Self { limits: options.limits, cancel: options.cancel.as_deref(), way, progress, question }
+    }
+
+    /// When to give up, as the lab wants to know it.
+    pub(crate) fn lab_limits(&self) -> lab::Limits<'s> {
+        let Self { limits, cancel, .. } = *self;
+        let unlimited = lab::Limits::default();
+        lab::Limits {
+            states: limits.states.unwrap_or(unlimited.states),
+            depth: limits.depth.unwrap_or(unlimited.depth),
+            time: limits.time.unwrap_or(Duration::MAX),
+            memory: limits.memory.unwrap_or(unlimited.memory),
+            fingerprints: limits.fingerprints,
+            cancel,
+            ..unlimited
+        }
+    }
+
     /// A search for this, perhaps by a member of a team.
-    fn aim(self, aim: Aim, seat: Option<Seat<'_>>) -> Search<'s, '_> {
+    pub(crate) fn aim(self, aim: Aim, seat: Option<Seat<'_>>) -> Search<'s, '_> {
         Search { task: self, aim, seat, labels: Labels::Ignored, found: None }
     }
 
@@ -284,7 +304,7 @@ impl<'s> Task<'s> {
     }
 }
 
-struct Search<'s, 't> {
+pub(crate) struct Search<'s, 't> {
     task: Task<'s>,
     aim: Aim,
     seat: Option<Seat<'t>>,
@@ -301,7 +321,7 @@ enum Labels {
 
 impl Search<'_, '_> {
     /// What is found in a scenario.
-    fn of(mut self, scenario: &Scenario) -> Option<lab::Report> {
+    pub(crate) fn of(mut self, scenario: &Scenario) -> Option<lab::Report> {
         scenario.build(&mut self);
         self.found
     }
@@ -320,17 +340,7 @@ impl Explorer for Search<'_, '_> {
             Aim::EveryEnd => {}
             Aim::Witness => lab.monitor(0, Seeker { question: self.task.question.clone(), read }),
         }
-        let Task { limits, cancel, .. } = self.task;
-        let unlimited = lab::Limits::default();
-        let limits = lab::Limits {
-            states: limits.states.unwrap_or(unlimited.states),
-            depth: limits.depth.unwrap_or(unlimited.depth),
-            time: limits.time.unwrap_or(Duration::MAX),
-            memory: limits.memory.unwrap_or(unlimited.memory),
-            fingerprints: limits.fingerprints,
-            cancel,
-            ..unlimited
-        };
+        let limits = self.task.lab_limits();
         match &self.labels {
             Labels::Ignored => {}
             Labels::Noted(_) => lab.note_labels(),

@@ -9,6 +9,7 @@
 //! A file is parsed ([`parse`]) into a [`syntax::Litmus`], checked into a [`Race`], and decided ([`decide()`]) into
 //! one [`VariantReport`] for each of its variants and memory orders. `GRAMMAR.md` has the language.
 
+mod apart;
 mod arguments;
 pub mod catalogue;
 mod checker;
@@ -38,7 +39,9 @@ mod source;
 pub mod syntax;
 mod x86;
 
+pub use apart::{Share, decide_in};
 pub use checkpoints::{Checkpoints, Present};
+pub use cluster::{ClusterError, Hosts, Place as ClusterPlace};
 pub use decide::{Limits, Options, Progress, ShowProgress, Way, Witnesses, Work, decide, decide_each, work};
 pub use error::{Error, LoadError, Problem};
 pub use needed::{Asked, Need, NeedOptions, Pairs, Place, needed};

@@ -1,13 +1,14 @@
 //! `fastgup check`: decides races.
 
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Duration;
 
 use lab::{Sampling, Schedule};
 use races::{
-    Checkpoints, Limits, MemoryOrder, Opinion, Options, Present, Race, SecondEngine, VariantReport, Verdict, Way,
-    Witnesses,
+    Checkpoints, ClusterPlace, Hosts, Limits, MemoryOrder, Opinion, Options, Present, Race, SecondEngine,
+    VariantReport, Verdict, Way, Witnesses,
 };
 use serde::Serialize;
 
@@ -34,6 +35,7 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
     }
     let mut exit = if failures.is_empty() { Exit::AsExpected } else { Exit::BadInput };
     let variants = select::variants(&races, &arguments.variant)?;
+    let place = place(arguments)?;
     let interrupt = Interrupt::listen()?;
     let line = Line::new();
     let mut saver = Saver::new(arguments.save_trace.as_deref(), arguments.html.as_deref())?;
@@ -53,7 +55,7 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
             progress: Some(line.callback()),
             cancel: Some(interrupt.flag()),
         };
-        races::decide(&races, &options, |report| {
+        let mut tell = |report: VariantReport| {
             let opinion = second_opinion(arguments, &races, &report);
             exit = exit.and(Exit::of(&report));
             if matches!(opinion, Some(Opinion::Differs(_))) {
@@ -73,11 +75,29 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
                 broken_output = Some(error);
                 interrupt.cancel();
             }
-        });
+        };
+        match &place {
+            None => races::decide(&races, &options, tell),
+            Some(place) => {
+                let share = races::decide_in(place.clone(), &races, &options, &mut tell)?;
+                exit = exit.and(if share.is_bounded { Exit::Bounded } else { Exit::AsExpected });
+            }
+        }
     }
     drop(line);
     if let Some(error) = broken_output {
         return Err(error.into());
+    }
+    if let Some(place) = place.filter(|place| place.process != 0) {
+        if !arguments.json {
+            writeln!(
+                anstream::stdout(),
+                "process {} of {}: done; process 0 has the answers",
+                place.process,
+                place.hosts.len()
+            )?;
+        }
+        return Ok(if interrupt.is_by_user() { Exit::Interrupted } else { exit });
     }
     printer.close(saver.finish()?.as_deref())?;
     if let Some(failure) = not_saved {
@@ -98,6 +118,14 @@ pub(crate) fn checkpoints(arguments: &Check) -> Option<Checkpoints> {
         (None, None) => return None,
     };
     Some(Checkpoints { folder: folder.clone(), every: arguments.checkpoint_every, present })
+}
+
+/// Which of several processes this is.
+fn place(arguments: &Check) -> Result<Option<ClusterPlace>, Failure> {
+    let arguments::Cluster { hosts, process, wait } = &arguments.cluster;
+    let (Some(hosts), Some(process)) = (hosts, process) else { return Ok(None) };
+    let threads = arguments.team.unwrap_or(NonZeroUsize::MIN);
+    Ok(Some(ClusterPlace { hosts: Hosts::read(hosts)?, process: *process, threads, patience: *wait }))
 }
 
 /// Which interleavings are asked for.
