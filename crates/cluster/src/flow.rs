@@ -4,7 +4,7 @@
 //! letters ──(to whom they are)──> keep: claims are answered ──(to whom they are)──> hear: the inbox ──> probe
 //! ```
 //!
-//! Letters are of an epoch. A member closes an epoch when it will send no more in it; timely's frontier passes an epoch when all have closed it, and every
+//! Letters are of an epoch, a range of timely's times. A member closes an epoch when it will send no more in it; timely's frontier passes an epoch when all have closed it, and every
 //! letter of it has been heard, and every answer to one. That is all that is asked of timely, and what makes ends and checkpoints consistent.
 
 use std::cell::{RefCell, RefMut};
@@ -73,11 +73,17 @@ pub(crate) struct Flow {
     probe: probe::Handle<u64>,
     inbox: Rc<RefCell<Inbox>>,
     claims: Rc<RefCell<Claims>>,
+    /// Something was sent that is still in timely's buffers.
+    is_dirty: bool,
 }
+
+/// An epoch is so many of timely's times: its buffers are emptied when a time is over.
+const TIMES: u64 = 1 << 32;
 
 impl Flow {
     pub(crate) fn new(allocator: Allocator, link: Arc<Link>) -> Self {
-        let mut worker = Worker::new(WorkerConfig::default(), allocator, None);
+        // Without a clock it would never sleep.
+        let mut worker = Worker::new(WorkerConfig::default(), allocator, Some(Instant::now()));
         let inbox = Rc::new(RefCell::new(Inbox::default()));
         let claims = Rc::new(RefCell::new(Claims::new(Fingerprints::Wide)));
         let (heard, kept) = (Rc::clone(&inbox), Rc::clone(&claims));
@@ -105,7 +111,7 @@ impl Flow {
                 });
             (input, done.probe().0)
         });
-        Self { worker, link, input, probe, inbox, claims }
+        Self { worker, link, input, probe, inbox, claims, is_dirty: false }
     }
 
     /// This member's number.
@@ -125,6 +131,7 @@ impl Flow {
 
     fn send(&mut self, to: usize, content: Content) {
         self.input.send(Letter { from: self.index() as u32, to: to as u32, content });
+        self.is_dirty = true;
     }
 
     /// Claims states of which another member keeps account.
@@ -139,17 +146,18 @@ impl Flow {
 
     /// Tells everybody, itself included, and closes this epoch, whose number it returns.
     pub(crate) fn close(&mut self, note: &Note) -> u64 {
-        let epoch = *self.input.time();
+        let epoch = *self.input.time() / TIMES;
         for member in 0..self.members() {
             self.send(member, Content::Note { epoch, note: note.clone() });
         }
-        self.input.advance_to(epoch + 1);
+        self.input.advance_to((epoch + 1) * TIMES);
+        self.is_dirty = false;
         epoch
     }
 
     /// What all have said of an epoch, in the order of their numbers, if it has passed. Once.
     pub(crate) fn passed(&mut self, epoch: u64) -> Option<Vec<Note>> {
-        if self.probe.less_equal(&epoch) {
+        if self.probe.less_than(&((epoch + 1) * TIMES)) {
             return None;
         }
         let notes = self.inbox.borrow_mut().notes.remove(&epoch)?;
@@ -170,7 +178,9 @@ impl Flow {
 
     /// Lets timely work, and waits at most so long for something to do.
     pub(crate) fn step(&mut self, patience: Duration) -> Result<(), Lost> {
-        self.input.flush();
+        if std::mem::take(&mut self.is_dirty) {
+            self.input.advance_to(*self.input.time() + 1);
+        }
         self.worker.step_or_park(Some(patience));
         self.link.lost().map_or(Ok(()), |process| Err(Lost(process)))
     }
