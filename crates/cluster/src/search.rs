@@ -52,6 +52,8 @@ pub(crate) struct Search<'s, 'e, 'a> {
     kept: Option<u64>,
     /// Why a checkpoint could not be written.
     unsaved: Option<String>,
+    /// Whether work was given away in this epoch: it may be on its way when the epoch is closed.
+    gave: bool,
 }
 
 /// Claims on their way.
@@ -88,6 +90,7 @@ impl<'s, 'e, 'a> Search<'s, 'e, 'a> {
             number: 0,
             kept: None,
             unsaved: None,
+            gave: false,
         }
     }
 
@@ -186,7 +189,12 @@ impl<'s, 'e, 'a> Search<'s, 'e, 'a> {
                 let news: Vec<News> = news.collect();
                 match self.judge(&news) {
                     Next::GoOn => self.share_out(&news),
-                    Next::End => return self.settle(),
+                    Next::End => {
+                        let total = self.settle()?;
+                        // No answer is better than a wrong one.
+                        assert!(total.trouble.is_some() || self.apart.pending() == 0, "all is done");
+                        return Ok(total);
+                    }
                     Next::Checkpoint => {
                         let total = self.settle()?;
                         if total.trouble.is_some() || self.apart.is_wrong() {
@@ -240,9 +248,9 @@ impl<'s, 'e, 'a> Search<'s, 'e, 'a> {
 
     fn news(&mut self) -> News {
         let pending = self.apart.pending() as u64;
-        let words = self.apart.news();
+        let (words, gave) = (self.apart.news(), std::mem::take(&mut self.gave));
         News {
-            is_busy: pending != 0 || !self.out.asked.is_empty() || !words.is_empty(),
+            is_busy: gave || pending != 0 || !self.out.asked.is_empty() || !words.is_empty(),
             pending,
             states: self.flow.claims().states(),
             transitions: self.apart.transitions(),
@@ -272,6 +280,7 @@ impl<'s, 'e, 'a> Search<'s, 'e, 'a> {
             let ways = self.apart.give(states.min(self.apart.pending() / 2));
             if !ways.is_empty() {
                 self.flow.give(member, ways);
+                self.gave = true;
             }
         }
     }
@@ -282,7 +291,7 @@ impl<'s, 'e, 'a> Search<'s, 'e, 'a> {
         // Claims that are on their way are counted by whoever keeps account of them: first they arrive, then all count.
         self.flow.meet(&Note::Quiet)?;
         self.hear();
-        debug_assert!(self.out.asked.is_empty(), "every claim was answered");
+        assert!(self.out.asked.is_empty(), "every claim was answered");
         let (states, bytes) = {
             let claims = self.flow.claims();
             (claims.states(), claims.bytes() as u64)

@@ -21,7 +21,7 @@ impl Claims {
     #[inline]
     pub fn keeper(fingerprint: u128, members: usize) -> usize {
         // A set finds a state's place by the upper half, and its segment by the lowest bits.
-        (u64::from((fingerprint >> 16) as u32) * members as u64 >> 32) as usize
+        ((u64::from((fingerprint >> 16) as u32) * members as u64) >> 32) as usize
     }
 
     /// Claims a state. Returns whether nobody had.
