@@ -72,7 +72,7 @@ impl Alone {
             while trouble.is_none() && (apart.pending() > 0 || !self.asked.is_empty()) {
                 let Self { late, claims, asked } = self;
                 let mut claim = |fingerprint, claimed| {
-                    if fingerprint as usize % 3 == 0 {
+                    if (fingerprint as usize).is_multiple_of(3) {
                         return if claims.claim(fingerprint) { Claim::Granted(claimed) } else { Claim::Taken(claimed) };
                     }
                     asked.push_back((fingerprint, claimed));
