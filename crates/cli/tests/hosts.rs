@@ -133,7 +133,12 @@ fn what_is_wrong_is_said_in_one_line_with_its_mend() {
         ("127.0.0.1\n", "0", "hosts:1: `127.0.0.1` is no host: it has no port", "write `host:port`"),
         ("127.0.0.1:7\n127.0.0.1:8\n", "2", "there is no process 2: the hosts file names 2", "the last is 1"),
         (&*address, "0", "cannot listen at", "a free port of this machine"),
-        ("127.0.0.1:0\n127.0.0.1:1\n", "0", "process 1 at 127.0.0.1:1 did not come within 0 s", "start one process for each line"),
+        (
+            "127.0.0.1:0\n127.0.0.1:1\n",
+            "0",
+            "process 1 at 127.0.0.1:1 did not come within 0 s",
+            "start one process for each line",
+        ),
     ] {
         std::fs::write(&path, content).expect("a file can be written");
         let mut command = fastgup(&SAFE);
