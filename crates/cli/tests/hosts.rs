@@ -151,6 +151,9 @@ fn what_is_wrong_is_said_in_one_line_with_its_mend() {
     }
     let output = fastgup(&SAFE).args(["--hosts", "nowhere", "--process", "0"]).output().expect("the program starts");
     assert!(text(&output.stderr).contains("cannot read the hosts file nowhere"), "{}", text(&output.stderr));
+    let sweep = ["--cpus", "3..4", "--hosts", "nowhere", "--process", "0"];
+    let output = fastgup(&["check", RACE]).args(sweep).output().expect("the program starts");
+    assert!(text(&output.stderr).contains("--job I/N"), "{}", text(&output.stderr));
     let output = fastgup(&SAFE).args(["--process", "0"]).output().expect("the program starts");
     assert!(text(&output.stderr).contains("--hosts"), "{}", text(&output.stderr));
 }

@@ -24,6 +24,12 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
             remedy: "decide one scope, for example --cpus 4 --entries 2".into(),
         });
     }
+    if arguments.cluster.hosts.is_some() {
+        return Err(Failure::Usage {
+            problem: "the rows of a sweep are not shared by processes that meet".into(),
+            remedy: "give each machine rows of its own, --job I/N, or decide one scope with --hosts".into(),
+        });
+    }
     let race = one_race(&arguments.what)?;
     let variants = select::variants(std::slice::from_ref(&race), &arguments.variant)?;
     let (cpus, entries) = ranges(arguments, &race);
