@@ -21,7 +21,7 @@ pub struct Share {
     pub is_bounded: bool,
 }
 
-/// Decides as [`crate::decide`] does, together with other processes that were asked the same. The reports come in process 0.
+/// Decides as [`crate::decide()`] does, together with other processes that were asked the same. The reports come in process 0.
 ///
 /// Exhaustive searches are shared; what else there is to do, process 0 does alone.
 ///
