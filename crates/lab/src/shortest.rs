@@ -186,8 +186,8 @@ fn go_to(explorer: &mut Explorer<'_, '_>, nodes: &[Node], path: &mut Vec<u32>, n
     }
     for &node in missing.iter().rev() {
         if let Some(choice) = nodes[node as usize].choice {
-            let undisturbed = explorer.apply(choice);
-            debug_assert!(undisturbed, "a run that went on before goes on again");
+            // A run that went on before goes on again, unless the code is not deterministic: then the machine has stopped, and says so at the next step.
+            let _ = explorer.apply(choice);
         }
         path.push(node);
     }
