@@ -11,7 +11,8 @@ use machine::Vector;
 use crate::cells::{self, flag};
 use crate::core::{Core, Stop};
 use crate::cpu::LabCpu;
-use crate::hash::Chain;
+use crate::foresee::NOTHING;
+use crate::hash::{self, Chain};
 use crate::op::{Kind, Op};
 use crate::owned::{ByteRange, conflict};
 use crate::stack::{self, Stack};
@@ -30,19 +31,33 @@ pub(crate) enum Status {
     Done,
 }
 
+/// What an agent that goes on is to be told.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Answer {
+    pub(crate) result: u64,
+    /// The word that a user access has loaded.
+    pub(crate) loaded: Option<u64>,
+}
+
 /// What a step changes of an agent, apart from its stack.
 #[derive(Clone, Copy)]
 pub(crate) struct AgentState {
     pub(crate) sp: *mut u64,
-    pub(crate) op: *mut Op,
+    /// What it asks for: on its stack, unless it is ahead of its code (`foresee.rs`).
+    pub(crate) op: *const Op,
+    /// What its code asks for, on its stack; null if its code has not begun.
+    pub(crate) asks: *mut Op,
     pub(crate) chain: Chain,
+    /// The latest of what it is yet to be told.
+    pub(crate) untold: u32,
     pub(crate) status: Status,
 }
 
 impl AgentState {
     /// Of an agent that was not started.
     pub(crate) fn idle(stack: &Stack) -> Self {
-        Self { sp: stack.top(), op: std::ptr::null_mut(), chain: Chain::default(), status: Status::Idle }
+        let (op, asks) = (std::ptr::null(), std::ptr::null_mut());
+        Self { sp: stack.top(), op, asks, chain: Chain::default(), untold: NOTHING, status: Status::Idle }
     }
 }
 
@@ -124,7 +139,7 @@ impl Core<'_> {
     #[inline(always)]
     pub(crate) fn op(&self, agent: usize) -> &Op {
         debug_assert!(self.agents[agent].state.status == Status::Asks);
-        // SAFETY: an agent that asks is suspended in `LabCpu::ask`, which keeps the operation on its live stack.
+        // SAFETY: an agent that asks is suspended in `LabCpu::ask`, which keeps the operation on its live stack; or it is ahead of its code, and the operation is kept by `Foresight`.
         unsafe { &*self.agents[agent].state.op }
     }
 
@@ -142,6 +157,7 @@ impl Core<'_> {
     /// The agent was told something.
     #[inline(always)]
     pub(crate) fn tell_agent(&mut self, agent: usize, told: u64) {
+        self.foresight.acts();
         let chain = self.agents[agent].state.chain.with(told);
         self.set_chain(agent, chain);
     }
@@ -149,16 +165,38 @@ impl Core<'_> {
     /// Makes an agent ready to start at the top of its stack.
     pub(crate) fn prepare(&mut self, agent: usize, seed: u64) {
         let cpu = cpu_of(agent);
-        let (kind, entry): (u64, unsafe extern "sysv64" fn(*mut ()) -> !) = match agent - program_of(cpu) {
-            0 => (PROGRAM, run_program),
-            1 => (HANDLER, run_handler),
-            _ => (NMI_HANDLER, run_nmi_handler),
+        let kind = match agent - program_of(cpu) {
+            0 => PROGRAM,
+            1 => HANDLER,
+            _ => NMI_HANDLER,
         };
         self.forget(agent, Chain::new(kind + self.neutral_cpu(cpu) as u64).with(seed));
-        let start: *const Start = &*self.agents[agent].start;
+        let state = &mut self.agents[agent].state;
+        (state.asks, state.untold) = (std::ptr::null_mut(), NOTHING);
+    }
+
+    /// Writes what an agent finds on its stack when it goes on: the answer to what it asked for, or the frame that it begins with. Only an agent that runs then may be
+    /// told so: what has changed of a stack is noted when its agent is suspended again.
+    #[inline(always)]
+    fn answer_on_stack(&mut self, agent: usize) {
+        let Agent { stack, start, state, .. } = &mut self.agents[agent];
+        if !state.asks.is_null() {
+            // SAFETY: an agent that asks is suspended in `LabCpu::ask`, which keeps the operation on its live stack.
+            let op = unsafe { &mut *state.asks };
+            op.result = self.answer.result;
+            if let Some(word) = self.answer.loaded {
+                op.c = word;
+            }
+            return;
+        }
+        let entry = match agent - program_of(cpu_of(agent)) {
+            0 => run_program,
+            1 => run_handler,
+            _ => run_nmi_handler,
+        };
+        let argument: *const Start = &**start;
         // SAFETY: a program is started once, a handler only when it has returned: nobody uses the stack.
-        let sp = unsafe { stack::prepare(self.agents[agent].stack.top(), entry, start.cast_mut().cast()) };
-        self.agents[agent].state.sp = sp;
+        state.sp = unsafe { stack::prepare(stack.top(), entry, argument.cast_mut().cast()) };
     }
 
     /// Lets an agent run until it asks for something or is done.
@@ -166,21 +204,54 @@ impl Core<'_> {
     /// # Safety
     /// `core` is valid, and no reference to it exists. The agent is prepared or suspended.
     pub(crate) unsafe fn resume(core: *mut Self, agent: usize) {
+        // SAFETY: the caller's promise; the reference is not used any more when the agent goes on.
+        let me = unsafe { &mut *core };
+        debug_assert!(me.has_stack_as_noted(agent), "somebody wrote to the stack of an agent that did not run");
+        me.owned.begin(cpu_of(agent));
+        let asked = me.asked(agent);
+        if me.agents[agent].state.untold != NOTHING {
+            // SAFETY: the caller's promise.
+            unsafe { Self::catch_up(core, agent) };
+        }
+        // SAFETY: as above.
+        let me = unsafe { &mut *core };
+        let told = me.sets_out(agent);
+        if me.stop.is_none() {
+            // SAFETY: the caller's promise.
+            unsafe { Self::go_on(core, agent) };
+        }
+        // SAFETY: the caller's promise; the agent is suspended again and holds no reference.
+        let me = unsafe { &mut *core };
+        me.note_stack(agent);
+        me.arrived(agent, told, asked);
+        me.audit(agent);
+    }
+
+    /// Whether nobody has written to what is live of an agent's stack since it was suspended.
+    pub(crate) fn has_stack_as_noted(&self, agent: usize) -> bool {
+        let Agent { stack, state, .. } = &self.agents[agent];
+        // SAFETY: the agent is suspended at `sp` of its own stack.
+        unsafe { stack.is_as_noted(state.sp) }
+    }
+
+    /// Lets an agent run that is told what its code waits for.
+    ///
+    /// # Safety
+    /// As for [`Self::resume`].
+    #[inline(always)]
+    pub(crate) unsafe fn go_on(core: *mut Self, agent: usize) {
         // SAFETY: the caller's promise.
         let (outside, inside) = unsafe {
             let core = &mut *core;
-            core.owned.begin(cpu_of(agent));
             core.running = Some(agent);
+            core.answer_on_stack(agent);
             core.agents[agent].state.status = Status::Runs;
             (&raw mut core.explorer_sp, core.agents[agent].state.sp)
         };
         // SAFETY: the agent's stack pointer was prepared or saved when it suspended itself; its stack is as it was then.
         unsafe { stack::switch(outside, inside) };
         // SAFETY: the caller's promise; the agent is suspended again and holds no reference.
-        let core = unsafe { &mut *core };
-        core.running = None;
-        core.note_stack(agent);
-        core.audit(agent);
+        unsafe { (*core).running = None };
     }
 
     /// The running agent gives control back to the explorer, and gets it back when its operation was performed.
@@ -207,10 +278,8 @@ impl Core<'_> {
         if self.agents[agent].state.status == Status::Asks {
             let op = *self.op(agent);
             let (address, [a, b, c]) = self.neutral_op(cpu, &op);
-            let seen = [op.kind as u64, address as u64, a, b, c, u64::from(op.bytes), op.location.line().into()]
-                .into_iter()
-                .fold(Chain::default(), Chain::with)
-                .term() as u64;
+            let parts = [op.kind as u64, address as u64, a, b, c, u64::from(op.bytes), op.location.line().into()];
+            let seen = parts.into_iter().fold(0, hash::blend);
             let chain = self.agents[agent].state.chain.term();
             let before = *self.known.entry(chain).or_insert(seen);
             if before != seen {
@@ -230,7 +299,10 @@ impl Core<'_> {
         self.audit_owned(cpu);
     }
 
-    fn audit_owned(&mut self, cpu: usize) {
+    pub(crate) fn audit_owned(&mut self, cpu: usize) {
+        if self.owned.len() == 0 {
+            return;
+        }
         for other in (0..self.cpus()).filter(|&other| other != cpu) {
             let (mine, theirs) = (self.owned.of(cpu), self.owned.of(other));
             if mine.is_empty() && theirs.is_empty() {

@@ -8,9 +8,9 @@ use crate::explore::Explorer;
 use crate::trace::Trace;
 use crate::verdict::{Misuse, MisuseKind, Verdict};
 
-/// Runs that are done once more, and their longest.
-const RUNS_AGAIN: usize = 4;
-const STEPS_AGAIN: usize = 1 << 14;
+/// Runs that are done once more, and their longest: code that goes round for ever has shown what it does long before.
+const RUNS_AGAIN: usize = 32;
+const STEPS_AGAIN: usize = 1 << 11;
 
 /// Runs that are done with replicas exchanged, and their longest.
 const RUNS_EXCHANGED: usize = 64;

@@ -97,8 +97,7 @@ impl Core<'_> {
         self.note_accessed(agent, offset, 8);
         if deed_of(op) != Deed::Store {
             let value = self.forwarded(cpu, offset, 8);
-            // SAFETY: the agent is suspended with its operation on its live stack.
-            unsafe { (*self.agents[agent].state.op).c = value };
+            self.answer.loaded = Some(value);
             self.tell_value(agent, offset, 8, value);
         } else if self.buffers_stores() && !self.booting {
             self.buffer_or_stop(cpu, Waiting::Store { offset, bytes: 8, value: op.c });

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use machine::{CpuId, Frame};
 
-use crate::agent::{Agent, AgentState};
+use crate::agent::{Agent, AgentState, Answer};
 use crate::arena::{Arena, MACHINE_BYTES};
 use crate::cells::{self, CpuCell, flag};
 use crate::choice::Choice;
 use crate::contents::Contents;
+use crate::foresee::{Foresight, Untold};
 use crate::ghost::{Copied, View};
-use crate::hash;
+use crate::hash::{self, Chain};
 use crate::lab::{Handler, NmiHandler, Program};
 use crate::label::Labels;
 use crate::machine_config::{Machine, MemoryOrder};
@@ -51,6 +52,7 @@ struct Mark {
     stacks: u32,
     replaced: u32,
     owned: u32,
+    untold: u32,
     /// Owned accesses of the CPU's latest segment, as they were.
     segment: (u32, u32),
     cpu: u8,
@@ -79,6 +81,8 @@ pub(crate) struct Core<'a> {
     pub(crate) agents: Vec<Agent>,
     pub(crate) tlbs: Vec<Rc<Tlb>>,
     pub(crate) explorer_sp: *mut u64,
+    /// For the agent that goes on next.
+    pub(crate) answer: Answer,
     /// The agent whose code runs now.
     pub(crate) running: Option<usize>,
     /// The code that runs is being unwound after a panic.
@@ -96,15 +100,19 @@ pub(crate) struct Core<'a> {
     pub(crate) labels: Option<Box<Labels>>,
     /// What each agent did next that was known by this chain.
     pub(crate) known: HashMap<u128, u64, hash::BuildSame>,
+    /// Where agents come to by computing only.
+    pub(crate) foresight: Foresight,
 
     /// CPUs that others can take the place of.
     pub(crate) replicas: Option<Box<Replicas>>,
     /// The fingerprint, but for what belongs to replicas.
-    hash: u128,
+    pub(crate) hash: u128,
     written: Vec<Written>,
     stacks: StackLog,
     replaced: Vec<(usize, Rc<Tlb>)>,
     marks: Vec<Mark>,
+    /// What agents are yet to be told, all of them.
+    pub(crate) untold: Vec<Untold>,
 }
 
 impl<'a> Core<'a> {
@@ -144,6 +152,7 @@ impl<'a> Core<'a> {
             agents: Vec::new(),
             tlbs: Vec::new(),
             explorer_sp: std::ptr::null_mut(),
+            answer: Answer::default(),
             running: None,
             unwinding: false,
             booting: false,
@@ -154,12 +163,14 @@ impl<'a> Core<'a> {
             replaying: 0,
             labels: None,
             known: HashMap::default(),
+            foresight: Foresight::default(),
             replicas: None,
             hash: 0,
             written: Vec::new(),
             stacks: Vec::new(),
             replaced: Vec::new(),
             marks: Vec::new(),
+            untold: Vec::new(),
         };
         for offset in (0..MACHINE_BYTES).step_by(8) {
             core.put(offset, 8, 0);
@@ -215,6 +226,8 @@ impl<'a> Core<'a> {
         self.written.len() * size_of::<Written>()
             + self.stacks.len() * 8
             + self.marks.len() * size_of::<Mark>()
+            + self.untold.len() * size_of::<Untold>()
+            + self.foresight.bytes()
             + self.replicas.as_ref().map_or(0, |replicas| replicas.log_bytes())
     }
 
@@ -276,6 +289,7 @@ impl<'a> Core<'a> {
     /// Changes memory, to be undone, without a trace in the fingerprint.
     #[inline(always)]
     pub(crate) fn set_silently(&mut self, offset: usize, bytes: usize, value: u64) {
+        self.foresight.acts();
         let old = self.get(offset, bytes);
         if old != value {
             self.written.push(Written { place: offset as u32 | (bytes == 8) as u32, old });
@@ -286,6 +300,7 @@ impl<'a> Core<'a> {
     /// Changes memory, to be undone.
     #[inline(always)]
     pub(crate) fn set(&mut self, offset: usize, bytes: usize, value: u64) {
+        self.foresight.acts();
         let old = self.get(offset, bytes);
         if old == value {
             return;
@@ -386,6 +401,7 @@ impl<'a> Core<'a> {
 
     /// Replaces the sets of a CPU, to be undone.
     pub(crate) fn set_tlb(&mut self, cpu: usize, tlb: Rc<Tlb>) {
+        self.foresight.acts();
         if Rc::ptr_eq(&self.tlbs[cpu], &tlb) {
             return;
         }
@@ -402,6 +418,7 @@ impl<'a> Core<'a> {
     #[inline(always)]
     pub(crate) fn event(&mut self, event: &Event<'_>) {
         if !self.monitors.is_empty() && !self.booting {
+            self.foresight.acts();
             self.tell(event);
         }
     }
@@ -461,6 +478,7 @@ impl<'a> Core<'a> {
             stacks: self.stacks.len() as u32,
             replaced: self.replaced.len() as u32,
             owned: self.owned.len() as u32,
+            untold: self.untold.len() as u32,
             segment: self.owned.segment(cpu),
             cpu: cpu as u8,
             agent: agent.map_or(NOBODY, |agent| agent as u8),
@@ -480,6 +498,12 @@ impl<'a> Core<'a> {
         unsafe { stack.note_changes(before, state.sp, &mut self.stacks) };
     }
 
+    /// What the agent that makes the latest step was known by before.
+    #[inline(always)]
+    pub(crate) fn asked(&self, agent: usize) -> Option<Chain> {
+        self.marks.last().filter(|mark| usize::from(mark.agent) == agent).map(|mark| mark.state.chain)
+    }
+
     /// Takes back the latest step.
     pub(crate) fn undo(&mut self) {
         let mark = self.marks.pop().expect("a step to undo");
@@ -495,6 +519,7 @@ impl<'a> Core<'a> {
             unsafe { agent.stack.put_back(&mut self.stacks, mark.stacks as usize) };
         }
         self.owned.restore(mark.owned as usize, (mark.cpu as usize, mark.segment));
+        self.untold.truncate(mark.untold as usize);
         self.hash = mark.hash;
         self.restore_replicas();
         self.stop = None;
@@ -527,6 +552,7 @@ impl<'a> Core<'a> {
         self.reset_replicas();
         self.stop = None;
         self.known.clear();
+        self.foresight.clear();
     }
 
     /// What was done so far in boot becomes the initial state.

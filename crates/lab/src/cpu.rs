@@ -18,7 +18,7 @@ use crate::hash::Chain;
 use crate::label::Weakening;
 use crate::machine_config::{Pcids, Reduction, Threads};
 use crate::monitor::Writer;
-use crate::op::{Effect, Kind, Op};
+use crate::op::{Effect, Kind, Op, word_value};
 use crate::owned::{ByteRange, OwnedAccess};
 use crate::record::OWNED;
 use crate::sync::Spin;
@@ -65,7 +65,7 @@ impl LabCpu {
         self.stop_if_stopped();
         let state = &mut core.agents[self.agent].state;
         let op: *mut Op = op;
-        state.op = op;
+        (state.op, state.asks) = (op, op);
         state.status = Status::Asks;
         // SAFETY: this is the running agent's stack, and `core` is not used any more.
         unsafe { Core::suspend(self.core) };
@@ -123,16 +123,13 @@ impl LabCpu {
         }
     }
 
-    fn value<W: Word>(bits: u64) -> W::Value {
-        W::Value::try_from(bits).ok().expect("a word holds what fits into it")
-    }
-
     pub(crate) fn booting(&self) -> bool {
         self.core().booting
     }
 
     /// Whether this CPU takes interrupts now. Not a step: nobody else can change it.
     pub fn interrupts_on(&self) -> bool {
+        self.core().foresight.acts();
         !self.core().interrupts_off(self.cpu)
     }
 
@@ -147,6 +144,7 @@ impl LabCpu {
 
     /// Whether the NMI handler of this CPU runs. Not a step: nobody else can change it.
     pub fn in_nmi(&self) -> bool {
+        self.core().foresight.acts();
         self.core().has_flag(self.cpu, cells::flag::IN_NMI)
     }
 
@@ -192,6 +190,7 @@ impl LabCpu {
             let (offset, bytes) = (op.address, usize::from(op.bytes));
             core.note_accessed(self.agent, offset, bytes);
             if op.kind == Kind::Load && core.assume_constant(offset, bytes) {
+                core.foresight.acts();
                 let value = core.get(offset, bytes);
                 core.read_check(self.cpu, &op);
                 self.stop_if_stopped();
@@ -218,6 +217,7 @@ impl LabCpu {
 
     fn owned<W: Word>(&self, offset: usize, effect: Effect, location: &'static Location<'static>) {
         let core = self.core();
+        core.foresight.acts();
         core.check_owner(self.agent, offset, W::BYTES, location);
         core.note_accessed(self.agent, offset, W::BYTES);
         core.owned.push(self.cpu, OwnedAccess { bytes: ByteRange::new(offset, W::BYTES), effect, location });
@@ -233,18 +233,6 @@ impl LabCpu {
         }
         self.stop_if_stopped();
     }
-}
-
-unsafe fn update_thunk<W: Word, F: Fn(W::Value) -> Option<W::Value>>(data: *const (), value: u64) -> Option<u64> {
-    // SAFETY: `data` is the `F` that this thunk was made for (see `Op::test`).
-    let update = unsafe { &*data.cast::<F>() };
-    update(LabCpu::value::<W>(value)).map(Into::into)
-}
-
-unsafe fn value_thunk<W: Word, F: Fn(W::Value) -> bool>(data: *const (), value: u64) -> Option<u64> {
-    // SAFETY: as above.
-    let until = unsafe { &*data.cast::<F>() };
-    until(LabCpu::value::<W>(value)).then_some(value)
 }
 
 impl Cpu for LabCpu {
@@ -263,7 +251,7 @@ impl Cpu for LabCpu {
             return word.atomic_load(Ordering::Acquire);
         }
         let op = self.word_op(Kind::Load, word);
-        Self::value::<W>(self.access(op))
+        word_value::<W>(self.access(op))
     }
 
     #[track_caller]
@@ -283,7 +271,7 @@ impl Cpu for LabCpu {
         }
         let mut op = self.word_op(Kind::Swap, word);
         op.a = value.into();
-        Self::value::<W>(self.access(op))
+        word_value::<W>(self.access(op))
     }
 
     #[track_caller]
@@ -294,7 +282,7 @@ impl Cpu for LabCpu {
         let mut op = self.word_op(Kind::CompareExchange, word);
         op.a = old.into();
         op.b = new.into();
-        let found = Self::value::<W>(self.access(op));
+        let found = word_value::<W>(self.access(op));
         if found == old { Ok(found) } else { Err(found) }
     }
 
@@ -305,7 +293,7 @@ impl Cpu for LabCpu {
         }
         let mut op = self.word_op(Kind::FetchAdd, word);
         op.a = addend.into();
-        Self::value::<W>(self.access(op))
+        word_value::<W>(self.access(op))
     }
 
     #[track_caller]
@@ -315,7 +303,7 @@ impl Cpu for LabCpu {
         }
         let mut op = self.word_op(Kind::FetchAnd, word);
         op.a = mask.into();
-        Self::value::<W>(self.access(op))
+        word_value::<W>(self.access(op))
     }
 
     #[track_caller]
@@ -325,7 +313,7 @@ impl Cpu for LabCpu {
         }
         let mut op = self.word_op(Kind::FetchOr, word);
         op.a = mask.into();
-        Self::value::<W>(self.access(op))
+        word_value::<W>(self.access(op))
     }
 
     #[track_caller]
@@ -343,7 +331,7 @@ impl Cpu for LabCpu {
         }
         let offset = self.offset_of(word.address(), W::BYTES);
         if self.core().unwinding {
-            return Self::value::<W>(0);
+            return word_value::<W>(0);
         }
         self.owned::<W>(offset, Effect::Reads, Location::caller());
         let core = self.core();
@@ -352,7 +340,7 @@ impl Cpu for LabCpu {
         }
         let value = core.forwarded(self.cpu, offset, W::BYTES);
         core.tell_value(self.agent, offset, W::BYTES, value);
-        Self::value::<W>(value)
+        word_value::<W>(value)
     }
 
     /// A word that is this CPU's own is not its NMI handler's: where there is one, owned accesses are steps like others.
@@ -423,9 +411,8 @@ impl Cpu for LabCpu {
             return word.atomic_swap(new);
         }
         let mut op = self.word_op(Kind::AwaitUpdate, word);
-        op.test = Some(thunk_of_update::<W, _>(&update));
-        op.data = (&raw const update).cast();
-        Self::value::<W>(self.access(op))
+        op.wait_to_update::<W, _>(&update);
+        word_value::<W>(self.access(op))
     }
 
     #[track_caller]
@@ -436,9 +423,8 @@ impl Cpu for LabCpu {
             return value;
         }
         let mut op = self.word_op(Kind::AwaitValue, word);
-        op.test = Some(thunk_of_value::<W, _>(&until));
-        op.data = (&raw const until).cast();
-        Self::value::<W>(self.access(op))
+        op.wait_until::<W, _>(&until);
+        word_value::<W>(self.access(op))
     }
 
     fn loop_head(&self) -> LoopHead {
@@ -599,14 +585,6 @@ impl ProcessContexts for LabCpu {
         (op.a, op.b, op.c) = (kind, u64::from(pcid.number()), address);
         self.perform(op);
     }
-}
-
-fn thunk_of_update<W: Word, F: Fn(W::Value) -> Option<W::Value>>(_: &F) -> crate::op::Test {
-    update_thunk::<W, F>
-}
-
-fn thunk_of_value<W: Word, F: Fn(W::Value) -> bool>(_: &F) -> crate::op::Test {
-    value_thunk::<W, F>
 }
 
 fn invalidation(mut op: Op, what: Invalidation) -> Op {

@@ -104,13 +104,18 @@ impl Core<'_> {
     #[inline(always)]
     pub(crate) unsafe fn apply(core: *mut Self, choice: Choice) {
         // SAFETY: the caller's promise.
-        let moved = unsafe { (*core).perform(choice) };
-        // SAFETY: as above.
-        unsafe { (*core).quiet.step() };
-        if let Some(agent) = moved {
-            // SAFETY: the caller's promise; `perform` left the agent ready to go on.
+        if let Some(agent) = unsafe { (*core).begin(choice) } {
+            // SAFETY: the caller's promise; `begin` left the agent ready to go on.
             unsafe { Self::resume(core, agent) };
         }
+    }
+
+    /// The part of a step that is the machine's: names the agent that is to be [resumed](Self::resume) then, if one is.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, choice: Choice) -> Option<usize> {
+        let moved = self.perform(choice);
+        self.quiet.step();
+        moved
     }
 
     /// Does to the machine what a step does, and names the agent that goes on then.
@@ -122,6 +127,7 @@ impl Core<'_> {
                 let agent = self.active(cpu).expect("the choice was enabled");
                 self.push_mark(cpu, Some(agent));
                 self.record(choice);
+                self.answer.loaded = None;
                 let after = self.execute(cpu, agent, argument);
                 if self.stop.is_some() {
                     return None;
@@ -133,8 +139,7 @@ impl Core<'_> {
                         None
                     }
                     After::Resume(result) => {
-                        // SAFETY: the agent is suspended with its operation on its live stack.
-                        unsafe { (*self.agents[agent].state.op).result = result };
+                        self.answer.result = result;
                         let Op { kind, address, bytes, .. } = *self.op(agent);
                         match kind.accesses_word() {
                             Some(_) => self.tell_value(agent, address, usize::from(bytes), result),
@@ -208,21 +213,24 @@ impl Core<'_> {
     }
 
     /// Performs an operation at once, while booting.
-    pub(crate) fn execute_at_boot(&mut self, cpu: usize, op: &mut Op) -> u64 {
+    pub(crate) fn execute_at_boot(&mut self, cpu: usize, asked: &mut Op) -> u64 {
         // A program that "asks" for it, so that it takes the ordinary way.
         let agent = program_of(cpu);
-        self.agents[agent].state.op = &raw mut *op;
+        self.agents[agent].state.op = &raw const *asked;
         self.agents[agent].state.status = Status::Asks;
         for everyone in 0..self.cpus() {
             self.saturate(everyone);
         }
-        let kind = op.kind;
+        let kind = asked.kind;
         let op = *self.op(agent);
         let enabled = self.is_enabled(cpu, &op);
         let choice = if kind == Kind::UserAccess { self.boot_outcome(cpu, &op) } else { 0 };
         let after = self.execute(cpu, agent, choice);
         self.agents[agent].state.status = Status::Idle;
-        self.agents[agent].state.op = std::ptr::null_mut();
+        self.agents[agent].state.op = std::ptr::null();
+        if let Some(word) = self.answer.loaded.take() {
+            asked.c = word;
+        }
         if let Some(stop) = self.stop.take() {
             panic!("while booting: {stop:?}");
         }

@@ -156,6 +156,7 @@ impl Core<'_> {
 
     /// An agent forgets what it was told.
     pub(crate) fn forget_names(&mut self, agent: usize) {
+        self.foresight.forgets_names();
         if let Some(replicas) = &mut self.replicas {
             replicas.told &= !(1 << agent);
         }
@@ -237,6 +238,14 @@ impl Core<'_> {
             let place = self.quiet_place(unit);
             self.quiet.written(place, 4);
         }
+    }
+
+    pub(crate) fn is_shared(&self, offset: usize, bytes: usize) -> bool {
+        self.quiet.is_shared(self.quiet_place(offset), bytes)
+    }
+
+    pub(crate) fn is_written(&self, offset: usize, bytes: usize) -> bool {
+        self.quiet.is_written(self.quiet_place(offset), bytes)
     }
 
     #[inline(always)]

@@ -400,7 +400,7 @@ impl Core<'_> {
                 .misuse(MisuseKind::Capacity, format!("more than {count} broadcasts are on their way to CPU{target}"));
         }
         // Kept sorted: they may arrive in any order, so the order in which they were sent is not part of the state.
-        let mut all: Vec<[u64; 3]> = (0..count).map(|index| self.arrival(target, index)).collect();
+        let mut all = self.arrivals(target);
         all.push([source as u64, start, pages]);
         all.sort_unstable();
         self.set_arrivals(target, &all);
@@ -411,7 +411,12 @@ impl Core<'_> {
         [0, 1, 2].map(|field| self.reg(target, cells::ARRIVAL.plus(3 * index + field)))
     }
 
-    fn set_arrivals(&mut self, target: usize, all: &[[u64; 3]]) {
+    /// All that are.
+    pub(crate) fn arrivals(&self, target: usize) -> Vec<[u64; 3]> {
+        (0..self.reg(target, cells::ARRIVALS) as usize).map(|index| self.arrival(target, index)).collect()
+    }
+
+    pub(crate) fn set_arrivals(&mut self, target: usize, all: &[[u64; 3]]) {
         for index in 0..cells::MAX_ARRIVALS {
             let arrival = all.get(index).copied().unwrap_or([0; 3]);
             for (field, value) in arrival.into_iter().enumerate() {
@@ -423,8 +428,7 @@ impl Core<'_> {
 
     /// A broadcast takes place on its target.
     pub(crate) fn arrive(&mut self, target: usize, index: usize) {
-        let count = self.reg(target, cells::ARRIVALS) as usize;
-        let mut all: Vec<[u64; 3]> = (0..count).map(|index| self.arrival(target, index)).collect();
+        let mut all = self.arrivals(target);
         let [_, start, pages] = all.remove(index);
         self.set_arrivals(target, &all);
         self.invalidate_everywhere(target, invalidation_of(start, pages));

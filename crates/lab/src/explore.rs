@@ -112,6 +112,77 @@ impl<'e, 'a> Explorer<'e, 'a> {
         self.core().stop.is_none()
     }
 
+    /// Notes for each choice of this state the fingerprint of the state that it leads to, if that is known without letting code run, else [`UNKNOWN`], and tells `expect`.
+    pub(crate) fn look_ahead(&mut self, choices: &[Choice], leads_to: &mut Vec<u128>, expect: impl Fn(u128)) {
+        if !self.core().foresees() {
+            leads_to.resize(leads_to.len() + choices.len(), UNKNOWN);
+            return;
+        }
+        for &choice in choices {
+            let agent = self.core().begin(choice);
+            let is_known = agent.is_none_or(|agent| self.core().foresee(agent)) && self.core().stop.is_none();
+            let fingerprint = if is_known { self.core().fingerprint() } else { UNKNOWN };
+            expect(fingerprint);
+            leads_to.push(fingerprint);
+            self.core().undo();
+        }
+    }
+
+    /// Takes away the choices that lead to states that are known to be old, of those from `first` on. `insert` says whether a state is new.
+    #[inline(always)]
+    fn claim(
+        &mut self,
+        first: usize,
+        choices: &mut Vec<Choice>,
+        leads_to: &mut Vec<u128>,
+        mut insert: impl FnMut(u128) -> bool,
+    ) {
+        let mut kept = first;
+        for at in first..choices.len() {
+            let (choice, fingerprint) = (choices[at], leads_to[at]);
+            if fingerprint != UNKNOWN && !insert(fingerprint) {
+                self.transitions += 1;
+                continue;
+            }
+            (choices[kept], leads_to[kept]) = (choice, fingerprint);
+            kept += 1;
+        }
+        choices.truncate(kept);
+        leads_to.truncate(kept);
+    }
+
+    /// Takes one of the choices of this state, of which it is known where it leads or not. `insert` says whether a state is new. `None` if the run cannot go on.
+    #[inline(always)]
+    pub(crate) fn step(
+        &mut self,
+        choice: Choice,
+        leads_to: u128,
+        mut insert: impl FnMut(u128) -> bool,
+    ) -> Option<Arrival> {
+        self.transitions += 1;
+        let is_known = leads_to != UNKNOWN;
+        if is_known && !insert(leads_to) {
+            return Some(Arrival::NotTaken);
+        }
+        if let Some(agent) = self.core().begin(choice) {
+            if self.core().foresee(agent) {
+                if self.core().stop.is_none() && (is_known || insert(self.core().fingerprint())) {
+                    if !self.core().may_be_ahead(agent) {
+                        // SAFETY: valid by the promise to `new`, and no reference to it is held; `begin` left the agent ready to go on.
+                        unsafe { Core::catch_up(self.core, agent) };
+                        self.core().note_stack(agent);
+                    }
+                    return self.core().stop.is_none().then_some(Arrival::New);
+                }
+                return self.core().stop.is_none().then_some(Arrival::Old);
+            }
+            // SAFETY: as above.
+            unsafe { Core::resume(self.core, agent) };
+        }
+        let new_or_old = |is_new| if is_new { Arrival::New } else { Arrival::Old };
+        self.core().stop.is_none().then(|| new_or_old(is_known || insert(self.core().fingerprint())))
+    }
+
     /// Explores, and says what was found.
     pub(crate) fn run(mut self) -> Report {
         let attending = Attending::new(self.core);
@@ -174,6 +245,11 @@ impl<'e, 'a> Explorer<'e, 'a> {
             Ok(()) => Verdict::Safe,
             Err(Ended::Limit(limit)) => Verdict::Bounded(limit),
             Err(Ended::Found(found)) => self.explain(found),
+            Err(Ended::Hidden(sentence)) => {
+                self.rewind();
+                let kind = MisuseKind::HiddenState;
+                Verdict::Error(Box::new(Misuse { kind, sentence, trace: Trace::default() }))
+            }
             Err(Ended::Endless(endless)) => self.explain_endless(&endless),
             Err(Ended::WrongAssumption) => Verdict::Bounded(Limit::States),
         }
@@ -183,10 +259,13 @@ impl<'e, 'a> Explorer<'e, 'a> {
         let mut visited = Visited::new(self.limits.fingerprints);
         // The untried choices of all states on the path; of each state, where its own begin and which is next.
         let mut choices: Vec<Choice> = Vec::new();
+        // Where each of them leads. Waiting for memory is most of what is left to do, so there is always more than one state that is waited for.
+        let mut leads_to: Vec<u128> = Vec::new();
         let mut frames: Vec<(usize, usize)> = Vec::new();
         let path = |frames: &[(usize, usize)], choices: &[Choice]| Found {
             path: frames.iter().map(|&(_, next)| choices[next - 1]).collect(),
         };
+        let mut look_next = CLOCK_EVERY;
         visited.insert(self.core().fingerprint());
         report.states = 1;
         self.core().choices(&mut choices);
@@ -197,30 +276,48 @@ impl<'e, 'a> Explorer<'e, 'a> {
         while let Some((first, next)) = frames.last_mut() {
             if *next == choices.len() {
                 choices.truncate(*first);
+                leads_to.truncate(*first);
                 frames.pop();
                 if !frames.is_empty() {
                     self.core().undo();
                 }
                 continue;
             }
-            let choice = choices[*next];
+            if *next == *first {
+                self.look_ahead(&choices[*first..], &mut leads_to, |fingerprint| visited.expect(fingerprint));
+                // What leads to old states is done with. New states are claimed at once, while what was waited for is there: by the time the last of
+                // them is gone on from, it would have to be waited for again.
+                self.claim(*first, &mut choices, &mut leads_to, |fingerprint| visited.insert(fingerprint));
+                if choices.len() == *first {
+                    // Only at the end of a path: by then it has shown many a written word.
+                    if self.core().quiet.is_wrong() {
+                        return Err(Ended::WrongAssumption);
+                    }
+                    continue;
+                }
+            }
+            let (choice, fingerprint) = (choices[*next], leads_to[*next]);
             *next += 1;
-            if !self.apply(choice) {
+            let insert = |reached| reached == fingerprint || visited.insert(reached);
+            let Some(arrival) = self.step(choice, fingerprint, insert) else {
                 let found = Ended::Found(path(&frames, &choices));
                 return Err(if self.core().quiet.is_wrong() { Ended::WrongAssumption } else { found });
-            }
-            if self.transitions.is_multiple_of(CLOCK_EVERY) {
+            };
+            if self.transitions >= look_next {
+                look_next = self.transitions + CLOCK_EVERY;
                 self.share = Some(share_of(&frames, &choices));
                 self.look_at_clock(Phase::Exploring, report.states, self.transitions)?;
                 report.visited_bytes = visited.bytes() as u64;
-                self.look_at_memory(visited.bytes() + choices.len() * size_of::<Choice>())?;
+                self.look_at_memory(visited.bytes() + size_of_val(&choices[..]) + size_of_val(&leads_to[..]))?;
             }
-            if !visited.insert(self.core().fingerprint()) {
+            if arrival != Arrival::New {
                 // Only at the end of a path: by then it has shown many a written word.
                 if self.core().quiet.is_wrong() {
                     return Err(Ended::WrongAssumption);
                 }
-                self.core().undo();
+                if arrival == Arrival::Old {
+                    self.core().undo();
+                }
                 continue;
             }
             report.states += 1;
@@ -277,6 +374,13 @@ impl<'e, 'a> Explorer<'e, 'a> {
             return Err(Stop::Violation(Violation::new(rule::DEADLOCK, sentence)));
         }
         self.core().at_rest().map_err(Stop::Violation)
+    }
+
+    /// [`Self::judge_end`] if nothing can happen any more.
+    fn judge_if_over(&mut self) -> Result<(), Stop> {
+        let mut choices = Vec::new();
+        self.core().choices(&mut choices);
+        if choices.is_empty() { self.judge_end() } else { Ok(()) }
     }
 
     fn who_waits(&self) -> String {
@@ -337,18 +441,10 @@ impl<'e, 'a> Explorer<'e, 'a> {
             self.rewind();
             return Verdict::Safe;
         }
-        if let Some(Stop::Misuse(kind @ MisuseKind::HiddenState, sentence)) = first_stop {
-            // Code that does not do the same twice cannot be shown a second time.
-            self.rewind();
-            return Verdict::Error(Box::new(Misuse { kind, sentence, trace: Trace::default() }));
+        if let Some(Stop::Misuse(MisuseKind::HiddenState, sentence)) = first_stop {
+            return self.verdict_of(Err(Ended::Hidden(sentence)));
         }
-        self.rewind();
-        let shorter = if found.path.is_empty() { None } else { shortest::search(self, self.limits.shortening) };
-        self.rewind();
-        if self.core().quiet.is_wrong() {
-            // The second search looked further than the first, and learnt of an access that makes steps of what was quiet: paths of the first mean nothing now.
-            return Verdict::Safe;
-        }
+        let shorter = if found.path.is_empty() { None } else { self.shortest() };
         let shortest = shorter.is_some() || found.path.is_empty();
         let path = shorter.unwrap_or(found).path;
         let (stop, trace) = self.replay(&path, first_stop);
@@ -356,6 +452,35 @@ impl<'e, 'a> Explorer<'e, 'a> {
             Stop::Violation(violation) => Verdict::Violated(Box::new(Counterexample { violation, trace, shortest })),
             Stop::Misuse(kind, sentence) => Verdict::Error(Box::new(Misuse { kind, sentence, trace })),
         }
+    }
+
+    /// The shortest run, if it can be found. It is the same whoever found the first one, and however: what was known of words by then is a matter of chance, and decides what is a
+    /// step, so the search begins with nothing known. If it ends without an answer, things are as they were: steps of the first run mean what they meant.
+    fn shortest(&mut self) -> Option<Found> {
+        let known = self.core().quiet.known().facts();
+        self.core().quiet.begin();
+        let shortest = loop {
+            self.start_anew();
+            let shortest = shortest::search(self, self.limits.shortening);
+            self.rewind();
+            if !self.core().quiet.is_wrong() {
+                break shortest;
+            }
+            self.core().quiet.begin_again();
+        };
+        if shortest.is_none() {
+            self.core().quiet.restore(&known);
+            self.start_anew();
+        }
+        shortest
+    }
+
+    /// Starts every program once more.
+    fn start_anew(&mut self) {
+        let transitions = self.transitions;
+        self.core().undo_all();
+        self.start();
+        self.transitions = transitions;
     }
 
     /// From a run without an end to a verdict. Its beginning is as short as possible.
@@ -380,12 +505,11 @@ impl<'e, 'a> Explorer<'e, 'a> {
 
     fn replay(&mut self, path: &[Choice], first_stop: Option<Stop>) -> (Stop, Trace) {
         self.core().recorder = Some(std::mem::take(&mut self.early));
-        for &choice in path {
-            self.apply(choice);
-        }
+        // Nothing can be taken once the run has ended; of code that is not deterministic it may end early.
+        let _went_on = path.iter().all(|&choice| self.apply(choice));
         let stop = match self.core().stop.clone() {
             Some(stop) => stop,
-            None => match (self.judge_end(), first_stop) {
+            None => match (self.judge_if_over(), first_stop) {
                 (Err(stop), _) | (Ok(()), Some(stop)) => stop,
                 (Ok(()), None) => Stop::Misuse(
                     MisuseKind::HiddenState,
@@ -398,10 +522,26 @@ impl<'e, 'a> Explorer<'e, 'a> {
     }
 }
 
+/// Where a choice leads is not known.
+pub(crate) const UNKNOWN: u128 = 0;
+
+/// What came of a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Arrival {
+    /// The state is new.
+    New,
+    /// The state is an old one. The code may not have run: the step can only be undone.
+    Old,
+    /// The state would be an old one: the step was not taken.
+    NotTaken,
+}
+
 /// Why a search ended early.
 pub(crate) enum Ended {
     Limit(Limit),
     Found(Found),
+    /// Code does not do the same twice, as the sentence says: there is no run to be shown again.
+    Hidden(String),
     Endless(Endless),
     /// A word that was taken for constant is written: the search begins again.
     WrongAssumption,

@@ -17,6 +17,12 @@ pub(crate) const fn unit(index: u32, value: u32) -> u128 {
     spread((index as u64) << 32 | value as u64)
 }
 
+/// Makes one number of two, quickly: for a comparison that errs about once in 2<sup>64</sup> times where it errs at all.
+#[inline(always)]
+pub(crate) const fn blend(before: u64, next: u64) -> u64 {
+    (before.rotate_left(26) ^ next).wrapping_mul(0xd6e8_feb8_6659_fd93)
+}
+
 /// A bijection in which every input bit matters to every output bit (Pelle Evensen's "moremur").
 #[inline(always)]
 const fn scramble(mut x: u64) -> u64 {

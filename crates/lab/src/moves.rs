@@ -11,7 +11,7 @@ use crate::explore::Way;
 use crate::machine_config::Threads;
 use crate::verdict::MisuseKind;
 
-/// What a move exchanges, but for TLBs and numbers.
+/// What a move exchanges, but for TLBs, numbers and broadcasts.
 const HARDWARE: [CpuCell; 6] =
     [cells::PENDING, cells::ROOT, cells::PDPTES, cells::PDPTES.plus(1), cells::PDPTES.plus(2), cells::PDPTES.plus(3)];
 
@@ -62,8 +62,8 @@ impl Core<'_> {
         }
     }
 
-    /// Whether the scheduler may take the thread off its CPU: it is preemptible, and nothing that it did is on its way. That its buffer is empty first costs nothing: a
-    /// move that waits for it is one that comes later.
+    /// Whether the scheduler may take the thread off its CPU: it is preemptible, and its stores have reached memory (the scheduler uses locked instructions; a move that waits for
+    /// them is one that comes later). What it has broadcast may still be on its way.
     fn may_leave(&self, cpu: usize) -> bool {
         self.active(cpu) == Some(program_of(cpu))
             && !self.has_flag(cpu, flag::IRQ_OFF)
@@ -80,12 +80,9 @@ impl Core<'_> {
             && self.is_settled(cpu)
     }
 
-    /// Nothing is on its way from this CPU, or to it, but interrupts.
+    /// No store of this CPU is on its way to memory, and no walk is half done.
     fn is_settled(&self, cpu: usize) -> bool {
-        self.buffered(cpu) == 0
-            && self.reg(cpu, cells::ARRIVALS) == 0
-            && self.reg(cpu, cells::WALK) == 0
-            && !self.broadcasts(cpu)
+        self.buffered(cpu) == 0 && self.reg(cpu, cells::WALK) == 0
     }
 
     /// The thread goes on where `idle` was.
@@ -101,5 +98,23 @@ impl Core<'_> {
         let (left, found) = (self.tlbs[thread].clone(), self.tlbs[idle].clone());
         self.set_tlb(thread, found);
         self.set_tlb(idle, left);
+        self.move_broadcasts(thread, idle);
+    }
+
+    /// Broadcasts are from one CPU to others, whatever runs there: `tlbsync` waits for those of the CPU that executes it.
+    fn move_broadcasts(&mut self, thread: usize, idle: usize) {
+        let now_at = |program: usize| match program {
+            _ if program == thread => idle,
+            _ if program == idle => thread,
+            _ => program,
+        };
+        let on_their_way: Vec<_> = (0..self.cpus()).map(|target| self.arrivals(target)).collect();
+        for (target, mut arrivals) in on_their_way.into_iter().enumerate() {
+            for [source, ..] in &mut arrivals {
+                *source = now_at(*source as usize) as u64;
+            }
+            arrivals.sort_unstable();
+            self.set_arrivals(now_at(target), &arrivals);
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::panic::Location;
 
+use machine::Word;
+
 /// What is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -154,6 +156,8 @@ pub(crate) struct Op {
     pub(crate) result: u64,
     pub(crate) test: Option<Test>,
     pub(crate) data: *const (),
+    /// `test` does not look at `data`.
+    pub(crate) captures_nothing: bool,
     pub(crate) location: &'static Location<'static>,
     /// It is no barrier, though its kind is one (see `weaken.rs`).
     pub(crate) is_unordered: bool,
@@ -172,9 +176,32 @@ impl Op {
             result: 0,
             test: None,
             data: std::ptr::null(),
+            captures_nothing: false,
             location: Location::caller(),
             is_unordered: false,
         }
+    }
+
+    /// Waits until this closure knows what the word becomes. It lives as long as the operation is asked for.
+    pub(crate) fn wait_to_update<W: Word, F: Fn(W::Value) -> Option<W::Value>>(&mut self, update: &F) {
+        self.wait(update, update_test::<W, F>);
+    }
+
+    /// Waits until this closure says so of what the word holds. It lives as long as the operation is asked for.
+    pub(crate) fn wait_until<W: Word, F: Fn(W::Value) -> bool>(&mut self, until: &F) {
+        self.wait(until, value_test::<W, F>);
+    }
+
+    fn wait<F>(&mut self, closure: &F, test: Test) {
+        self.test = Some(test);
+        self.data = (&raw const *closure).cast();
+        self.captures_nothing = size_of::<F>() == 0;
+    }
+
+    /// Whether the same is asked for, by the same line of code.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let parts = |op: &Self| (op.kind, op.bytes, op.address, [op.a, op.b, op.c], op.is_unordered, op.location);
+        parts(self) == parts(other)
     }
 
     /// What a word becomes that held `old`, if the operation writes it.
@@ -195,9 +222,26 @@ impl Op {
     pub(crate) fn test(&self, value: u64) -> Option<u64> {
         let test = self.test.expect("an await has a test");
         // SAFETY: `data` is the closure that `test` was made for; it lies on the stack of the agent that waits in this very
-        // operation, so it is alive and not borrowed.
+        // operation, so it is alive and not borrowed. Of one that captures nothing there are no bytes, and the address is that of a stack, which stays mapped.
         unsafe { test(self.data, value) }
     }
+}
+
+unsafe fn update_test<W: Word, F: Fn(W::Value) -> Option<W::Value>>(data: *const (), value: u64) -> Option<u64> {
+    // SAFETY: `data` is the `F` that this was made for (see `Op::test`).
+    let update = unsafe { &*data.cast::<F>() };
+    update(word_value::<W>(value)).map(Into::into)
+}
+
+unsafe fn value_test<W: Word, F: Fn(W::Value) -> bool>(data: *const (), value: u64) -> Option<u64> {
+    // SAFETY: as above.
+    let until = unsafe { &*data.cast::<F>() };
+    until(word_value::<W>(value)).then_some(value)
+}
+
+/// What a word holds whose bits are these.
+pub(crate) fn word_value<W: Word>(bits: u64) -> W::Value {
+    W::Value::try_from(bits).ok().expect("a word holds what fits into it")
 }
 
 /// Bytes of a line of source that tell it from others, the same in every copy of the code.

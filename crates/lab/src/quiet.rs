@@ -156,6 +156,16 @@ impl QuietWords {
         !shared
     }
 
+    /// Whether it is known of these bytes that several agents access them: of each unit, which is so for ever.
+    pub(crate) fn is_shared(&self, offset: usize, bytes: usize) -> bool {
+        self.units(offset, bytes).iter().all(|unit| unit.load(Ordering::Relaxed) & ACCESSOR == MANY)
+    }
+
+    /// Whether it is known of these bytes that some are written, which is so for ever.
+    pub(crate) fn is_written(&self, offset: usize, bytes: usize) -> bool {
+        self.units(offset, bytes).iter().any(|unit| unit.load(Ordering::Relaxed) & WRITTEN != 0)
+    }
+
     /// A step was made.
     #[inline(always)]
     pub(crate) fn step(&mut self) {

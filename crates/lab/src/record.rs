@@ -150,7 +150,7 @@ impl Core<'_> {
             Turn::Arrive => {
                 step.kind = StepKind::Broadcast;
                 let [source, start, pages] = self.arrival(cpu, choice.argument());
-                step.what = format!("broadcast flush of CPU{source} arrives");
+                step.what = format!("broadcast flush of CPU{} arrives", self.number(source as usize));
                 step.target = Some(scope(start, pages));
             }
             Turn::Speculate => {

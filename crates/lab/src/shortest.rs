@@ -54,7 +54,9 @@ pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u64) -> Option<Found
         let mut breaks: Vec<Broken> = Vec::new();
         let next_level = nodes.len() as u32;
         for node in level.clone() {
-            go_to(explorer, &nodes, &mut path, node, depth);
+            if !go_to(explorer, &nodes, &mut path, node, depth) {
+                return None;
+            }
             choices.clear();
             explorer.core().choices(&mut choices);
             if choices.is_empty() && explorer.judge_end().is_err() {
@@ -170,8 +172,8 @@ fn fewest_switches(cpus: usize, nodes: usize, steps: &[Step], broken: &[Broken])
     Found { path }
 }
 
-/// Brings the machine from the state of `path` to that of `node`, at this depth.
-fn go_to(explorer: &mut Explorer<'_, '_>, nodes: &[Node], path: &mut Vec<u32>, node: u32, depth: usize) {
+/// Brings the machine from the state of `path` to that of `node`, at this depth. Returns whether it is there: code that is not deterministic may stop on the way.
+fn go_to(explorer: &mut Explorer<'_, '_>, nodes: &[Node], path: &mut Vec<u32>, node: u32, depth: usize) -> bool {
     let mut missing = Vec::new();
     let mut ancestor = node;
     let mut at = depth;
@@ -185,10 +187,12 @@ fn go_to(explorer: &mut Explorer<'_, '_>, nodes: &[Node], path: &mut Vec<u32>, n
         explorer.core().undo();
     }
     for &node in missing.iter().rev() {
-        if let Some(choice) = nodes[node as usize].choice {
-            // A run that went on before goes on again, unless the code is not deterministic: then the machine has stopped, and says so at the next step.
-            let _ = explorer.apply(choice);
+        if let Some(choice) = nodes[node as usize].choice
+            && !explorer.apply(choice)
+        {
+            return false;
         }
         path.push(node);
     }
+    true
 }

@@ -82,6 +82,21 @@ impl Stack {
         }
     }
 
+    /// Whether everything that was live when the agent was suspended at `now` is still as it was then: nobody writes to the stack of an agent that does not run.
+    ///
+    /// # Safety
+    /// `now` is a stack pointer of this stack, and nobody runs on it.
+    pub(crate) unsafe fn is_as_noted(&self, now: *mut u64) -> bool {
+        let (stack, copy) = (self.memory.base().cast::<u64>(), self.copy.base().cast::<u64>());
+        let (now, top) = (self.index_of(now), self.memory.bytes() / 8);
+        (now..top).all(|index| {
+            // SAFETY: both mappings reach from index 0 to `top`; the words are looked at as integers only.
+            let noted = unsafe { copy.wrapping_add(index).read() };
+            // SAFETY: as above.
+            noted == unsafe { stack.wrapping_add(index).read() }
+        })
+    }
+
     /// Writes down a piece of the copy.
     #[inline(always)]
     fn save(&self, index: usize, count: usize, log: &mut StackLog) {

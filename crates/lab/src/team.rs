@@ -335,6 +335,14 @@ impl Seat<'_> {
         is_new
     }
 
+    /// It will be asked soon whether this state is new.
+    #[inline]
+    pub(crate) fn expect(&self, fingerprint: u128) {
+        if let Ok(visited) = self.team.visited[fingerprint as usize % SHARDS].0.try_lock() {
+            visited.expect(fingerprint);
+        }
+    }
+
     pub(crate) fn fingerprints(&self) -> Fingerprints {
         self.team.state().fingerprints
     }
@@ -427,7 +435,8 @@ impl Seat<'_> {
         sum.observations.extend(report.observations);
         if let Err(ended) = ended {
             // What somebody found is an answer; that a limit was reached is none.
-            if state.outcome.is_none() || matches!((&ended, &state.outcome), (Ended::Found(_), Some(Ended::Limit(_)))) {
+            let is_answer = matches!(ended, Ended::Found(_) | Ended::Hidden(_));
+            if state.outcome.is_none() || is_answer && matches!(state.outcome, Some(Ended::Limit(_))) {
                 state.outcome = Some(ended);
             }
             self.team.signal.store(STOP, Ordering::Relaxed);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::agent::Attending;
 use crate::choice::Choice;
 use crate::core::Stop;
-use crate::explore::{CLOCK_EVERY, Ended, Explorer, Found};
+use crate::explore::{Arrival, CLOCK_EVERY, Ended, Explorer, Found, UNKNOWN};
 use crate::limits::{Limit, Phase};
 use crate::team::{Next, Part, Saver, Seat, Sum};
 use crate::trace::Trace;
@@ -72,7 +72,14 @@ impl Explorer<'_, '_> {
                 let ended = if self.core().stop.is_some() {
                     Err(Ended::Found(Found { path: Vec::new() }))
                 } else {
-                    self.share(seat, &mut part)
+                    let shared = self.share(seat, &mut part);
+                    // Who leads, perhaps another member, shows the run once more: this one cannot be.
+                    match (shared, &self.core().stop) {
+                        (Err(Ended::Found(_)), Some(Stop::Misuse(MisuseKind::HiddenState, sentence))) => {
+                            Err(Ended::Hidden(sentence.clone()))
+                        }
+                        (shared, _) => shared,
+                    }
                 };
                 seat.finish(ended, part, self.transitions - before);
                 if seat.meet() {
@@ -109,12 +116,15 @@ impl Explorer<'_, '_> {
         }
         let refused =
             matches!(self.core().stop, Some(Stop::Misuse(MisuseKind::OtherCode, _))).then(|| self.core().stop.take());
-        let verdict = match refused.flatten() {
+        let mut verdict = match refused.flatten() {
             Some(Stop::Misuse(kind, sentence)) => {
                 Verdict::Error(Box::new(Misuse { kind, sentence, trace: Trace::default() }))
             }
             _ => self.verdict_of(ended),
         };
+        if verdict == Verdict::Safe && !self.core().quiet.is_wrong() {
+            verdict = self.audit_again();
+        }
         if self.core().quiet.is_wrong() {
             self.core().quiet.begin_again();
             return None;
@@ -155,7 +165,8 @@ impl Explorer<'_, '_> {
                 );
                 return Err(Ended::Found(Found { path: way }));
             }
-            let mut search = Share { seat, part, counted };
+            let leads_to = vec![UNKNOWN; part.choices.len()];
+            let mut search = Share { seat, part, leads_to, counted };
             if search.part.choices.is_empty() && self.end(report).is_err() {
                 return Err(search.found());
             }
@@ -177,6 +188,8 @@ const OTHER_START: &str = "the checkpoint is of a lab that begins in another sta
 struct Share<'s, 't> {
     seat: &'s Seat<'t>,
     part: Part,
+    /// Where each of its choices leads.
+    leads_to: Vec<u128>,
     /// States and steps that the team knows of.
     counted: (u64, u64),
 }
@@ -186,36 +199,39 @@ impl Share<'_, '_> {
         while let Some((first, next)) = self.part.frames.last_mut() {
             if *next == self.part.choices.len() {
                 self.part.choices.truncate(*first);
+                self.leads_to.truncate(*first);
                 self.part.frames.pop();
                 if !self.part.frames.is_empty() {
                     explorer.core().undo();
                 }
                 continue;
             }
-            let choice = self.part.choices[*next];
-            *next += 1;
-            if choice == GIVEN {
+            if self.leads_to.len() < self.part.choices.len() {
+                self.look_ahead(explorer);
                 continue;
             }
-            if !explorer.apply(choice) {
-                return Err(if explorer.core().quiet.is_wrong() { Ended::WrongAssumption } else { self.found() });
+            let (choice, fingerprint) = (self.part.choices[*next], self.leads_to[*next]);
+            if choice == GIVEN {
+                *next += 1;
+                continue;
             }
             if explorer.transitions.is_multiple_of(CLOCK_EVERY) {
-                let looked = self.look_around(explorer, report);
-                if looked.is_err() {
-                    // This step is left to be taken.
-                    explorer.transitions -= 1;
-                    if let Some((_, next)) = self.part.frames.last_mut() {
-                        *next -= 1;
-                    }
-                    return looked;
-                }
+                // Before the step, which is left to be taken if it is time to stop.
+                self.look_around(explorer, report)?;
             }
-            if !self.seat.insert(explorer.core().fingerprint()) {
+            let Some((_, next)) = self.part.frames.last_mut() else { unreachable!("there is a choice") };
+            *next += 1;
+            let insert = |fingerprint| self.seat.insert(fingerprint);
+            let Some(arrival) = explorer.step(choice, fingerprint, insert) else {
+                return Err(if explorer.core().quiet.is_wrong() { Ended::WrongAssumption } else { self.found() });
+            };
+            if arrival != Arrival::New {
                 if explorer.core().quiet.is_wrong() {
                     return Err(Ended::WrongAssumption);
                 }
-                explorer.core().undo();
+                if arrival == Arrival::Old {
+                    explorer.core().undo();
+                }
                 continue;
             }
             report.states += 1;
@@ -239,6 +255,16 @@ impl Share<'_, '_> {
         Ok(())
     }
 
+    /// Finds out where the choices of this state lead, which nobody has taken.
+    fn look_ahead(&mut self, explorer: &mut Explorer<'_, '_>) {
+        let choices = &self.part.choices[self.leads_to.len()..];
+        if choices.contains(&GIVEN) {
+            self.leads_to.resize(self.part.choices.len(), UNKNOWN);
+        } else {
+            explorer.look_ahead(choices, &mut self.leads_to, |fingerprint| self.seat.expect(fingerprint));
+        }
+    }
+
     /// The clock, the counts of all, and memory.
     fn look_around(&mut self, explorer: &mut Explorer<'_, '_>, report: &Report) -> Result<(), Ended> {
         let (states, transitions) = self.counted;
@@ -251,7 +277,8 @@ impl Share<'_, '_> {
         if self.seat.saver().is_some_and(Saver::is_due) {
             self.seat.pause();
         }
-        explorer.look_at_memory(self.seat.bytes() + self.part.choices.len() * size_of::<Choice>())
+        explorer
+            .look_at_memory(self.seat.bytes() + size_of_val(&self.part.choices[..]) + size_of_val(&self.leads_to[..]))
     }
 
     /// Gives away half of what is untried in the state nearest to the beginning: the most work there is.

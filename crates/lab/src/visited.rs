@@ -3,6 +3,10 @@
 //! Nearly all of its cost is waiting for memory, so it is flat: a look-up touches one or two cache lines next to each other, most of the time. It grows by a fifth at a time, segment by segment, so
 //! that at any moment it is between two thirds and four fifths full and little is there twice. A fingerprint's place is in proportion to its value: growing goes through both tables in order.
 
+use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+use crate::slots::{Slots, Zeroable};
+
 /// How many bits of a state's fingerprint are kept.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Fingerprints {
@@ -30,7 +34,7 @@ pub(crate) struct Segments<T> {
 }
 
 /// What is kept of a fingerprint. Zero stands for an empty slot.
-pub(crate) trait Slot: Copy + PartialEq + Default {
+pub(crate) trait Slot: Zeroable + PartialEq {
     fn of(fingerprint: u128) -> Self;
     /// The 64 bits in proportion to which its place is.
     fn high(self) -> u64;
@@ -82,6 +86,15 @@ impl Visited {
         }
     }
 
+    /// It will be asked soon whether this fingerprint is new.
+    #[inline(always)]
+    pub(crate) fn expect(&self, fingerprint: u128) {
+        match self {
+            Self::Wide(segments) => segments.expect(fingerprint),
+            Self::Narrow(segments) => segments.expect(fingerprint),
+        }
+    }
+
     /// All of them, in no order; of 64 bits, the rest is zero but for which segment it is.
     pub(crate) fn iter(&self) -> Box<dyn Iterator<Item = u128> + '_> {
         match self {
@@ -108,6 +121,19 @@ impl<T: Slot> Segments<T> {
         Self { bytes: segments * FEW * size_of::<T>(), tables }
     }
 
+    #[inline(always)]
+    fn expect(&self, fingerprint: u128) {
+        let segment = fingerprint as usize & (self.tables.len() - 1);
+        let slots = &self.tables[segment].slots;
+        let place = slots.as_ptr().wrapping_add(Table::place(T::of(fingerprint), slots.len()));
+        // SAFETY: a hint, which reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
+        // Often enough it is found a few places further, in the next line.
+        let next = place.cast::<i8>().wrapping_add(48);
+        // SAFETY: as above.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(next) };
+    }
+
     #[inline]
     fn insert(&mut self, fingerprint: u128) -> bool {
         // The place in a table is in proportion to the upper half.
@@ -122,14 +148,14 @@ impl<T: Slot> Segments<T> {
 
 struct Table<T> {
     /// A slot that holds zero is empty.
-    slots: Vec<T>,
+    slots: Slots<T>,
     /// Entries that there is room for until it grows.
     room: usize,
 }
 
 impl<T: Slot> Table<T> {
     fn new() -> Self {
-        Self { slots: vec![T::default(); FEW], room: FEW * 4 / 5 }
+        Self { slots: Slots::new(FEW), room: FEW * 4 / 5 }
     }
 
     #[inline(always)]
@@ -168,8 +194,7 @@ impl<T: Slot> Table<T> {
     #[cold]
     fn grow(&mut self) {
         let before = self.slots.len();
-        let mut slots = vec![T::default(); before + before / 5];
-        ask_for_huge_pages(&mut slots);
+        let mut slots = Slots::new(before + before / 5);
         let mut len = 0;
         for slot in self.iter() {
             let mut at = Self::place(slot, slots.len());
@@ -185,19 +210,6 @@ impl<T: Slot> Table<T> {
         self.room = slots.len() * 4 / 5 - len;
         self.slots = slots;
     }
-}
-
-fn ask_for_huge_pages<T>(slots: &mut [T]) {
-    const HUGE: usize = 2 << 20;
-    #[cfg(target_os = "linux")]
-    if size_of_val(slots) >= 2 * HUGE {
-        let start = slots.as_mut_ptr().addr().next_multiple_of(HUGE);
-        let bytes = size_of_val(slots) - HUGE;
-        // SAFETY: advice about memory that is ours; whether it is taken changes nothing but speed.
-        unsafe { libc::madvise(std::ptr::with_exposed_provenance_mut(start), bytes, libc::MADV_HUGEPAGE) };
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = slots;
 }
 
 #[cfg(test)]

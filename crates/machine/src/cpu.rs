@@ -181,7 +181,8 @@ pub trait Cpu: Sized {
 
     /// Reads a word, all of it at once.
     ///
-    /// On a 32-bit machine a [`Word64`] is read by `cmpxchg8b`, a locked read-modify-write that stores what it read.
+    /// On a 32-bit machine a [`Word64`] is read by `movq` through a vector register, or, where those are not to be touched, by `cmpxchg8b`: a locked read-modify-write
+    /// that stores what it read. The engine counts on no more than the first gives: no barrier (MODEL.md, P2, P5).
     #[track_caller]
     fn load<W: Word>(&self, word: &W) -> W::Value;
 

@@ -33,6 +33,9 @@
 
 #![no_std]
 
+#[macro_use]
+mod released_once;
+
 pub mod addr;
 pub mod context;
 pub mod cpu;

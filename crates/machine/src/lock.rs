@@ -1,7 +1,5 @@
 //! A spin lock.
 
-use core::mem::ManuallyDrop;
-
 use crate::cpu::Cpu;
 use crate::word::Word32;
 
@@ -80,13 +78,6 @@ impl<'l, C: Cpu> SpinGuard<'l, C> {
 }
 
 impl<C: Cpu> SpinGuard<'_, C> {
-    /// Releases the lock: the same as dropping the guard, but a trace then names the caller's line.
-    #[inline]
-    #[track_caller]
-    pub fn unlock(self) {
-        ManuallyDrop::new(self).release();
-    }
-
     #[inline]
     #[track_caller]
     fn release(&mut self) {
@@ -96,10 +87,4 @@ impl<C: Cpu> SpinGuard<'_, C> {
     }
 }
 
-impl<C: Cpu> Drop for SpinGuard<'_, C> {
-    #[inline]
-    #[track_caller]
-    fn drop(&mut self) {
-        self.release();
-    }
-}
+released_once!(SpinGuard);

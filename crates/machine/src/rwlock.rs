@@ -1,7 +1,5 @@
 //! A lock for many readers or one writer.
 
-use core::mem::ManuallyDrop;
-
 use crate::cpu::Cpu;
 use crate::word::Word32;
 
@@ -62,13 +60,6 @@ impl Default for RwLock {
 }
 
 impl<C: Cpu> ReadGuard<'_, C> {
-    /// Releases the lock: the same as dropping the guard, but a trace then names the caller's line.
-    #[inline]
-    #[track_caller]
-    pub fn unlock(self) {
-        ManuallyDrop::new(self).release();
-    }
-
     #[inline]
     #[track_caller]
     fn release(&mut self) {
@@ -76,14 +67,9 @@ impl<C: Cpu> ReadGuard<'_, C> {
     }
 }
 
-impl<C: Cpu> WriteGuard<'_, C> {
-    /// Releases the lock: the same as dropping the guard, but a trace then names the caller's line.
-    #[inline]
-    #[track_caller]
-    pub fn unlock(self) {
-        ManuallyDrop::new(self).release();
-    }
+released_once!(ReadGuard);
 
+impl<C: Cpu> WriteGuard<'_, C> {
     #[inline]
     #[track_caller]
     fn release(&mut self) {
@@ -91,18 +77,4 @@ impl<C: Cpu> WriteGuard<'_, C> {
     }
 }
 
-impl<C: Cpu> Drop for ReadGuard<'_, C> {
-    #[inline]
-    #[track_caller]
-    fn drop(&mut self) {
-        self.release();
-    }
-}
-
-impl<C: Cpu> Drop for WriteGuard<'_, C> {
-    #[inline]
-    #[track_caller]
-    fn drop(&mut self) {
-        self.release();
-    }
-}
+released_once!(WriteGuard);

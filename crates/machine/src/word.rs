@@ -12,7 +12,7 @@ pub struct Word32(AtomicU32);
 
 /// 64 bits of shared memory, 8-byte aligned: a page-table entry, a set, a generation.
 ///
-/// On x86-64 one instruction reads all of it. A 32-bit CPU reads it in [two halves](Self::low), or with `cmpxchg8b`
+/// On x86-64 one instruction reads all of it. A 32-bit CPU reads it in [two halves](Self::low), or with `movq` or `cmpxchg8b`
 /// (SDM vol. 3A, 9.1.1): the two accesses are two accesses, and another CPU may come between.
 #[repr(C, align(8))]
 pub struct Word64 {

@@ -35,6 +35,17 @@ pub enum Caches {
     Nothing,
 }
 
+/// How walkers set accessed and dirty flags.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Updates {
+    /// In one step, in an entry that is what the walk has read.
+    Whole,
+    /// In a later step than the one that read the entry, in whatever it holds by then.
+    Stray,
+    /// In a later step, by storing what was read with the flags.
+    Stored,
+}
+
 /// The simulated machine.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -54,6 +65,10 @@ pub struct Config {
     pub execute_disable: Feature,
     /// Whether `mov cr3` copies the PDPTEs of PAE into registers.
     pub pdpte_registers: Feature,
+    /// How walkers set flags.
+    pub updates: Updates,
+    /// Whether walkers set accessed flags at any time, too.
+    pub unasked_flags: Feature,
 }
 
 impl Config {
@@ -68,6 +83,8 @@ impl Config {
             global_pages: Feature::Absent,
             execute_disable: Feature::Absent,
             pdpte_registers: Feature::Present,
+            updates: Updates::Whole,
+            unasked_flags: Feature::Absent,
         }
     }
 

@@ -3,12 +3,12 @@
 use machine::user::FaultCause;
 use machine::{Access, CpuId, Frame, Invalidation, Retention, VirtAddr};
 
-use crate::config::Feature;
+use crate::config::{Feature, Updates};
 use crate::footprint::{self, ANY_BLOCK, Use};
 use crate::memory::Place;
 use crate::op::{Answer, Data, Deed, InterruptFlag, Op, Outcome, User};
 use crate::paging::Paging;
-use crate::state::{Broadcast, Machine, Stage, State, Waiting, members};
+use crate::state::{Broadcast, Machine, Stage, State, Update, Waiting, members};
 use crate::translation::Age;
 use crate::verdict::rule;
 use crate::walk::Way;
@@ -196,8 +196,7 @@ impl Machine<'_> {
             }
             Op::Paravirtual(targets, what) => {
                 for target in members(targets, state).collect::<Vec<_>>() {
-                    let drained = state.cpus[target].drained;
-                    state.after(drained);
+                    state.uses(footprint::buffer(target), Use::Reads);
                     self.invalidate_from_outside(state, target, what);
                 }
                 done
@@ -287,9 +286,9 @@ impl Machine<'_> {
     /// A broadcast takes place on a CPU.
     pub(crate) fn arrive(&self, state: &mut State<'_>, cpu: usize, index: usize) {
         let broadcast = state.cpus[cpu].arrivals.remove(index);
-        let drained = state.cpus[cpu].drained;
         state.after(Some(broadcast.since));
-        state.after(drained);
+        // Stores that waited had to leave first (MODEL.md, P17), but it could have come before they were made.
+        state.uses(footprint::buffer(cpu), Use::Reads);
         state.uses(footprint::arrivals(cpu), Use::Writes);
         state.cpus[cpu].arrived = Some(state.now);
         self.invalidate_from_outside(state, cpu, broadcast.what);
@@ -349,8 +348,22 @@ impl Machine<'_> {
             }
             Way::SetFlags { offset, flags } => {
                 let place = Place::whole(offset);
-                let bits = state.words.read(place);
-                self.commit(state, cpu, place, bits | flags, (Writer::Walker, Use::Writes));
+                let read = state.words.read(place);
+                if self.config.updates == Updates::Whole {
+                    self.commit(state, cpu, place, read | flags, (Writer::Walker, Use::Writes));
+                } else {
+                    state.uses_place(place, Use::Reads);
+                    state.cpus[cpu].update = Some(Update { offset, flags, read });
+                }
+                After::Pending
+            }
+            Way::FinishUpdate => {
+                if let Some(Update { offset, flags, read }) = state.cpus[cpu].update.take() {
+                    let place = Place::whole(offset);
+                    let stored = self.config.updates == Updates::Stored;
+                    let bits = if stored { read } else { state.words.read(place) };
+                    self.commit(state, cpu, place, bits | flags, (Writer::Walker, Use::Writes));
+                }
                 After::Pending
             }
             Way::Fault(cause) => {

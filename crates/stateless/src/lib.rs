@@ -10,7 +10,7 @@
 //! # What is trusted
 //!
 //! What it says counts where it was compared: on the files of instructions, and on the files of the machine and of memory management that it can decide, it agrees with the lab. It
-//! has no walkers that update entries by plain stores, and no flags that walkers set unasked.
+//! has no threads that are moved.
 //!
 //! # Scope
 //!
@@ -46,7 +46,7 @@ pub mod watch;
 
 use machine::{CpuId, Frame, Vector, Word64};
 
-pub use config::{Block, Caches, Config, Feature, Order};
+pub use config::{Block, Caches, Config, Feature, Order, Updates};
 pub use cpu::SimulatedCpu;
 pub use memory::Memory;
 pub use paging::Paging;

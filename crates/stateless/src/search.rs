@@ -2,7 +2,7 @@
 //!
 //! Dynamic partial-order reduction by source sets, with sleep sets (Abdulla, Aronis, Jonsson, Sagonas: *Source Sets: A Foundation for Optimal Dynamic
 //! Partial Order Reduction*, JACM 64(4), 2017, algorithm 1). A process is the code of a CPU with the interrupts that it takes, a store buffer, the
-//! broadcasts that arrive at a CPU, or the unasked walks of a CPU. After each step its footprint is compared with those of the steps before: where two
+//! broadcasts that arrive at a CPU, the unasked walks of a CPU, or the accessed flags that it sets unasked. After each step its footprint is compared with those of the steps before: where two
 //! conflict and nothing else orders them, the run is to be seen in which they come the other way round, so a process is added to
 //! those that are tried where the earlier step was made.
 //!
@@ -11,6 +11,7 @@
 //! * What waits for a value may not be possible before an earlier step. It is tried before the last conflicting step before which the word let
 //!   it pass. What would wait for ever, or was cut off, is compared at the end of the run as if it were made there.
 //! * Unasked walks are tried on demand: see `walk.rs`.
+//! * So are flags that are set unasked. Nobody can tell when one was set until somebody uses the entry: it is tried just before each step that does, and when nothing else is possible.
 
 mod reversal;
 
@@ -27,7 +28,7 @@ use crate::watch::Final;
 
 /// The most CPUs.
 pub(crate) const MOST_CPUS: usize = 8;
-const KINDS: usize = 4;
+const KINDS: usize = 5;
 const MOST_PROCESSES: usize = KINDS * MOST_CPUS;
 
 /// Something that makes steps.
@@ -44,6 +45,15 @@ enum Kind {
     Arrivals,
     /// Its unasked walks.
     Walker,
+    /// The accessed flags that it sets unasked.
+    Flags,
+}
+
+impl Kind {
+    /// Whether it makes steps only where they are wanted.
+    const fn is_on_demand(self) -> bool {
+        matches!(self, Self::Walker | Self::Flags)
+    }
 }
 
 impl Process {
@@ -60,13 +70,13 @@ impl Process {
     }
 
     fn kind(self) -> Kind {
-        [Kind::Code, Kind::Buffer, Kind::Arrivals, Kind::Walker][self.index() / MOST_CPUS]
+        [Kind::Code, Kind::Buffer, Kind::Arrivals, Kind::Walker, Kind::Flags][self.index() / MOST_CPUS]
     }
 }
 
 /// A set of processes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-struct Processes(u32);
+struct Processes(u64);
 
 impl Processes {
     fn add(&mut self, process: Process) {
@@ -78,7 +88,7 @@ impl Processes {
     }
 
     fn iter(self) -> impl Iterator<Item = Process> {
-        (0..32).filter(move |bit| self.0 >> bit & 1 != 0).map(Process)
+        (0..MOST_PROCESSES as u8).filter(move |bit| self.0 >> bit & 1 != 0).map(Process)
     }
 }
 
@@ -109,9 +119,24 @@ struct Node {
     way: u16,
     /// What the ways of the present process use.
     uses: Footprint,
+    /// The entries whose accessed flags each CPU may set unasked.
+    unasked: Vec<(usize, Vec<usize>)>,
 }
 
 impl Node {
+    fn new(ways: [u16; MOST_PROCESSES], sleep: Vec<(Process, Footprint)>, unasked: Vec<(usize, Vec<usize>)>) -> Self {
+        let (tried, done) = (Processes::default(), Processes::default());
+        Self { ways, tried, done, sleep, process: Process(0), way: 0, uses: Footprint::default(), unasked }
+    }
+
+    /// A process that makes steps on demand is to make one here, in each of so many ways.
+    fn want(&mut self, process: Process, ways: usize) {
+        self.ways[process.index()] = ways as u16;
+        if !self.sleeps(process) {
+            self.tried.add(process);
+        }
+    }
+
     fn sleeps(&self, process: Process) -> bool {
         self.sleep.iter().any(|(asleep, _)| *asleep == process)
     }
@@ -175,11 +200,13 @@ impl<'s, 'a> Search<'s, 'a> {
         let began = Instant::now();
         loop {
             let ended = self.one_run();
+            let at_rest = matches!(ended, Ended::AtRest);
             if let Some(coverage) = self.judge(ended) {
                 self.report.coverage = coverage;
                 break;
             }
-            if !self.next() {
+            let goes_on = at_rest && self.go_on_with_flags();
+            if !goes_on && !self.next() {
                 break;
             }
             let runs = self.report.runs + self.report.redundant;
@@ -279,6 +306,31 @@ impl<'s, 'a> Search<'s, 'a> {
         ways
     }
 
+    /// The entries whose accessed flags each CPU may set unasked now.
+    fn unasked(&self) -> Vec<(usize, Vec<usize>)> {
+        let state = self.machine.state.borrow();
+        let of = |cpu| (cpu, self.machine.unasked(&state, cpu));
+        (0..state.cpus.len()).map(of).filter(|(_, offsets)| !offsets.is_empty()).collect()
+    }
+
+    /// At the end of a run that is at rest: flags that are set unasked from now on are seen in what it leaves. In one order, as far as they are one CPU's: it makes no difference.
+    fn go_on_with_flags(&mut self) -> bool {
+        let latest = self.events.last().filter(|event| event.process.kind() == Kind::Flags);
+        let latest = latest.and_then(|event| event.step.overwrote.first()).map(|(place, _)| place.offset);
+        let mut node = Node::new([0; MOST_PROCESSES], Vec::new(), Vec::new());
+        // Of the first CPU only what comes later in the order; of the others anything, which may be done twice.
+        for (cpu, offsets) in self.unasked().into_iter().rev() {
+            let Some(first) = offsets.iter().position(|offset| Some(*offset) > latest) else { continue };
+            (node.process, node.way) = (Process::new(Kind::Flags, cpu), first as u16);
+            node.want(node.process, offsets.len());
+        }
+        let goes_on = node.tried != Processes::default();
+        if goes_on {
+            self.nodes.push(node);
+        }
+        goes_on
+    }
+
     fn new_node(&mut self) -> Option<Ended> {
         let mut sleep = Vec::new();
         if let (Some(node), Some(event)) = (self.nodes.last(), self.events.last()) {
@@ -290,15 +342,7 @@ impl<'s, 'a> Search<'s, 'a> {
         }
         let ways = self.ways();
         let possible = (0..MOST_PROCESSES as u8).map(Process).filter(|process| ways[process.index()] != 0);
-        let mut node = Node {
-            ways,
-            tried: Processes::default(),
-            done: Processes::default(),
-            sleep,
-            process: Process(0),
-            way: 0,
-            uses: Footprint::default(),
-        };
+        let mut node = Node::new(ways, sleep, self.unasked());
         let mut awake = possible.clone().filter(|process| !node.sleeps(*process));
         // Who made the last step goes on, if possible: few changes make runs that are easy to read.
         let latest = self.events.last().map(|event| event.process);
@@ -327,6 +371,7 @@ impl<'s, 'a> Search<'s, 'a> {
             Kind::Buffer => self.machine.drain(&mut self.machine.state.borrow_mut(), cpu),
             Kind::Arrivals => self.machine.arrive(&mut self.machine.state.borrow_mut(), cpu, way),
             Kind::Walker => self.machine.fill(&mut self.machine.state.borrow_mut(), cpu),
+            Kind::Flags => self.machine.set_unasked(&mut self.machine.state.borrow_mut(), cpu, way),
             Kind::Code => {
                 let machine = self.machine;
                 let mut state = machine.state.borrow_mut();

@@ -89,6 +89,15 @@ pub(crate) struct Interrupted {
     pub(crate) vector: Vector,
 }
 
+/// Flags that a walker has found missing in an entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Update {
+    pub(crate) offset: usize,
+    pub(crate) flags: u64,
+    /// What the entry held.
+    pub(crate) read: u64,
+}
+
 /// One CPU.
 #[derive(Clone, Debug)]
 pub(crate) struct Processor {
@@ -104,6 +113,8 @@ pub(crate) struct Processor {
     pub(crate) cr3: Option<u64>,
     pub(crate) pdptes: [u64; 4],
     pub(crate) translations: Translations,
+    /// What the walker is to store before it does anything else.
+    pub(crate) update: Option<Update>,
     pub(crate) arrivals: Vec<Broadcast>,
     pub(crate) reports: [u64; REPORTS],
     /// The step in which a store left the buffer last.
@@ -126,6 +137,7 @@ impl Processor {
             cr3: None,
             pdptes: [0; 4],
             translations: Translations { pages: Vec::new(), tables: Vec::new() },
+            update: None,
             arrivals: Vec::new(),
             reports: [0; REPORTS],
             drained: None,

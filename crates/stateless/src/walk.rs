@@ -13,10 +13,12 @@ use machine::{Pcid, VirtAddr};
 
 use crate::config::{Caches, Feature};
 use crate::footprint::{ANY_BLOCK, Use, path, translations};
+use crate::memory::Place;
 use crate::op::Deed;
 use crate::paging::{ACCESSED, DIRTY, Entry, Paging, Rights};
 use crate::state::{Machine, State, Step};
 use crate::translation::{Age, Owner, Pointer, Translation, Translations};
+use crate::watch::Writer;
 
 /// How a user access may go on.
 #[derive(Clone, Debug)]
@@ -25,6 +27,8 @@ pub(crate) enum Way {
     Reach { frame: u64, age: Age, leaves: Translations },
     /// A walk finds an entry without these flags and sets them.
     SetFlags { offset: usize, flags: u64 },
+    /// The walker stores the flags that it found missing.
+    FinishUpdate,
     /// It faults.
     Fault(FaultCause),
     /// A walk reads a table whose frame was freed.
@@ -101,7 +105,7 @@ impl Machine<'_> {
         }
         match self.words_of(state, table.frame) {
             Some(words) => {
-                let place = crate::memory::Place::whole(words + 8 * index);
+                let place = Place::whole(words + 8 * index);
                 Read::Memory(place.offset, state.words.read(place))
             }
             None => Read::Nowhere,
@@ -148,6 +152,9 @@ impl Machine<'_> {
             }
         };
         let Some((paging, starts)) = self.starts(state, cpu, address) else { return ways };
+        if state.cpus[cpu].update.is_some() {
+            return vec![Way::FinishUpdate];
+        }
         let (identifier, needed) = (starts[0].identifier, needed(deed));
         for table in starts {
             add(self.walk(state, cpu, (paging, table), address, (deed, needed)));
@@ -254,6 +261,49 @@ impl Machine<'_> {
             }
         }
         found
+    }
+
+    /// The entries, by their offsets, in which a walker of the CPU may set the accessed flag unasked.
+    pub(crate) fn unasked(&self, state: &State<'_>, cpu: usize) -> Vec<usize> {
+        let mut offsets = Vec::new();
+        if self.config.unasked_flags == Feature::Absent {
+            return offsets;
+        }
+        for page in &self.config.pages {
+            let address = page.as_u64();
+            let Some((paging, starts)) = self.starts(state, cpu, address) else { continue };
+            for mut table in starts {
+                while table.age == Age::Current {
+                    let (offset, bits) = match self.read_entry(state, cpu, paging, &table, address) {
+                        Read::Memory(offset, bits) => (Some(offset), bits),
+                        Read::Register(bits) => (None, bits),
+                        Read::Nowhere => break,
+                    };
+                    let entry = paging.read(table.level, bits);
+                    if let Entry::Table { accessed: false, .. } | Entry::Page { accessed: false, .. } = entry {
+                        offsets.extend(offset);
+                        break;
+                    }
+                    let Some(Ok(next)) = self.step_down(state, &table, entry, address) else { break };
+                    table = next;
+                }
+            }
+        }
+        offsets.sort_unstable();
+        offsets.dedup();
+        offsets
+    }
+
+    /// A walker of the CPU sets one of these flags.
+    pub(crate) fn set_unasked(&self, state: &mut State<'_>, cpu: usize, which: usize) {
+        let place = Place::whole(self.unasked(state, cpu)[which]);
+        for number in 0..self.config.pages.len() {
+            state.uses(path(number), Use::Reads);
+        }
+        state.uses(translations(cpu), Use::Reads);
+        state.uses(ANY_BLOCK, Use::Reads);
+        let bits = state.words.read(place);
+        self.commit(state, cpu, place, bits | ACCESSED, (Writer::Walker, Use::Writes));
     }
 
     fn holds(&self, cached: &Translations, one: &Result<Pointer, Translation>) -> bool {

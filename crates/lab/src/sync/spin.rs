@@ -10,12 +10,12 @@
 use std::hash::Hasher;
 use std::panic::Location;
 
-use machine::{Cpu, LoopHead, Word};
+use machine::{Cpu, LoopHead, Word, Word64};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::this_cpu;
 use crate::cpu::LabCpu;
-use crate::op::{Kind, Op, Test};
+use crate::op::{Kind, Op};
 
 /// What a CPU has done since it last span. Lies on the stack of its code, and is taken back with it.
 #[derive(Clone, Copy, Default)]
@@ -70,20 +70,9 @@ impl LabCpu {
         let until = move |value: u64| value != held;
         let mut op = Op::new(Kind::AwaitValue);
         (op.address, op.bytes, op.location) = (offset, bytes as u8, location);
-        op.test = Some(test_of_bits(&until));
-        op.data = (&raw const until).cast();
+        op.wait_until::<Word64, _>(&until);
         self.access(op);
     }
-}
-
-unsafe fn bits_thunk<F: Fn(u64) -> bool>(data: *const (), value: u64) -> Option<u64> {
-    // SAFETY: `data` is the `F` that this thunk was made for (see `Op::test`).
-    let until = unsafe { &*data.cast::<F>() };
-    until(value).then_some(value)
-}
-
-fn test_of_bits<F: Fn(u64) -> bool>(_: &F) -> Test {
-    bits_thunk::<F>
 }
 
 /// `std::hint::spin_loop`.
@@ -135,6 +124,8 @@ const WAITS: u64 = 1;
 fn spin(registers: Registers, here: &'static Location<'static>) {
     let cpu = this_cpu();
     assert!(!cpu.booting(), "while booting nobody else can make a wait end ({here})");
+    // Words that nobody uses count as well, and they are not a matter of what the CPU was told since it last forgot.
+    cpu.core().foresight.acts();
     let place = Some((here, private_state(registers, cpu)));
     let before = cpu.spin.get();
     let head = if before.place == place { before.head } else { cpu.loop_head() };

@@ -1,5 +1,6 @@
 //! Which other runs a step calls for: those in which it comes before an earlier one that it conflicts with.
 
+use crate::config::Feature;
 use crate::footprint::{self, Footprint, Resource, SameCpu, Use};
 use crate::memory::Place;
 use crate::op::Op;
@@ -79,7 +80,7 @@ impl Search<'_, '_> {
         }
         let (process, accessed) = (event.process, event.accessed);
         self.events.push(event);
-        if process.kind() != Kind::Walker {
+        if !process.kind().is_on_demand() {
             if let Some(wait) = &wait {
                 self.races_of_wait(&mut races, &before, process, wait);
             }
@@ -89,6 +90,26 @@ impl Search<'_, '_> {
         }
         if let Some(page) = accessed {
             self.want_walks(process.cpu(), page);
+        }
+        self.want_flags(number);
+    }
+
+    /// This step uses entries: flags that could have been set in them before are to be seen. A flag may be set by a pointer that only an unasked walk has left.
+    fn want_flags(&mut self, number: usize) {
+        if self.machine.config.unasked_flags == Feature::Absent {
+            return;
+        }
+        let (event, node) = (&self.events[number], &mut self.nodes[number]);
+        for at in 0..node.unasked.len() {
+            let (cpu, offsets) = &node.unasked[at];
+            let mut sets = Footprint::default();
+            offsets.iter().for_each(|offset| sets.add_place(Place::whole(*offset), Use::Writes));
+            if event.step.footprint.conflicts(&sets, SameCpu::No) || event.accessed.is_some() {
+                node.want(Process::new(Kind::Flags, *cpu), offsets.len());
+            }
+        }
+        for &(cpu, _) in &event.step.last_chance {
+            node.want(Process::new(Kind::Walker, cpu), 1);
         }
     }
 
@@ -124,7 +145,7 @@ impl Search<'_, '_> {
 
     /// The run is to be seen in which the next step of `process` comes before an earlier one.
     fn reverse(&mut self, earlier: usize, process: Process, before: &Clock) {
-        if self.events[earlier].process.kind() == Kind::Walker {
+        if self.events[earlier].process.kind().is_on_demand() {
             return;
         }
         let first = &self.events[earlier];
@@ -170,11 +191,7 @@ impl Search<'_, '_> {
                 return;
             }
             if event.step.last_chance.contains(&(cpu, page)) {
-                let node = &mut self.nodes[number];
-                node.ways[walker.index()] = 1;
-                if !node.sleeps(walker) {
-                    node.tried.add(walker);
-                }
+                self.nodes[number].want(walker, 1);
             }
             if event.drops_all == Some(cpu) {
                 return;
@@ -193,7 +210,7 @@ impl Search<'_, '_> {
             let mut wait = None;
             let mut after = Vec::new();
             match process.kind() {
-                Kind::Walker => continue,
+                Kind::Walker | Kind::Flags => continue,
                 Kind::Buffer => {
                     let Some(store) = state.cpus[cpu].buffer.front() else { continue };
                     store.places().for_each(|place| uses.add_place(place, Use::Drains));
@@ -206,6 +223,7 @@ impl Search<'_, '_> {
                 Kind::Arrivals => {
                     let Some(broadcast) = state.cpus[cpu].arrivals.first() else { continue };
                     uses.add(footprint::translations(cpu), Use::Writes);
+                    uses.add(footprint::buffer(cpu), Use::Reads);
                     after.push(broadcast.since);
                 }
                 Kind::Code => {

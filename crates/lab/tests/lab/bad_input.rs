@@ -108,11 +108,8 @@ fn members_of_a_team_that_see_different_things_are_found_out() {
         let members: Vec<_> = (0..2).map(member).collect();
         members.into_iter().filter_map(|member| member.join().expect("the lab does not panic")).collect()
     });
-    assert!(
-        reports
-            .iter()
-            .any(|report| matches!(&report.verdict, Verdict::Error(misuse) if misuse.kind == MisuseKind::HiddenState))
-    );
+    let verdicts: Vec<&Verdict> = reports.iter().map(|report| &report.verdict).collect();
+    assert!(matches!(verdicts[..], [Verdict::Error(misuse)] if misuse.kind == MisuseKind::HiddenState), "{verdicts:?}");
 }
 
 /// The words of a panic, and code that panics if it is given 1.
