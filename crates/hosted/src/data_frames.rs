@@ -236,6 +236,16 @@ impl FrameSource<ThreadCpu> for DataFrames {
         }
     }
 
+    fn equal(&self, _: &ThreadCpu, one: Frame, other: Frame) -> bool {
+        match (self.words(one), self.words(other)) {
+            (Some(one), Some(other)) => one
+                .iter()
+                .zip(other)
+                .all(|(one, other)| one.atomic_load(Ordering::Relaxed) == other.atomic_load(Ordering::Relaxed)),
+            _ => false,
+        }
+    }
+
     fn zero_page(&self) -> Option<Frame> {
         Some(Frame::new(self.frames().start))
     }

@@ -151,7 +151,7 @@ pub enum ReclaimError {
         /// The 4 KiB page of the file.
         page: u64,
     },
-    /// The folio is of a kind that stays where it is, or belongs nowhere (a driver's, the zero page).
+    /// The folio is of a kind that stays where it is, or belongs nowhere (a driver's, the zero page, a merged one).
     Unmovable {
         /// Its first frame.
         frame: Frame,

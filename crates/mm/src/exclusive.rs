@@ -83,11 +83,13 @@ pub(crate) fn try_share_anon_rmap<C: Cpu, M: MemoryMap<C>>(
     Ok(Exclusivity::Exclusive)
 }
 
-/// Makes the page that a leaf maps from `frame` on shareable, for fork, which holds off fast GUP by its sequence and has looked for pins.
+/// Makes the page that a leaf maps from `frame` on shareable, for a caller who has looked for pins: fork, which holds off fast GUP by its sequence, and merge, which has cleared the leaf
+/// first.
 ///
 /// The caller holds the lock of the leaf's table.
-pub(crate) fn share_in_fork<C: Cpu, M: MemoryMap<C>>(map: &M, cpu: &C, frame: Frame) {
+pub(crate) fn share<C: Cpu, M: MemoryMap<C>>(map: &M, cpu: &C, frame: Frame) {
     if let Some(page) = map.page(cpu, frame) {
+        // A locked instruction: whoever sees the entry that comes next sees the flag cleared.
         cpu.fetch_and(page.flags_word(), !EXCLUSIVE);
     }
 }

@@ -276,9 +276,9 @@ impl<'a> File<'a> {
     pub(crate) fn relink<C: Cpu>(&self, cpu: &C, from: &MappedAt, to: impl IntoIterator<Item = MappedAt>) {
         let Some(slot) = self.mappings.iter().find(|slot| Self::read(cpu, slot) == Some(*from)) else { return };
         cpu.owned_store(&slot.space, FREE);
-        let mut slots =
-            core::iter::once(slot).chain(self.mappings.iter().filter(|slot| cpu.owned_load(&slot.space) == RESERVED));
-        for (slot, at) in slots.by_ref().zip(to) {
+        let reserved = self.mappings.iter().filter(|slot| cpu.owned_load(&slot.space) == RESERVED);
+        // The mappings first: a `zip` asks its left side first, and with one mapping there is no reason to look for a second slot among all.
+        for (at, slot) in to.into_iter().zip(core::iter::once(slot).chain(reserved)) {
             Self::write(cpu, slot, &at);
         }
     }

@@ -124,6 +124,9 @@ impl FolioFlags {
     /// Its contents are also on swap, or on their way (Linux: swap cache).
     pub const SWAP_BACKED: Self = Self(1 << 12);
 
+    /// Merged: address spaces map it at other places than its record says, too, and nobody writes to it ([`crate::Mm::merge`]; Linux: PageKsm).
+    pub const KSM: Self = Self(1 << 13);
+
     /// One of the eight flags that are the platform's own, 0 to 7: the engine neither looks at them nor changes them, but that a new folio has none.
     ///
     /// # Panics

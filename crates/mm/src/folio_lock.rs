@@ -37,7 +37,8 @@ impl<'f, C: Cpu> FolioLock<'f, C> {
     #[track_caller]
     pub(crate) fn try_take(cpu: &'f C, folio: &Folio<'f>) -> Option<Self> {
         let flags = folio.head_page().flags_word();
-        (cpu.fetch_or(flags, LOCKED) & LOCKED == 0).then_some(Self { flags, cpu })
+        // Not `then_some`: that would make a guard in any case, and drop it, which releases the lock of whoever holds it.
+        (cpu.fetch_or(flags, LOCKED) & LOCKED == 0).then(|| Self { flags, cpu })
     }
 
     /// Whether somebody holds the lock of the folio with this head.

@@ -28,6 +28,11 @@ pub trait FrameSource<C: Cpu> {
     /// are not written unless by a device that breaks the rules.
     fn copy(&self, cpu: &C, from: Frame, to: Frame, pages: u64);
 
+    /// Whether two frames hold the same. Nobody writes to them meanwhile.
+    ///
+    /// Called with a page-table lock held: it must not wait.
+    fn equal(&self, cpu: &C, one: Frame, other: Frame) -> bool;
+
     /// The zero page, whose record has [`FolioFlags::ZERO`]; `None` if there is none: reads of untouched memory allocate then.
     fn zero_page(&self) -> Option<Frame>;
 }
@@ -44,6 +49,10 @@ impl<C: Cpu> FrameSource<C> for NoFrames {
     fn zero(&self, _: &C, _: Membership) {}
 
     fn copy(&self, _: &C, _: Frame, _: Frame, _: u64) {}
+
+    fn equal(&self, _: &C, _: Frame, _: Frame) -> bool {
+        false
+    }
 
     fn zero_page(&self) -> Option<Frame> {
         None

@@ -143,6 +143,14 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
         self.table_count += 1;
     }
 
+    /// Takes note that an entry of a page that is written back has lost its dirty bit: who comes upon it once the page-table lock is dropped takes the
+    /// page for clean, and no TLB may know better then.
+    pub(crate) fn cleaned(&mut self) {
+        if self.mm.protocols().guards.flush_of_cleaned() == FlushMoment::BeforeUnlock {
+            self.urgency = FlushMoment::BeforeUnlock;
+        }
+    }
+
     /// Drops the page-table lock under which leaves were cleared, after the flush if it has to come before.
     pub(crate) fn unlock(&mut self, cpu: &P::Cpu, table: LockedTable<'_, P::Cpu>) {
         if self.urgency == FlushMoment::BeforeUnlock {
@@ -164,6 +172,14 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
         self.free_tables(cpu);
         self.give_back_folios(cpu);
         self.space.gather_ends(cpu);
+    }
+
+    /// Takes note that an entry of `level` for `address` is `new` now, where it was `old`: what TLBs may hold of the old one must go, if that makes a
+    /// difference. The page-table lock is still held.
+    pub(crate) fn changed(&mut self, address: VirtAddr, level: Level, old: Entry, new: Entry) {
+        if self.mm.protocols().guards.needs_flush(old, new) {
+            self.stale(address, level);
+        }
     }
 
     /// Takes note that TLBs may hold a translation of `level` for `address` that must go.

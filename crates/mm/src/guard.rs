@@ -299,6 +299,78 @@ pub trait Guards {
         active
     }
 
+    /// When TLBs must have forgotten an entry of a file's page that has lost its dirty bit.
+    ///
+    /// Once the page-table lock is dropped, write-back may find it clean and flush nothing, write the page out, and a store through a TLB that still
+    /// holds the entry writable and dirty is known to nobody (Linux 1cf35d47712d, of a zap).
+    #[inline(always)]
+    fn flush_of_cleaned(&self) -> FlushMoment {
+        FlushMoment::BeforeUnlock
+    }
+
+    /// Whether TLBs must forget an entry that has become another one ([`pagetable::flush`]).
+    #[inline(always)]
+    fn needs_flush(&self, old: Entry, new: Entry) -> bool {
+        old.needs_flush(new)
+    }
+
+    /// Merge, of a page that may be shared from here on: it stops being exclusive, under the page-table lock and with its entry cleared.
+    ///
+    /// Else its owner goes on writing to what others map by now, and fast GUP pins for writing what is not its address space's alone (Linux: `folio_try_share_anon_rmap_pte` in
+    /// `write_protect_page`).
+    #[inline(always)]
+    #[track_caller]
+    fn share_kept_page(&self, share: impl FnOnce()) {
+        share();
+    }
+
+    /// Merge: for how long the page that stays is held.
+    #[inline(always)]
+    fn hold_kept_page(&self) -> KeptPageHold {
+        KeptPageHold::UntilMapped
+    }
+
+    /// Merge: when references that mappings do not explain are looked for.
+    #[inline(always)]
+    fn user_count(&self) -> UserCount {
+        UserCount::AfterClear
+    }
+
+    /// Merge, with an entry cleared that was like this: when TLBs are flushed.
+    ///
+    /// In any case before contents are compared. That the entry was read-only already says nothing: who took the right to write away may not have flushed yet (Linux b3a81d0841a9).
+    #[inline(always)]
+    fn merge_flush(&self, cleared: Entry) -> MergeFlush {
+        let _ = cleared;
+        MergeFlush::BeforeComparing
+    }
+
+    /// Merge: whether forks of address spaces that may have the page wait while its references and mappings are counted. One in between adds to both.
+    #[inline(always)]
+    fn forks_wait_for_count(&self) -> bool {
+        true
+    }
+
+    /// Merge: how many references and mappings a page has.
+    ///
+    /// References first. A page that is unmapped by another address space loses a mapping and a reference: counted the other way round, that makes up for a reference of a device.
+    #[inline(always)]
+    #[track_caller]
+    fn count_users(&self, references: impl FnOnce() -> u32, mappings: impl FnOnce() -> u32) -> (u32, u32) {
+        let references = references();
+        (references, mappings())
+    }
+
+    /// A write to an anonymous page that was shared: whether this space is its only user, and it was never merged. A merged page is copied in any case: its record does not say where this space
+    /// maps it, and who merges it once more takes for granted that nobody can write to it (Linux 9a840895147b).
+    ///
+    /// The mark is looked at last. Who merges a page has a reference from before he marks it until the mark is there: whoever finds no such reference, and looks afterwards, finds the mark.
+    #[inline(always)]
+    #[track_caller]
+    fn is_only_user_of_unmerged(&self, is_only_user: impl FnOnce() -> bool, is_merged: impl FnOnce() -> bool) -> bool {
+        is_only_user() && !is_merged()
+    }
+
     /// When a zap takes a folio off its rmap.
     #[inline(always)]
     fn rmap_removal(&self) -> RmapRemoval {
@@ -314,6 +386,34 @@ pub enum SwapPlaceHold {
     /// Never. The place may be freed and used again while it reads: the entry looks the same then, and the old contents are mapped (Linux 13ddaf26be32,
     /// CVE-2024-26759).
     Never,
+}
+
+/// For how long a merge holds the page that stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeptPageHold {
+    /// From when nobody can write to it until it is mapped in the other place. The reference keeps it from being freed, and a store to it from finding that its entry is the only user (Linux:
+    /// the scanner's own, since 31dbd01f3143).
+    UntilMapped,
+    /// Never. A store in between writes to the page that others are going to have; or it is freed, and used again.
+    Never,
+}
+
+/// When a merge looks for references to a page that mappings do not explain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UserCount {
+    /// When its entry is cleared: fast GUP that takes a reference later finds that the entry has changed (Linux: `write_protect_page`).
+    AfterClear,
+    /// Before. Fast GUP may come in between.
+    BeforeClear,
+}
+
+/// When a merge flushes the entry that it has cleared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MergeFlush {
+    /// Before it compares: nobody writes to what is compared.
+    BeforeComparing,
+    /// Before another entry takes its place. A store through a stale TLB entry then comes after the comparison.
+    BeforeReplacing,
 }
 
 /// When a zap takes a folio off its rmap: counts one mapping fewer.

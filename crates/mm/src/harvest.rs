@@ -3,8 +3,10 @@
 //! | cleared | TLB flush | what may be missed |
 //! |---|---|---|
 //! | accessed | none: it is a hint, and as cheap as it can be had (Linux: `ptep_clear_young`) | use through a translation that a TLB holds already |
-//! | dirty | before the harvest returns | nothing: the folio is marked dirty for what the entry forgets, and the next store after the return sets the bit again |
-//! | soft-dirty | before the harvest returns, and the right to write is taken | nothing: the next store after the return faults |
+//! | dirty | before the harvest returns; of a file's page, before the page-table lock is dropped ([`Guards::flush_of_cleaned`](crate::Guards::flush_of_cleaned)) | nothing: the folio is marked dirty for what the entry forgets, and the next store after the return sets the bit again |
+//! | soft-dirty | before the harvest returns, if the right to write had to be taken with it | nothing: the next store after the return faults |
+//!
+//! Flushes are where [`pagetable::flush`] asks for them.
 //!
 //! A store that happens while the harvest runs is told by this harvest or by the next one. So who copies what was told copies it *after* the harvest has
 //! returned, not from within the closure.
@@ -124,12 +126,12 @@ impl<'m, P: Platform> Mm<'m, P> {
             Held::Page(leaf) => {
                 if clear.contains(Usage::DIRTY) && leaf.attributes.has(Flags::DIRTY) {
                     // First, so that there is no moment at which neither says so.
-                    self.mark_dirty(cpu, &leaf);
+                    self.mark_dirty(cpu, gather, &leaf);
                 }
                 let usage = self.harvest_leaf(gather, table, at, &leaf, clear);
                 if clear.contains(Usage::DIRTY) && usage.contains(Usage::DIRTY) {
                     // The hardware may have set it only just before it was cleared.
-                    self.mark_dirty(cpu, &leaf);
+                    self.mark_dirty(cpu, gather, &leaf);
                 }
                 usage
             }
@@ -192,9 +194,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                     return usage(leaf);
                 }
                 let old = table.update(write, at, cleared);
-                if old.without(Flags::ACCESSED) != cleared(old).without(Flags::ACCESSED) {
-                    gather.stale(at, level);
-                }
+                gather.changed(at, level, old, cleared(old));
                 usage(&Leaf { attributes: old.attributes(level), ..*leaf })
             }
             (Presence::ProtNone, Some(seen)) => {
@@ -212,9 +212,13 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     /// What an entry is going to forget, the folio remembers.
-    fn mark_dirty(&self, cpu: &P::Cpu, leaf: &Leaf) {
+    fn mark_dirty(&self, cpu: &P::Cpu, gather: &mut Gather<'_, 'm, P>, leaf: &Leaf) {
         if let Some(folio) = Folio::held(self.map(), cpu, leaf.frame) {
             folio.mark(cpu, FolioFlags::DIRTY);
+            // Swap does not ask entries whether they are dirty.
+            if !folio.flags(cpu).contains(FolioFlags::ANON) {
+                gather.cleaned();
+            }
         }
     }
 }

@@ -22,6 +22,7 @@
 //! | `mremap` | moving areas |
 //! | `soft_dirty`, [`harvest`] | which pages were used, and how |
 //! | `huge` | huge pages: split, collapse, shared tables |
+//! | `merge` | equal anonymous pages become one, and their own again |
 //! | `mapping_dirty` | which pages of a file were written, by rmap |
 //! | `kernel_folio` | memory of drivers |
 //! | `zap`, `gather` | from an entry to nothing: by address, by area, by rmap |
@@ -75,6 +76,7 @@ pub mod lifetime;
 mod madvise_guard;
 mod map;
 mod mapping_dirty;
+mod merge;
 pub mod mm;
 mod mprotect;
 mod mremap;
@@ -105,6 +107,7 @@ pub use gup::{Foll, Run, Signal};
 pub use harvest::{Harvested, Usage};
 pub use madvise_guard::GuardRegionError;
 pub use map::DriverFrames;
+pub use merge::error::{MergeError, UnmergeError, Unmergeable};
 pub use mm::{Mm, Parts};
 pub use notify::{Invalidations, NobodyListens, Notify};
 pub use platform::{Platform, Protocols};

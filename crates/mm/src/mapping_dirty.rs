@@ -97,8 +97,8 @@ impl<'m, P: Platform> Mm<'m, P> {
             while at < until {
                 let entry = table.entry(&self.protocols().mode, at);
                 if is_leaf_with(level, entry, flag) {
-                    table.clear_flags(&self.protocols().write, at, flag);
-                    gather.stale(at, level);
+                    let old = table.clear_flags(&self.protocols().write, at, flag);
+                    gather.changed(at, level, old, old.without(flag));
                     // A huge leaf goes whole. It lies inside its mapping, which need not begin where the leaf does in the file.
                     let leaf = at.align_down(level.size()).max(mapping.start);
                     let page = mapping.offset + (leaf.as_u64() - mapping.start.as_u64()) / PAGE_SIZE;

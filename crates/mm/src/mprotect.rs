@@ -10,12 +10,12 @@
 //! | read | loses write; flush | is present again, read-only |
 //! | read and write | gains write if it may; no flush | is present again, and writable if it may |
 //!
-//! More rights need no flush: at worst a CPU faults once more (SDM vol. 3A, 4.10.4.3).
+//! Whether a change needs a flush is [`pagetable::flush`]'s to say; for each case the table above repeats it.
 //!
 //! Swap entries and markers say nothing about rights and stay. A migration entry does: the leaf that it will be again is to allow no more than the area.
 
 use machine::addr::VirtAddr;
-use pagetable::{Flags, Level, LockedTable, Migration, MigrationAccess, NonPresent, ProtNone, SwapFlags};
+use pagetable::{Entry, Flags, Level, LockedTable, Migration, MigrationAccess, NonPresent, ProtNone, SwapFlags};
 
 use crate::area::{Area, AreaRights, Sharing};
 use crate::error::{AreaError, ZapError};
@@ -147,28 +147,32 @@ impl<'m, P: Platform> Mm<'m, P> {
         };
         match (rights, leaf.presence) {
             (AreaRights::None, Presence::Present) => {
-                table.update(write, at, |entry| {
+                let without = |entry: Entry| {
                     let (frame, attributes) = (entry.leaf_frame(level), entry.attributes(level));
                     NonPresent::ProtNone(ProtNone { frame, attributes }).encode(level)
-                });
-                gather.stale(at, level);
+                };
+                let old = table.update(write, at, without);
+                gather.changed(at, level, old, without(old));
             }
             (AreaRights::None, Presence::ProtNone) => {}
             (AreaRights::Read, Presence::Present) => {
                 if leaf.is_writable() {
-                    table.clear_flags(write, at, Flags::WRITE);
-                    gather.stale(at, level);
+                    let old = table.clear_flags(write, at, Flags::WRITE);
+                    gather.changed(at, level, old, old.without(Flags::WRITE));
                 }
             }
             (AreaRights::ReadWrite, Presence::Present) => {
                 if may_write && !leaf.is_writable() {
-                    table.set_flags(write, at, Flags::WRITE);
+                    let old = table.set_flags(write, at, Flags::WRITE);
+                    gather.changed(at, level, old, old.with(Flags::WRITE));
                 }
             }
             (AreaRights::Read | AreaRights::ReadWrite, Presence::ProtNone) => {
                 let present = Leaf { presence: Presence::Present, ..leaf }.entry(level);
                 if let Some(entry) = present.map(|entry| entry.without(Flags::WRITE)) {
-                    table.replace(write, at, if may_write { entry.with(Flags::WRITE) } else { entry });
+                    let new = if may_write { entry.with(Flags::WRITE) } else { entry };
+                    let old = table.replace(write, at, new);
+                    gather.changed(at, level, old, new);
                 }
             }
         }

@@ -47,8 +47,8 @@ impl<'m, P: Platform> Mm<'m, P> {
             while at < until {
                 let entry = table.entry(&self.protocols().mode, at);
                 if is_writable_leaf(level, entry) {
-                    table.update(&self.protocols().write, at, |entry| entry.without(Flags::WRITE));
-                    gather.stale(at, level);
+                    let old = table.update(&self.protocols().write, at, |entry| entry.without(Flags::WRITE));
+                    gather.changed(at, level, old, old.without(Flags::WRITE));
                 }
                 at = level.next(at);
             }

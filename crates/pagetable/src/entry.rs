@@ -25,6 +25,8 @@ pub(crate) mod bits {
     pub(crate) const GLOBAL: u64 = 1 << 8;
     /// Where a 2 MiB or 1 GiB leaf has its PAT bit: the lowest bit of the frame number, which alignment leaves free.
     pub(crate) const PAT_HUGE: u64 = 1 << 12;
+    /// Of user pages in long mode (SDM vol. 3A, 4.6.2).
+    pub(crate) const PROTECTION_KEY: u64 = 0xf << 59;
     pub(crate) const NO_EXECUTE: u64 = 1 << 63;
     /// The frame number of a 4 KiB leaf or of a table at the greatest physical width, 52 bits.
     pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`level`], [`mode`], [`width`] | the shape of the tables: levels, paging modes, how wide a plain access is |
 //! | [`entry`], [`rights`] | one entry as a value; what a leaf allows and how it is cached |
+//! | [`flush`] | whether TLBs must forget an entry that has changed |
 //! | [`software`] | the software bits, each with one user per level |
 //! | [`nonpresent`] | swap, migration, markers, PROT_NONE |
 //! | [`table`], [`memory`] | tables, their metadata, where they lie and where new ones come from |
@@ -97,6 +98,7 @@
 pub mod detach;
 pub mod entry;
 pub mod error;
+pub mod flush;
 pub mod level;
 pub mod locked;
 pub mod locked_range;

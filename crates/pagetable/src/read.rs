@@ -9,7 +9,7 @@
 //! | [`ReadOnce<Wide>`](ReadOnce) | always | one `mov` |
 //! | [`ReadOnce<Split>`](ReadOnce) | nobody but the hardware's A/D bits changes the entry meanwhile (its page-table lock is held) | two `mov` |
 //! | [`LowHighLow`] | at most one transition between none and present falls into the window | three `mov` |
-//! | [`Cmpxchg8b`] | always | one locked instruction, and the cache line exclusive |
+//! | [`Cmpxchg8b`] | always | one locked instruction, and the cache line exclusive; one `movq` where vector registers may be used |
 //! | [`SequenceRead`] | every writer brackets its change by the table's sequence count ([`crate::write::Sequenced`]) | four `mov` |
 //!
 //! Those that retry say so with [`Cpu::round`]: what an earlier round read is forgotten, and nothing that their callers know.
@@ -73,9 +73,10 @@ impl EntryRead for LowHighLow {
     }
 }
 
-/// All 64 bits by one locked instruction, as a 32-bit CPU can: `cmpxchg8b` (on x86-64: `mov`).
+/// All 64 bits by one instruction, as a 32-bit CPU can: [`Cpu::load`] of the whole entry (on x86-64: `mov`).
 ///
-/// Atomic against everything. It writes back what it read, so it needs the cache line exclusive, and the page writable.
+/// Atomic against everything. A kernel that keeps its hands off vector registers, as Linux does, has `cmpxchg8b` only, after which it is called here: it writes back what it
+/// read, so it needs the cache line exclusive, and the page writable. With vector registers it is `movq`, a plain load (SDM vol. 3A, 9.1.1). It is what the lab takes either for.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Cmpxchg8b;
 

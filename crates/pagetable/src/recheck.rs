@@ -34,7 +34,7 @@ pub trait Recheck {
     fn recheck<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, seen: Entry) -> Rechecked;
 }
 
-/// Compares with all 64 bits as they are at one moment: `mov` on x86-64, `cmpxchg8b` on PAE.
+/// Compares with all 64 bits as they are at one moment: `mov` on x86-64, `cmpxchg8b` or `movq` on PAE.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Atomic;
 

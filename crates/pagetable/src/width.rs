@@ -15,8 +15,8 @@ mod sealed {
 /// How the CPU accesses an entry with plain loads and stores.
 ///
 /// An entry has 64 bits on every mode. A 64-bit CPU reads and writes it with one `mov`. On a 32-bit CPU a plain
-/// access of the same C object is two accesses, and another CPU may come between them; only locked instructions
-/// (`cmpxchg8b`) take all 64 bits at once. Modes name their width ([`crate::Mode::Width`]), so that "a plain
+/// access of the same C object is two accesses, and another CPU may come between them; only `cmpxchg8b`
+/// and moves through vector registers take all 64 bits at once. Modes name their width ([`crate::Mode::Width`]), so that "a plain
 /// access" means on each mode what a compiler would make of it.
 pub trait Width: sealed::Sealed + Copy + Default + fmt::Debug + Send + Sync + 'static {
     /// A plain load.

@@ -82,6 +82,8 @@ pub(crate) enum Refusal {
     Unreadable(PathBuf, CheckpointError),
     OtherCode(PathBuf),
     OtherQuestion(PathBuf),
+    /// Of a search by so many members.
+    OtherMembers(PathBuf, usize),
 }
 
 impl fmt::Display for Refusal {
@@ -99,6 +101,10 @@ impl fmt::Display for Refusal {
             }
             Self::OtherQuestion(path) => {
                 write!(f, "{} cannot be gone on with: the race has changed since; {anew}", path.display())
+            }
+            Self::OtherMembers(path, members) => {
+                let why = format!("it is a part of a search by {members} members (processes times `--team`)");
+                write!(f, "{} cannot be gone on with: {why}; start as many again, or {anew}", path.display())
             }
         }
     }
@@ -157,6 +163,22 @@ impl<'c> MemberPlace<'c> {
         self.checkpoints.folder.join(format!("{}{number}.checkpoint", self.stem))
     }
 
+    /// A file of the same search by another number of members.
+    fn of_another_search(&self) -> io::Result<Option<(PathBuf, usize)>> {
+        let stem = format!("{}.", self.label.stem());
+        for entry in fs::read_dir(&self.checkpoints.folder)? {
+            let name = entry?.file_name();
+            let members = name.to_str().and_then(|name| {
+                let member = name.strip_prefix(&stem)?.strip_suffix(".checkpoint")?.split('.').next()?;
+                member.split_once("of")?.1.parse::<usize>().ok()
+            });
+            if let Some(members) = members.filter(|&members| self.label.member.is_some_and(|own| own.1 != members)) {
+                return Ok(Some((self.checkpoints.folder.join(name), members)));
+            }
+        }
+        Ok(None)
+    }
+
     /// The numbers of the files that are there.
     fn numbers(&self) -> io::Result<Vec<u64>> {
         let mut numbers = Vec::new();
@@ -176,8 +198,11 @@ impl Keeper for MemberPlace<'_> {
 
     fn present(&self) -> Result<Vec<u64>, String> {
         let folder = &self.checkpoints.folder;
-        let numbers = fs::create_dir_all(folder).and_then(|()| self.numbers());
-        let numbers = numbers.map_err(|error| Refusal::Folder(folder.clone(), error).to_string())?;
+        let present = fs::create_dir_all(folder).and_then(|()| Ok((self.numbers()?, self.of_another_search()?)));
+        let (numbers, other) = present.map_err(|error| Refusal::Folder(folder.clone(), error).to_string())?;
+        if let Some((path, members)) = other {
+            return Err(Refusal::OtherMembers(path, members).to_string());
+        }
         match numbers.first() {
             Some(number) if self.checkpoints.present == Present::Refused => {
                 Err(Refusal::Present(self.path(*number)).to_string())

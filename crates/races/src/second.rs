@@ -11,7 +11,7 @@ use lab::{Arena, Caching, End, Event, FrameKind, Ghost, GhostWords, Machine, Mon
 use machine::user::FaultCause;
 use machine::{Access, CpuId, CpuSet, Frame, Pcid, PhysAddr, Vector, VirtAddr, Word64};
 use stateless::watch::{Final, Happening, Notes, Watcher};
-use stateless::{Block, Budget, Caches, Config, Coverage, Feature, Order, SimulatedCpu, Simulator};
+use stateless::{Block, Budget, Caches, Config, Coverage, Feature, Order, SimulatedCpu, Simulator, Updates};
 
 use crate::checker::{CheckedCpu, Checker};
 use crate::question::Question;
@@ -131,12 +131,6 @@ impl Explorer for Search<'_> {
     type Checker<'a> = Simulator<'a>;
 
     fn machine<'a>(&self, arena: &'a Arena, machine: Machine) -> Simulator<'a> {
-        if machine.walker_updates != lab::WalkerUpdates::Locked {
-            self.lacks.set(Some("walkers but those that update by locked operations"));
-        }
-        if machine.speculation != lab::Speculation::Fills {
-            self.lacks.set(Some("flags that walkers set unasked"));
-        }
         if machine.threads != lab::Threads::Stay {
             self.lacks.set(Some("threads that are moved"));
         }
@@ -184,6 +178,12 @@ fn config(machine: &Machine) -> Config {
         global_pages: feature(machine.global_pages == lab::GlobalPages::Enabled),
         execute_disable: feature(machine.execute_disable == lab::ExecuteDisable::Enabled),
         pdpte_registers: feature(machine.pdptes == lab::Pdptes::Registers),
+        updates: match machine.walker_updates {
+            lab::WalkerUpdates::Locked => Updates::Whole,
+            lab::WalkerUpdates::Stray => Updates::Stray,
+            lab::WalkerUpdates::Plain => Updates::Stored,
+        },
+        unasked_flags: feature(machine.speculation == lab::Speculation::SetsAccessed),
         ..Config::new(order)
     }
 }

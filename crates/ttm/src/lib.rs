@@ -51,7 +51,7 @@
 //! }
 //! ```
 //!
-//! `examples/frame_buffer.rs` is a whole one, on threads.
+//! `examples/frame_buffer` is a whole one, on threads.
 
 #![no_std]
 

@@ -78,9 +78,13 @@ impl<'m, P: Platform> Mm<'m, P> {
         if exclusivity(self.map(), cpu, leaf.frame) == Exclusivity::Exclusive {
             return Some(Ownership::Exclusive);
         }
+        let guards = &self.protocols().guards;
         if folio.membership().order == 0
             && !folio.flags(cpu).contains(FolioFlags::SWAP_BACKED)
-            && self.protocols().guards.is_only_user(folio.references(cpu), folio.mappings(cpu))
+            && guards.is_only_user_of_unmerged(
+                || guards.is_only_user(folio.references(cpu), folio.mappings(cpu)),
+                || folio.flags(cpu).contains(FolioFlags::KSM),
+            )
         {
             make_exclusive(self.map(), cpu, leaf.frame);
             return Some(Ownership::Exclusive);
@@ -97,8 +101,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         leaf: &Leaf,
         attributes: Attributes,
     ) {
-        match leaf.presence {
-            Presence::Present => {
+        match (leaf.presence, fault.presence()) {
+            (Presence::Present, _) => {
                 let writes = matches!(fault.want, Want::Write | Want::ForcedWrite);
                 let missing = match writes && attributes.has(Flags::WRITE) {
                     true => fault.writable().and(fault.flags()),
@@ -108,7 +112,8 @@ impl<'m, P: Platform> Mm<'m, P> {
                     table.set_flags(&self.protocols().write, fault.address, missing);
                 }
             }
-            Presence::ProtNone => {
+            (Presence::ProtNone, Presence::ProtNone) => {}
+            (Presence::ProtNone, Presence::Present) => {
                 let kept = leaf.attributes.with_rights(attributes.rights()).with(fault.flags());
                 let kept = if attributes.has(Flags::WRITE) { kept.with(fault.writable()) } else { kept };
                 // The frame came out of an entry of this level.
@@ -135,12 +140,15 @@ impl<'m, P: Platform> Mm<'m, P> {
             Some((leaf, _)) => self.frames().copy(cpu, leaf.frame, frame, 1),
             None => self.frames().zero(cpu, new.membership()),
         }
-        let attributes = match fault.want {
-            // The page is this space's, but who asked for it only reads: the first write faults and finds it exclusive.
-            Want::Unshare | Want::Read => fault.read_only(),
-            Want::Write | Want::ForcedWrite => fault.attributes(),
+        let attributes = match (fault.want, from) {
+            // The page is this space's, but who asked for it only reads: the first write faults and finds it exclusive. What the space has written before stays written.
+            (Want::Unshare | Want::Read, Some((leaf, _))) => {
+                leaf.attributes.with_rights(fault.read_only().rights()).with(fault.flags())
+            }
+            (Want::Unshare | Want::Read, None) => fault.read_only(),
+            (Want::Write | Want::ForcedWrite, _) => fault.attributes(),
         };
-        let Ok(entry) = Entry::leaf(Level::Pte, frame, attributes) else {
+        let Some(entry) = (Leaf { frame, attributes, presence: fault.presence() }).entry(Level::Pte) else {
             self.give_back(cpu, &new);
             return Err(fault.bad_frame(frame));
         };

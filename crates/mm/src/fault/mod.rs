@@ -29,12 +29,13 @@ mod swap_in;
 
 use machine::addr::{Frame, VirtAddr};
 use machine::{Access, Cpu, PageFault};
-use pagetable::{Attributes, Flags, Level, LockedTable, MapError, Rights, WalkError};
+use pagetable::{Attributes, Entry, Flags, Level, LockedTable, MapError, Position, Rights, WalkError};
 
 use crate::area::{Area, AreaRights, Sharing};
 use crate::error::FaultError;
 use crate::file::FileKind;
 use crate::guard::Guards;
+use crate::leaf::Presence;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
@@ -85,7 +86,7 @@ impl From<Access> for Want {
 
 /// What came of an attempt to resolve a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Outcome {
+pub(crate) enum Outcome {
     /// An entry allows the access now.
     Mapped,
     /// What was there has changed meanwhile: look again.
@@ -170,6 +171,20 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
     }
 
+    /// One attempt to give an address space a page of its own where it maps one that others may have, too: `seen`, which was in the entry of `address` in this table. The area need not
+    /// allow an access. The caller holds the mmap lock.
+    pub(crate) fn unshare_page(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        position: &Position<'_>,
+        (address, seen): (VirtAddr, Entry),
+    ) -> Result<Outcome, FaultError> {
+        let area = space.find(cpu, address).ok_or(FaultError::NoArea { address })?;
+        let fault = Fault { area, want: Want::Unshare, level: Level::Pte, address };
+        self.fault_on_page(cpu, space, &fault, position, seen)
+    }
+
     /// Locks the table that is to hold the leaf, and makes it and those above if they are missing.
     fn lock_leaf_table<'t>(
         &'t self,
@@ -212,9 +227,16 @@ impl Fault {
     /// Of an entry that allows all that the area does.
     const fn attributes(&self) -> Attributes {
         match self.area.rights {
-            // No access is allowed there, so no fault comes this far.
             AreaRights::None | AreaRights::Read => self.read_only(),
             AreaRights::ReadWrite => self.read_only().with(self.writable()),
+        }
+    }
+
+    /// Whether the hardware may use the entry. Only who unmerges comes to a page that nobody may access: faults are refused there.
+    const fn presence(&self) -> Presence {
+        match self.area.rights {
+            AreaRights::None => Presence::ProtNone,
+            AreaRights::Read | AreaRights::ReadWrite => Presence::Present,
         }
     }
 

@@ -120,7 +120,7 @@ impl<'m, P: Platform> Copier<'_, '_, 'm, P> {
         if self.parent.has_pinned(self.cpu) && folio.maybe_dma_pinned(self.cpu) {
             return Share::Copy;
         }
-        exclusive::share_in_fork(map, self.cpu, leaf.frame);
+        exclusive::share(map, self.cpu, leaf.frame);
         Share::Page
     }
 
@@ -134,8 +134,9 @@ impl<'m, P: Platform> Copier<'_, '_, 'm, P> {
         match leaf.presence {
             Presence::Present => {
                 let before = source.clear_flags(write, at, Flags::WRITE);
-                self.gather.stale(at, self.level);
-                before.without(Flags::WRITE)
+                let now = before.without(Flags::WRITE);
+                self.gather.changed(at, self.level, before, now);
+                now
             }
             Presence::ProtNone => {
                 let entry = self.encode(&read_only);

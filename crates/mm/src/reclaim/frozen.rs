@@ -22,7 +22,7 @@ impl Folio<'_> {
     }
 
     /// One reference more, for a caller that has one.
-    pub(super) fn get_held<C: Cpu>(&self, cpu: &C) {
+    pub(crate) fn get_held<C: Cpu>(&self, cpu: &C) {
         cpu.fetch_add(self.head_page().refcount_word(), 1);
     }
 }

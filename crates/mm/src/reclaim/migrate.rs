@@ -26,7 +26,8 @@ const UNMOVABLE: FolioFlags = FolioFlags::ZERO
     .and(FolioFlags::SECRET)
     .and(FolioFlags::TRUNCATED)
     .and(FolioFlags::PEER_TO_PEER)
-    .and(FolioFlags::POISONED);
+    .and(FolioFlags::POISONED)
+    .and(FolioFlags::KSM);
 
 /// Flags that do not move with the folio: they are of the lock's holder, of each entry, and of the place in memory.
 const OF_THE_PLACE: FolioFlags = FolioFlags::LOCKED.and(FolioFlags::EXCLUSIVE).and(FolioFlags::MOVABLE);

@@ -194,7 +194,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     /// Gives back the reference that this CPU took.
-    pub(super) fn drop_own_reference(&self, cpu: &P::Cpu, folio: &Folio<'m>) {
+    pub(crate) fn drop_own_reference(&self, cpu: &P::Cpu, folio: &Folio<'m>) {
         // It is held, so this cannot underflow.
         let _ = folio.put(cpu, self.map(), 1, Reference::Get);
     }

@@ -3,7 +3,7 @@
 use machine::seqcount::Sequence;
 use machine::{Cpu, CpuSet, Frame, SeqCount, VirtAddr, Word64};
 use mm::batched_flush::Unflushed;
-use mm::guard::{DriverLock, FileForgets, RmapRemoval, SwapPlaceHold};
+use mm::guard::{DriverLock, FileForgets, KeptPageHold, MergeFlush, RmapRemoval, SwapPlaceHold, UserCount};
 use mm::gup::Request;
 use mm::lifetime::TableLifetime;
 use mm::order::FlushMoment;
@@ -50,11 +50,23 @@ pub(super) enum Step {
     CountLimit,
     SecretOffList,
     LateIdentity,
+    RightsFlush,
+    DirtyFlush,
+    IdleFlush,
+    CleanedFlush,
+    KeptPageShared,
+    KeptPageHold,
+    CountAfterClear,
+    FlushBeforeCompare,
+    ReadOnlyFlush,
+    ForkWait,
+    ReferencesFirst,
+    MergedAskedLast,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 30] = [
+    pub(super) const NAMES: [(&'static str, Self); 42] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -85,12 +97,24 @@ impl Step {
         ("count-limit", Self::CountLimit),
         ("secret-off-list", Self::SecretOffList),
         ("late-identity", Self::LateIdentity),
+        ("rights-flush", Self::RightsFlush),
+        ("dirty-flush", Self::DirtyFlush),
+        ("idle-flush", Self::IdleFlush),
+        ("cleaned-flush", Self::CleanedFlush),
+        ("kept-page-shared", Self::KeptPageShared),
+        ("kept-page-hold", Self::KeptPageHold),
+        ("count-after-clear", Self::CountAfterClear),
+        ("flush-before-compare", Self::FlushBeforeCompare),
+        ("read-only-flush", Self::ReadOnlyFlush),
+        ("fork-wait", Self::ForkWait),
+        ("references-first", Self::ReferencesFirst),
+        ("merged-asked-last", Self::MergedAskedLast),
     ];
 }
 
 /// Every step but some.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Without(u32);
+pub(super) struct Without(u64);
 
 impl Without {
     /// Nothing is left out.
@@ -241,6 +265,17 @@ impl Guards for Without {
         unless!(self lacks LateIdentity, cpus_to_flush(cpu, active))
     }
 
+    fn needs_flush(&self, old: Entry, new: Entry) -> bool {
+        // Each does without some flushes; all that are left out do without all of theirs.
+        unless!(self lacks RightsFlush, needs_flush(old, new))
+            && unless!(self lacks DirtyFlush, needs_flush(old, new))
+            && unless!(self lacks IdleFlush, needs_flush(old, new))
+    }
+
+    fn flush_of_cleaned(&self) -> FlushMoment {
+        unless!(self lacks CleanedFlush, flush_of_cleaned())
+    }
+
     fn file_forgets(&self) -> FileForgets {
         unless!(self lacks FlushBeforeForgetting, file_forgets())
     }
@@ -266,6 +301,40 @@ impl Guards for Without {
 
     fn flags_that_decide(&self, flags: FolioFlags) -> FolioFlags {
         unless!(self lacks SecretOffList, flags_that_decide(flags))
+    }
+
+    #[track_caller]
+    fn share_kept_page(&self, share: impl FnOnce()) {
+        unless!(self lacks KeptPageShared, share_kept_page(share));
+    }
+
+    fn hold_kept_page(&self) -> KeptPageHold {
+        unless!(self lacks KeptPageHold, hold_kept_page())
+    }
+
+    fn user_count(&self) -> UserCount {
+        unless!(self lacks CountAfterClear, user_count())
+    }
+
+    fn merge_flush(&self, cleared: Entry) -> MergeFlush {
+        if self.lacks(Step::ReadOnlyFlush) {
+            return steps::ReadOnlyFlush.merge_flush(cleared);
+        }
+        unless!(self lacks FlushBeforeCompare, merge_flush(cleared))
+    }
+
+    fn forks_wait_for_count(&self) -> bool {
+        unless!(self lacks ForkWait, forks_wait_for_count())
+    }
+
+    #[track_caller]
+    fn count_users(&self, references: impl FnOnce() -> u32, mappings: impl FnOnce() -> u32) -> (u32, u32) {
+        unless!(self lacks ReferencesFirst, count_users(references, mappings))
+    }
+
+    #[track_caller]
+    fn is_only_user_of_unmerged(&self, is_only_user: impl FnOnce() -> bool, is_merged: impl FnOnce() -> bool) -> bool {
+        unless!(self lacks MergedAskedLast, is_only_user_of_unmerged(is_only_user, is_merged))
     }
 
     fn rmap_removal(&self) -> RmapRemoval {

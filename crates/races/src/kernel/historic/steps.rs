@@ -3,14 +3,14 @@
 use machine::seqcount::Sequence;
 use machine::{Access, Cpu, CpuSet, Frame, SeqCount, VirtAddr, Word64};
 use mm::batched_flush::Unflushed;
-use mm::guard::{DriverLock, FileForgets, RmapRemoval};
+use mm::guard::{DriverLock, FileForgets, MergeFlush, RmapRemoval, UserCount};
 use mm::gup::Request;
 use mm::lifetime::TableLifetime;
 use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
 use mm::{AddressSpace, FolioFlags, Guards, PageSlot};
 use pagetable::{
-    Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot, TableSource,
+    Entry, EntryWrite, Flags, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot, TableSource,
     Unlinked,
 };
 
@@ -239,6 +239,42 @@ impl Guards for LateIdentity {
     }
 }
 
+/// An entry that keeps its frame is not flushed, whatever rights it loses.
+pub(in crate::kernel) struct RightsFlush;
+
+impl Guards for RightsFlush {
+    fn needs_flush(&self, old: Entry, new: Entry) -> bool {
+        old.is_present() && new.is_present() && old.without(Flags::WRITE).needs_flush(new)
+    }
+}
+
+/// Neither is one that loses its dirty bit alone.
+pub(in crate::kernel) struct DirtyFlush;
+
+impl Guards for DirtyFlush {
+    fn needs_flush(&self, old: Entry, new: Entry) -> bool {
+        old.without(Flags::DIRTY).needs_flush(new)
+    }
+}
+
+/// What is not accessed is taken for not cached, as the SDM seems to say (4.10.2.3).
+pub(in crate::kernel) struct IdleFlush;
+
+impl Guards for IdleFlush {
+    fn needs_flush(&self, old: Entry, new: Entry) -> bool {
+        old.has(Flags::ACCESSED) && old.needs_flush(new)
+    }
+}
+
+/// An entry that has lost its dirty bit is flushed when its page-table lock is dropped, like others: harvest in this engine until `harvest-write-back` was written.
+pub(in crate::kernel) struct CleanedFlush;
+
+impl Guards for CleanedFlush {
+    fn flush_of_cleaned(&self) -> FlushMoment {
+        FlushMoment::AfterUnlock
+    }
+}
+
 /// A forced write asks for reading only once the fault has made a copy: Linux before 19be0eaffa3a.
 pub(in crate::kernel) struct ForcedWrite;
 
@@ -264,6 +300,79 @@ pub(in crate::kernel) struct HugeFaultWait;
 
 impl Guards for HugeFaultWait {
     fn wait_for_huge_faults(&self, _: impl FnOnce()) {}
+}
+
+/// A page that others are going to map stays exclusive.
+pub(in crate::kernel) struct KeptPageShared;
+
+impl Guards for KeptPageShared {
+    fn share_kept_page(&self, _: impl FnOnce()) {}
+}
+
+/// Nobody holds the page that a merge keeps.
+pub(in crate::kernel) struct KeptPageHold;
+
+impl Guards for KeptPageHold {
+    fn hold_kept_page(&self) -> mm::guard::KeptPageHold {
+        mm::guard::KeptPageHold::Never
+    }
+}
+
+/// A merge looks for users first and clears the entry second.
+pub(in crate::kernel) struct CountAfterClear;
+
+impl Guards for CountAfterClear {
+    fn user_count(&self) -> UserCount {
+        UserCount::BeforeClear
+    }
+}
+
+/// A merge compares while TLBs may still lead to the page.
+pub(in crate::kernel) struct FlushBeforeCompare;
+
+impl Guards for FlushBeforeCompare {
+    fn merge_flush(&self, _: Entry) -> MergeFlush {
+        MergeFlush::BeforeReplacing
+    }
+}
+
+/// A merge takes a read-only entry for a sign that nobody can write: Linux before b3a81d0841a9.
+pub(in crate::kernel) struct ReadOnlyFlush;
+
+impl Guards for ReadOnlyFlush {
+    fn merge_flush(&self, cleared: Entry) -> MergeFlush {
+        if cleared.has(Flags::WRITE) { MergeFlush::BeforeComparing } else { MergeFlush::BeforeReplacing }
+    }
+}
+
+/// Forks go on while a merge counts references and mappings: Linux.
+pub(in crate::kernel) struct ForkWait;
+
+impl Guards for ForkWait {
+    fn forks_wait_for_count(&self) -> bool {
+        false
+    }
+}
+
+/// A merge counts mappings first and references second: Linux says nothing of the order.
+pub(in crate::kernel) struct ReferencesFirst;
+
+impl Guards for ReferencesFirst {
+    #[track_caller]
+    fn count_users(&self, references: impl FnOnce() -> u32, mappings: impl FnOnce() -> u32) -> (u32, u32) {
+        let mappings = mappings();
+        (references(), mappings)
+    }
+}
+
+/// A fault looks whether a page was merged, and then whether anybody else uses it.
+pub(in crate::kernel) struct MergedAskedLast;
+
+impl Guards for MergedAskedLast {
+    #[track_caller]
+    fn is_only_user_of_unmerged(&self, is_only_user: impl FnOnce() -> bool, is_merged: impl FnOnce() -> bool) -> bool {
+        !is_merged() && is_only_user()
+    }
 }
 
 /// Of the kernel's list of used pages. A page that was faulted in waits in a batch of its CPU before it comes there.

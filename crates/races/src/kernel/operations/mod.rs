@@ -9,7 +9,7 @@ mod cell;
 mod words;
 
 use machine::{Access, VirtAddr};
-use mm::{Area, AreaRights, FileId, Foll, SpaceId};
+use mm::{Area, AreaRights, FileId, Foll, SpaceId, Usage};
 
 use super::setup::Setup;
 use crate::arguments::Arguments;
@@ -28,6 +28,10 @@ pub(super) enum Action {
     Touch { address: VirtAddr, user: User },
     /// `zap(x)`: MADV_DONTNEED.
     Zap { space: SpaceId, start: VirtAddr, pages: u64 },
+    /// `guard(x)`: MADV_GUARD_INSTALL.
+    Guard { space: SpaceId, start: VirtAddr, pages: u64 },
+    /// `unguard(x)`: MADV_GUARD_REMOVE.
+    Unguard { space: SpaceId, start: VirtAddr, pages: u64 },
     /// `unmap_mapping(f, 0, 1)`: zap by rmap.
     UnmapMapping { file: FileId, first: u64, pages: u64 },
     /// `replace(f, 0, B)`: another folio in the place of a page of a cached file.
@@ -48,6 +52,8 @@ pub(super) enum Action {
     Io { from: usize, device: Device },
     /// `write_protect(x)`.
     WriteProtect { space: SpaceId, start: VirtAddr, pages: u64 },
+    /// `r = harvest(x, dirty)`: whether pages were used, and forgets it.
+    Harvest { space: SpaceId, start: VirtAddr, pages: u64, clear: Usage },
     /// `mmap(x)`: an area that is not there at the start.
     Mmap { space: SpaceId, area: Area },
     /// `swap_out(x, pages=1)`: the pages that are mapped there go to swap, with one flush for all.
@@ -64,6 +70,10 @@ pub(super) enum Action {
     Fork { space: SpaceId, child: SpaceId },
     /// `share_table(y, x)`: `y` gets the table of leaves that `x` has.
     ShareTable { to: (SpaceId, VirtAddr), from: (SpaceId, VirtAddr) },
+    /// `merge(x, y)`: the page that is mapped at `x` takes the place of the equal one at `y`.
+    Merge { into: (SpaceId, VirtAddr), from: (SpaceId, VirtAddr) },
+    /// `unmerge(x, pages=1)`.
+    Unmerge { space: SpaceId, start: VirtAddr, pages: u64 },
     /// `drain(A)`: what was used lately comes on the kernel's list of used pages.
     Drain { frame: usize },
     /// `mprotect(x, rights=r)`.

@@ -1,7 +1,7 @@
 //! Which operations there are.
 
-use machine::Access;
-use mm::{AreaRights, FileId, FileKind, Foll, SpaceId};
+use machine::{Access, VirtAddr};
+use mm::{AreaRights, FileId, FileKind, Foll, SpaceId, Usage};
 
 use super::cell::Cell;
 use super::{Action, Copy, Device, Section, User};
@@ -10,29 +10,26 @@ use crate::error::{Error, Problem};
 /// Reads the arguments of one operation.
 type Read = fn(&mut Cell<'_, '_>) -> Result<Action, Error>;
 
+/// Of an operation on pages of an area, as `zap(x, pages=1)`.
+fn on_range(cell: &mut Cell<'_, '_>, action: fn(SpaceId, VirtAddr, u64) -> Action) -> Result<Action, Error> {
+    let (start, pages) = cell.range()?;
+    Ok(action(cell.space()?, start, pages))
+}
+
 /// All of them, by name.
 const WORDS: &[(&str, Read)] = &[
     ("gup", |cell| gup(cell, Foll::NONE)),
     ("gup_fast", |cell| gup(cell, Foll::FAST_ONLY)),
     ("release", release),
     ("touch", touch),
-    ("zap", |cell| {
-        let (start, pages) = cell.range()?;
-        Ok(Action::Zap { space: cell.space()?, start, pages })
-    }),
-    ("write_protect", |cell| {
-        let (start, pages) = cell.range()?;
-        Ok(Action::WriteProtect { space: cell.space()?, start, pages })
-    }),
-    ("swap_out", |cell| {
-        let (start, pages) = cell.range()?;
-        Ok(Action::SwapOut { space: cell.space()?, start, pages })
-    }),
+    ("zap", |cell| on_range(cell, |space, start, pages| Action::Zap { space, start, pages })),
+    ("guard", |cell| on_range(cell, |space, start, pages| Action::Guard { space, start, pages })),
+    ("unguard", |cell| on_range(cell, |space, start, pages| Action::Unguard { space, start, pages })),
+    ("write_protect", |cell| on_range(cell, |space, start, pages| Action::WriteProtect { space, start, pages })),
+    ("harvest", harvest),
+    ("swap_out", |cell| on_range(cell, |space, start, pages| Action::SwapOut { space, start, pages })),
     ("migrate", |cell| Ok(Action::Migrate { address: cell.address("migrate(x)")?, space: cell.space()? })),
-    ("migrate_range", |cell| {
-        let (start, pages) = cell.range()?;
-        Ok(Action::MigrateRange { space: cell.space()?, start, pages })
-    }),
+    ("migrate_range", |cell| on_range(cell, |space, start, pages| Action::MigrateRange { space, start, pages })),
     ("write_back", |cell| {
         let (file, page) = cell.file_page(Some(FileKind::Cached))?;
         Ok(Action::WriteBack { file, page })
@@ -54,6 +51,8 @@ const WORDS: &[(&str, Read)] = &[
     ("mremap", mremap),
     ("fork", fork),
     ("share_table", share_table),
+    ("merge", merge),
+    ("unmerge", |cell| on_range(cell, |space, start, pages| Action::Unmerge { space, start, pages })),
     ("unmap_mapping", unmap_mapping),
     ("replace", |cell| {
         let (file, page) = cell.file_page(Some(FileKind::Cached))?;
@@ -145,6 +144,26 @@ fn mprotect(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
     Ok(Action::Mprotect { space: cell.space()?, start, pages, rights })
 }
 
+fn harvest(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    let words = [("accessed", Usage::ACCESSED), ("dirty", Usage::DIRTY), ("soft-dirty", Usage::SOFT_DIRTY)];
+    let mut clear = Usage::NONE;
+    for (word, usage) in words {
+        if cell.arguments.flag(word).is_some() {
+            clear = clear.and(usage);
+        }
+    }
+    let (start, pages) = cell.range()?;
+    if clear == Usage::NONE {
+        let why = "`harvest` asks for nothing".to_owned();
+        return Err(cell.impossible(
+            cell.operation.span,
+            why,
+            "harvest(x, accessed, dirty, soft-dirty), or some of them",
+        ));
+    }
+    Ok(Action::Harvest { space: cell.space()?, start, pages, clear })
+}
+
 fn mremap(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
     let (from, pages) = cell.whole_or_part("mremap(x, y)")?;
     Ok(Action::Mremap { to: cell.address("mremap(x, y)")?, space: cell.space()?, from, pages })
@@ -156,12 +175,20 @@ fn fork(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
     Ok(Action::Fork { space: cell.space()?, child })
 }
 
+/// A place of the address space that the area is declared in.
+fn place(cell: &mut Cell<'_, '_>, right: &'static str) -> Result<(SpaceId, VirtAddr), Error> {
+    let (area, address) = cell.place(right)?;
+    Ok((SpaceId::new(area.space as u16), address))
+}
+
 fn share_table(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
-    let place = |cell: &mut Cell<'_, '_>| {
-        let (area, address) = cell.place("share_table(y, x)")?;
-        Ok((SpaceId::new(area.space as u16), address))
-    };
-    Ok(Action::ShareTable { to: place(cell)?, from: place(cell)? })
+    let right = "share_table(y, x)";
+    Ok(Action::ShareTable { to: place(cell, right)?, from: place(cell, right)? })
+}
+
+fn merge(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    let right = "merge(x, y)";
+    Ok(Action::Merge { into: place(cell, right)?, from: place(cell, right)? })
 }
 
 fn unmap_mapping(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {

@@ -92,8 +92,21 @@ impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
             Action::Zap { space, start, pages } => {
                 self.done(into, results, mm.zap(cpu, self.space(space), start, pages));
             }
+            Action::Guard { space, start, pages } => {
+                self.done(into, results, mm.install_guards(cpu, self.space(space), start, pages));
+            }
+            Action::Unguard { space, start, pages } => {
+                self.done(into, results, mm.remove_guards(cpu, self.space(space), start, pages));
+            }
             Action::WriteProtect { space, start, pages } => {
                 self.done(into, results, mm.write_protect(cpu, self.space(space), start, pages));
+            }
+            Action::Harvest { space, start, pages, clear } => {
+                let used = self.harvest(space, (start, pages), clear);
+                if let (Some(into), Ok(used)) = (into, &used) {
+                    results.registers[into] = u64::from(*used);
+                }
+                self.done(None, results, used);
             }
             Action::SwapOut { space, start, pages } => self.done(into, results, self.swap_out(space, start, pages)),
             Action::Migrate { space, address } => self.done(into, results, self.migrate(space, address)),
@@ -115,6 +128,10 @@ impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
                 self.done(into, results, forked);
             }
             Action::ShareTable { to, from } => self.done(into, results, mm.share_table(cpu, to, from)),
+            Action::Merge { into: stays, from } => self.done(into, results, mm.merge(cpu, stays, from)),
+            Action::Unmerge { space, start, pages } => {
+                self.done(into, results, mm.unmerge(cpu, self.space(space), start, pages));
+            }
             Action::Mprotect { space, start, pages, rights } => {
                 self.done(into, results, mm.mprotect(cpu, space, start, pages, rights));
             }

@@ -2,7 +2,7 @@
 
 use machine::addr::PAGE_SIZE;
 use machine::{Frame, VirtAddr};
-use mm::{FileId, FolioSplitError, ReclaimError, SpaceId};
+use mm::{FileId, FolioSplitError, ReclaimError, SpaceId, Usage, ZapError};
 use pagetable::{Mode, walk};
 
 use super::Runner;
@@ -63,6 +63,16 @@ impl<M: Mode, C: CheckedCpu> Runner<'_, '_, M, C> {
             Ok(_) => Err(None),
             Err(error) => Err(Some(ReclaimError::Table(error))),
         }
+    }
+
+    /// Whether a page of the range was used in one of these ways since that was last forgotten. It is forgotten now.
+    pub(super) fn harvest(&self, space: SpaceId, range: (VirtAddr, u64), ways: Usage) -> Result<bool, ZapError> {
+        let asked = [Usage::ACCESSED, Usage::DIRTY, Usage::SOFT_DIRTY].map(|way| (way, ways.contains(way)));
+        let mut used = false;
+        self.mm.harvest(self.cpu, self.space(space), range, ways, |page| {
+            used |= asked.iter().any(|&(way, is_asked)| is_asked && page.usage.contains(way));
+        })?;
+        Ok(used)
     }
 
     pub(super) fn write_back(&self, file: FileId, page: u64) -> Result<(), ReclaimError> {

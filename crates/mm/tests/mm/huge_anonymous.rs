@@ -1,0 +1,216 @@
+//! Huge pages of anonymous memory: by faults, split, collapsed, zapped in part; contents, counts and frames are exact.
+
+use crate::memory::{Kernel, anonymous};
+use hosted::ThreadCpu;
+use machine::{Access, CpuId, Frame, VirtAddr};
+use mm::{AddressSpace, CollapseError, FolioSplitError, Foll, ReclaimError, SpaceId};
+
+const SPACE: SpaceId = SpaceId::new(0);
+/// Three times 2 MiB.
+const AT: VirtAddr = VirtAddr::new(0x40_0000_0000);
+const PAGES: u64 = 3 * 512;
+const TABLES: u64 = 64;
+/// Root tables of address spaces.
+const ROOTS: u64 = 3;
+
+const fn page(number: u64) -> VirtAddr {
+    AT.wrapping_add(number * 4096)
+}
+
+/// A kernel in whose first address space one area lies at [`AT`].
+struct Huge {
+    kernel: Kernel,
+    space: &'static AddressSpace<'static>,
+}
+
+impl Huge {
+    fn build(cpus: u32) -> Self {
+        let kernel = Kernel::build(cpus, TABLES);
+        let space = kernel.space(0);
+        let huge = Self { kernel, space };
+        huge.map(&huge.kernel.machine.attach().expect("a free CPU"));
+        huge
+    }
+
+    fn map(&self, cpu: &ThreadCpu) {
+        self.kernel.mm.mmap(cpu, SPACE, anonymous(AT, PAGES, 0).with_huge_pages()).expect("a good area");
+    }
+
+    fn attach(&self, number: u32) -> ThreadCpu {
+        let cpu = self.kernel.machine.attach_as(CpuId::new(number)).expect("nobody else has it");
+        self.kernel.mm.enter(&cpu, self.space);
+        cpu
+    }
+
+    fn write(&self, cpu: &ThreadCpu, number: u64, value: u64) {
+        self.kernel.store(cpu, 0, page(number), value).expect("a page of the area");
+    }
+
+    fn read(&self, cpu: &ThreadCpu, number: u64) -> u64 {
+        self.kernel.load(cpu, 0, page(number)).expect("a page of the area")
+    }
+
+    fn frame(&self, cpu: &ThreadCpu, number: u64) -> Frame {
+        self.kernel.frame_at(cpu, 0, page(number)).expect("mapped")
+    }
+
+    fn zap(&self, cpu: &ThreadCpu, number: u64, pages: u64) {
+        self.kernel.mm.zap(cpu, self.space, page(number), pages).expect("frames enough");
+    }
+
+    /// Frames for data and for tables that are in use.
+    fn in_use(&self) -> (u64, u64) {
+        (self.kernel.data.in_use(), self.kernel.tables.arena.in_use() - ROOTS)
+    }
+
+    /// Unmaps everything, and checks that nothing is left.
+    fn end(&self, cpu: &ThreadCpu) {
+        self.kernel.mm.munmap(cpu, SPACE, AT, PAGES).expect("it is mapped");
+        self.kernel.assert_all_is_back(TABLES);
+    }
+}
+
+#[test]
+fn a_fault_maps_a_huge_page_and_part_of_it_can_go() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    huge.write(&cpu, 600, 6);
+    assert_eq!(huge.in_use(), (512, 2), "one huge page, and no table of pages");
+    assert_eq!(huge.read(&cpu, 1000), 0, "zeroed");
+    huge.write(&cpu, 1000, 10);
+
+    // Part of it goes: the rest keeps its contents.
+    huge.zap(&cpu, 512, 100);
+    assert_eq!((huge.read(&cpu, 600), huge.read(&cpu, 1000)), (0, 10));
+    assert_eq!(huge.in_use().1, 3, "it is a table of pages now");
+    huge.end(&cpu);
+}
+
+#[test]
+fn what_reaches_beyond_the_area_does_not_collapse() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    let mm = huge.kernel.mm;
+    mm.munmap(&cpu, SPACE, page(1000), PAGES - 1000).expect("it is mapped");
+    huge.write(&cpu, 900, 1);
+    huge.write(&cpu, 3, 1);
+    assert_eq!(
+        mm.collapse(&cpu, huge.space, page(900), 512),
+        Err(CollapseError::Area { address: page(900) }),
+        "the area ends in the middle of the second huge page"
+    );
+    mm.munmap(&cpu, SPACE, AT, 1000).expect("it is mapped");
+}
+
+#[test]
+fn small_pages_collapse_into_a_huge_one_with_the_same_contents() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    let collapse = |at, max_none| huge.kernel.mm.collapse(&cpu, huge.space, at, max_none);
+    huge.write(&cpu, 0, 1);
+    huge.zap(&cpu, 0, 511);
+    // A table is there, so these are small.
+    for number in 0..500 {
+        huge.write(&cpu, number, 1000 + number);
+    }
+    assert_eq!(collapse(AT, 510), Err(CollapseError::Busy { address: page(511) }), "it is of the large folio still");
+    assert_eq!(huge.in_use().0, 1012);
+    huge.zap(&cpu, 511, 1);
+    assert_eq!(collapse(AT, 11), Err(CollapseError::TooFew { pages: 500 }));
+    assert_eq!(huge.in_use().0, 500);
+
+    // A pinned page stays where it is, and so do all the others.
+    let mut pins = Vec::new();
+    let mm = huge.kernel.mm;
+    mm.gup(&cpu, huge.space, page(7), 1, Foll::PIN | Foll::WRITE, |run| pins.push(run)).expect("a page");
+    assert_eq!(collapse(AT, 12), Err(CollapseError::Busy { address: page(7) }));
+    assert_eq!(huge.in_use().0, 500);
+    for run in pins {
+        mm.release(&cpu, run, Access::Read).expect("held");
+    }
+
+    collapse(page(3), 12).expect("nothing is in the way");
+    assert_eq!(huge.in_use(), (512, 2), "one huge page, and neither small ones nor their table");
+    for number in 0..512 {
+        assert_eq!(huge.read(&cpu, number), if number < 500 { 1000 + number } else { 0 });
+    }
+    assert_eq!(huge.frame(&cpu, 511), huge.frame(&cpu, 0).wrapping_add(511));
+    assert_eq!(collapse(AT, 512), Err(CollapseError::NoTable { address: AT }));
+    huge.end(&cpu);
+}
+
+#[test]
+fn a_huge_folio_splits_and_what_is_not_mapped_is_freed() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    for number in 512..1024 {
+        huge.write(&cpu, number, number);
+    }
+    let head = huge.frame(&cpu, 512);
+    let mm = huge.kernel.mm;
+    huge.zap(&cpu, 512, 100);
+    assert_eq!(huge.in_use().0, 512, "the folio is one still");
+
+    let mut pins = Vec::new();
+    mm.gup(&cpu, huge.space, page(700), 2, Foll::PIN | Foll::WRITE, |run| pins.push(run)).expect("pages");
+    let refused = mm.split_folio(&cpu, head.wrapping_add(5));
+    assert!(matches!(refused, Err(FolioSplitError::Stays(ReclaimError::Pinned))), "{refused:?}");
+    for run in pins {
+        mm.release(&cpu, run, Access::Write).expect("held");
+    }
+    mm.split_folio(&cpu, head.wrapping_add(5)).expect("nobody else uses it");
+    assert_eq!(huge.in_use().0, 412, "pages without a mapping are free");
+    let small = head.wrapping_add(188);
+    assert_eq!(huge.frame(&cpu, 700), small, "the same frames at the same addresses");
+    assert_eq!(huge.kernel.counts(&cpu, small), (1, 0, 1));
+    for number in 612..1024 {
+        huge.write(&cpu, number, huge.read(&cpu, number) + 1);
+        assert_eq!(huge.read(&cpu, number), number + 1);
+        assert_eq!(huge.frame(&cpu, number), head.wrapping_add(number - 512), "not a copy: it is exclusive still");
+    }
+    assert_eq!(mm.split_folio(&cpu, small), Err(FolioSplitError::Small { frame: small }));
+    // And together again.
+    mm.collapse(&cpu, huge.space, page(512), 100).expect("nothing is in the way");
+    assert_eq!((huge.read(&cpu, 512), huge.read(&cpu, 1023)), (0, 1024));
+    huge.end(&cpu);
+}
+
+/// Lets every allocation of an operation fail, one after the other: it fails whole.
+#[test]
+fn without_frames_everything_fails_whole() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    let (mm, failures) = (huge.kernel.mm, &huge.kernel.failures);
+    let prepare = || {
+        mm.munmap(&cpu, SPACE, AT, PAGES).expect("it is mapped");
+        huge.map(&cpu);
+        for number in [1, 511, 1023] {
+            huge.write(&cpu, number, number);
+        }
+        huge.zap(&cpu, 600, 1);
+        mm.split_folio(&cpu, huge.frame(&cpu, 1023)).expect("nobody else uses it");
+    };
+    let operations: [(&str, &dyn Fn() -> bool); 4] = [
+        ("split of a leaf", &|| mm.split_leaf(&cpu, huge.space, AT).is_ok()),
+        ("zap of part", &|| mm.zap(&cpu, huge.space, page(2), 100).is_ok()),
+        ("split of a folio", &|| mm.split_folio(&cpu, huge.frame(&cpu, 1)).is_ok()),
+        ("collapse", &|| mm.collapse(&cpu, huge.space, page(512), 512).is_ok()),
+    ];
+    for (name, operation) in operations {
+        for number in 1.. {
+            prepare();
+            let (in_use, failed) = (huge.in_use(), failures.failed());
+            failures.fail_at(number);
+            let done = operation();
+            failures.fail_at(0);
+            if failures.failed() == failed {
+                assert!(done && number > 1, "{name} allocates something, and works with all frames");
+                break;
+            }
+            assert!(!done, "{name} needs allocation {number}");
+            assert_eq!(huge.in_use(), in_use, "{name}: nothing is lost");
+            assert_eq!([1, 511, 1023].map(|number| huge.read(&cpu, number)), [1, 511, 1023]);
+        }
+    }
+    huge.end(&cpu);
+}

@@ -1,0 +1,34 @@
+//! The tests of the package from outside, in one program: each program compiles and links what it tests anew.
+
+mod areas;
+mod areas_model;
+mod device_pages;
+mod driver_pressure;
+mod guard_regions;
+mod gup;
+mod gup_files;
+mod gup_flags;
+mod gup_model;
+mod gup_release;
+mod gup_threads;
+mod huge;
+mod huge_anonymous;
+mod huge_threads;
+mod mapping_dirty;
+mod merge;
+mod notifiers;
+mod out_of_frames;
+mod prepare;
+mod reclaim;
+mod reclaim_threads;
+mod shared_tables;
+mod special;
+mod special_ranges;
+mod threads;
+
+// What they share.
+mod audit;
+mod common;
+mod driver;
+mod memory;
+mod naive;

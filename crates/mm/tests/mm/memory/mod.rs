@@ -1,0 +1,315 @@
+//! A kernel with memory: address spaces whose user code loads and stores, frames with contents, a swap device, and failures where a test wants them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use hosted::{DataFrames, FailingTables, Failures, FrameArena, MemorySwap, ThreadCpu, Threads, UserMemory};
+use machine::{Access, Cpu, Frame, VirtAddr, Word};
+use mm::lifetime::ByRcu;
+use mm::order::FlushAfterUnlock;
+use mm::shootdown::ByIpi;
+use mm::{
+    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, FolioFlags, FolioMapping,
+    Invalidations, Mapping, Membership, MemoryMap, Mm, NoDrivers, Notify, Page, PageSlot, Parts, Platform, Protocols,
+    Shootdown, Sound, SpaceId,
+};
+use pagetable::recheck::Atomic;
+use pagetable::software::Softw1;
+use pagetable::{
+    Entry, FourLevel, Level, PhysicalWidth, ReadOnce, Root, TableMemory, Tables, Translation, Whole, Wide, ZeroThenLink,
+};
+
+/// The engine with its defaults for x86-64.
+pub(crate) struct WithMemory;
+
+impl Platform for WithMemory {
+    type Cpu = ThreadCpu;
+    type Mode = FourLevel;
+    type Tables = FailingTables;
+    type Map = DataFrames;
+    type Frames = DataFrames;
+    type Swap = MemorySwap<'static>;
+    type Notify = Shadow;
+    type Drivers = NoDrivers;
+    type Read = ReadOnce<Wide>;
+    type Write = Whole;
+    type Recheck = Atomic;
+    type Publish = ZeroThenLink;
+    type FlushOrder = FlushAfterUnlock;
+    type RemoteFlush = ByIpi;
+    type Lifetime = ByRcu;
+    type Special = Softw1;
+    type Guards = Sound;
+}
+
+const PROTOCOLS: Protocols<WithMemory> = Protocols {
+    mode: FourLevel::new(PhysicalWidth::MAX),
+    read: ReadOnce::new(),
+    write: Whole,
+    recheck: Atomic,
+    publish: ZeroThenLink,
+    flush_order: FlushAfterUnlock,
+    remote_flush: ByIpi,
+    lifetime: ByRcu,
+    special: Softw1,
+    guards: Sound,
+};
+
+const FIRST_TABLE: Frame = Frame::new(0x100);
+const FIRST_DATA: Frame = Frame::new(1 << 20);
+const DATA_FRAMES: u64 = 1 << 12;
+const SWAP_PAGES: usize = 1 << 10;
+/// How many address spaces there are.
+pub(crate) const SPACES: u16 = 3;
+/// Anonymous memory.
+pub(crate) const ANONYMOUS: FileId = FileId::new(0);
+/// A file of [`FILE_PAGES`] pages, each filled with its number.
+pub(crate) const CACHED: FileId = FileId::new(1);
+pub(crate) const FILE_PAGES: u64 = 64;
+/// A file of one huge page.
+pub(crate) const CACHED_HUGE: FileId = FileId::new(2);
+/// How many areas an address space has room for.
+pub(crate) const AREAS: usize = 16;
+/// How many areas can map [`CACHED`].
+pub(crate) const FILE_MAPPINGS: usize = 40;
+
+/// A secondary TLB of address space 0: pages that a device may access.
+#[derive(Default)]
+pub(crate) struct Shadow {
+    pub(crate) invalidations: Invalidations,
+    pub(crate) pages: Mutex<BTreeMap<VirtAddr, Entry>>,
+    /// How many pages were forgotten.
+    pub(crate) forgotten: AtomicU64,
+}
+
+impl Notify<ThreadCpu> for Shadow {
+    fn start(&self, cpu: &ThreadCpu, _: &AddressSpace<'_>, start: VirtAddr, end: VirtAddr) {
+        self.invalidations.start(cpu);
+        let mut pages = self.pages.lock().expect("nobody panics with it");
+        let before = pages.len();
+        pages.retain(|page, _| !(start..end).contains(page));
+        self.forgotten.fetch_add((before - pages.len()) as u64, Ordering::Relaxed);
+    }
+
+    fn end(&self, cpu: &ThreadCpu, _: &AddressSpace<'_>, _: VirtAddr, _: VirtAddr) {
+        self.invalidations.end(cpu);
+    }
+}
+
+pub(crate) struct Kernel {
+    pub(crate) machine: Arc<Threads>,
+    pub(crate) mm: &'static Mm<'static, WithMemory>,
+    pub(crate) data: &'static DataFrames,
+    pub(crate) tables: &'static FailingTables,
+    pub(crate) swap: &'static MemorySwap<'static>,
+    pub(crate) failures: Arc<Failures>,
+    pub(crate) shadow: &'static Shadow,
+    slots: &'static [PageSlot],
+}
+
+fn leak<T>(value: T) -> &'static T {
+    Box::leak(Box::new(value))
+}
+
+fn leak_all<T>(values: impl IntoIterator<Item = T>) -> &'static [T] {
+    Vec::leak(values.into_iter().collect())
+}
+
+impl Kernel {
+    /// A kernel on `cpus` CPUs with room for `tables` tables.
+    pub(crate) fn build(cpus: u32, tables: u64) -> Self {
+        let mm: &'static OnceLock<&'static Mm<'static, WithMemory>> = leak(OnceLock::new());
+        let handler = move |cpu: &ThreadCpu, vector| mm.get().expect("interrupts come later").handle_ipi(cpu, vector);
+        let machine = Threads::new(cpus, handler).expect("a small machine");
+        let cpu = machine.attach().expect("a free CPU");
+        let failures = Failures::none();
+        let arena = FrameArena::new(FIRST_TABLE, tables).expect("address space for tables");
+        let tables = leak(FailingTables { arena, failures: failures.clone() });
+        let data = leak(DataFrames::new(FIRST_DATA, DATA_FRAMES, failures.clone()).expect("address space for data"));
+        let swap = leak(MemorySwap::new(data, SWAP_PAGES, failures.clone()));
+        let space = |_| {
+            let root = tables.arena.allocate().expect("a frame for the root");
+            cpu.zero(tables.arena.table(root).expect("a frame of the arena").cells());
+            let root = Root::new(&PROTOCOLS.mode, root.start()).expect("frames are aligned");
+            AddressSpace::new(root, leak_all((0..AREAS).map(|_| AreaSlot::new())))
+        };
+        let spaces = leak_all((0..SPACES).map(space));
+        let slots = leak_all((0..FILE_PAGES).map(|_| PageSlot::new(None)));
+        let huge_slot = leak_all([PageSlot::new(None)]);
+        let mappings = |count: usize| leak_all((0..count).map(|_| Mapping::new()));
+        let files = leak_all([
+            File::new(FileKind::Anonymous, Level::Pte, &[], mappings(64)),
+            File::new(FileKind::Cached, Level::Pte, slots, mappings(FILE_MAPPINGS)),
+            File::new(FileKind::Cached, Level::Pmd, huge_slot, mappings(8)),
+        ]);
+        let shadow: &'static Shadow = leak(Shadow::default());
+        let parts = Parts {
+            tables,
+            map: data,
+            frames: data,
+            swap,
+            notify: shadow,
+            drivers: &NoDrivers,
+            spaces,
+            files,
+            shootdown: leak(Shootdown::new()),
+        };
+        let engine: &'static Mm<_> = leak(Mm::new(PROTOCOLS, parts));
+        assert!(mm.set(engine).is_ok(), "set once");
+        drop(cpu);
+        Self { machine, mm: engine, data, tables, swap, failures, shadow, slots }
+    }
+
+    pub(crate) fn space(&self, number: u16) -> &'static AddressSpace<'static> {
+        self.mm.space(SpaceId::new(number)).expect("there are so many")
+    }
+
+    fn user(&self) -> UserMemory<'_, FourLevel, FailingTables> {
+        UserMemory { mode: PROTOCOLS.mode, tables: self.tables, data: self.data }
+    }
+
+    /// User code of space `number` stores, with as many faults as that takes.
+    pub(crate) fn store(&self, cpu: &ThreadCpu, number: u16, at: VirtAddr, value: u64) -> Result<(), FaultError> {
+        self.access(cpu, number, at, Access::Write, |word| word.atomic_store(value, Ordering::SeqCst))
+    }
+
+    /// User code of space `number` loads.
+    pub(crate) fn load(&self, cpu: &ThreadCpu, number: u16, at: VirtAddr) -> Result<u64, FaultError> {
+        self.access(cpu, number, at, Access::Read, |word| word.atomic_load(Ordering::SeqCst))
+    }
+
+    /// User code of space `number` adds 1 by a locked instruction, and gets what was there.
+    pub(crate) fn increment(&self, cpu: &ThreadCpu, number: u16, at: VirtAddr) -> Result<u64, FaultError> {
+        self.access(cpu, number, at, Access::Write, |word| word.atomic_fetch_add(1))
+    }
+
+    fn access<R>(
+        &self,
+        cpu: &ThreadCpu,
+        number: u16,
+        at: VirtAddr,
+        kind: Access,
+        access: impl Fn(&machine::Word64) -> R,
+    ) -> Result<R, FaultError> {
+        let space = self.space(number);
+        loop {
+            match self.user().access(cpu, space.root(), at, kind, &access) {
+                Ok(result) => return Ok(result),
+                Err(fault) => self.mm.handle_fault(cpu, space, fault)?,
+            }
+        }
+    }
+
+    /// The page tables of space `number`.
+    pub(crate) fn page_tables(&self, number: u16) -> Tables<'_, FourLevel, FailingTables, ReadOnce<Wide>, Whole> {
+        Tables {
+            mode: &PROTOCOLS.mode,
+            memory: self.tables,
+            reader: &PROTOCOLS.read,
+            writer: &PROTOCOLS.write,
+            root: self.space(number).root(),
+        }
+    }
+
+    /// The leaf that translates `at` in space `number`.
+    pub(crate) fn leaf_at(&self, cpu: &ThreadCpu, number: u16, at: VirtAddr) -> Option<Translation> {
+        cpu.rcu_read_lock();
+        let found = self.page_tables(number).translate(cpu, at).ok();
+        cpu.rcu_read_unlock();
+        found
+    }
+
+    /// The frame that user code of space `number` reads from at `at`, if it needs no fault.
+    pub(crate) fn frame_at(&self, cpu: &ThreadCpu, number: u16, at: VirtAddr) -> Option<Frame> {
+        self.leaf_at(cpu, number, at).map(|found| found.frame)
+    }
+
+    /// A new page of [`CACHED`], filled with this word. The caller has the reference that is meant for the file.
+    pub(crate) fn new_file_page(&self, cpu: &ThreadCpu, page: u64, word: u64) -> Frame {
+        let head = self.new_file_folio(cpu, 0, FolioMapping { file: CACHED, page });
+        for cell in self.data.words(head).expect("it holds data") {
+            cell.atomic_store(word, Ordering::Relaxed);
+        }
+        head
+    }
+
+    /// A folio of `1 << order` pages of a file. The caller has the reference that is meant for the file.
+    fn new_file_folio(&self, cpu: &ThreadCpu, order: u8, mapping: FolioMapping) -> Frame {
+        let head = mm::FrameSource::allocate(self.data, cpu, order).expect("enough frames");
+        for index in 0..1 << order {
+            let record = MemoryMap::page(self.data, cpu, head.wrapping_add(index)).expect("it has a record");
+            let references = u32::from(index == 0);
+            let made = Page::new(Membership { head, order }, references, FolioFlags::SHMEM).of_file(mapping);
+            // Nobody knows the frame yet. The count comes last.
+            let long =
+                [(record.mapping_word(), made.mapping_word()), (record.membership_word(), made.membership_word())];
+            let short = [(record.flags_word(), made.flags_word()), (record.refcount_word(), made.refcount_word())];
+            for (to, from) in long {
+                to.atomic_store(from.atomic_load(Ordering::Relaxed), Ordering::SeqCst);
+            }
+            for (to, from) in short {
+                to.atomic_store(from.atomic_load(Ordering::Relaxed), Ordering::SeqCst);
+            }
+        }
+        head
+    }
+
+    /// Puts a huge page into [`CACHED_HUGE`], and returns its first frame.
+    pub(crate) fn fill_huge_file(&self, cpu: &ThreadCpu) -> Frame {
+        let file = self.mm.file(CACHED_HUGE).expect("it is there");
+        let head = self.new_file_folio(cpu, 9, FolioMapping { file: CACHED_HUGE, page: 0 });
+        self.mm.replace_page(cpu, file, 0, Some(head)).expect("an empty slot");
+        head
+    }
+
+    /// Puts a page that is filled with its number into every slot of [`CACHED`].
+    pub(crate) fn fill_file(&self, cpu: &ThreadCpu) {
+        let file = self.mm.file(CACHED).expect("it is there");
+        for page in 0..FILE_PAGES {
+            let frame = self.new_file_page(cpu, page, page);
+            self.mm.replace_page(cpu, file, page, Some(frame)).expect("an empty slot");
+        }
+    }
+
+    /// Takes all pages out of [`CACHED`].
+    pub(crate) fn empty_file(&self, cpu: &ThreadCpu) {
+        let file = self.mm.file(CACHED).expect("it is there");
+        for page in 0..FILE_PAGES {
+            self.mm.replace_page(cpu, file, page, None).expect("a page of the file");
+        }
+    }
+
+    /// The frame that page `page` of [`CACHED`] is in.
+    pub(crate) fn file_frame(&self, page: u64) -> Option<Frame> {
+        let word = self.slots[page as usize].word().atomic_load(Ordering::SeqCst);
+        (word != 0).then(|| Frame::new(word & !(1 << 63)))
+    }
+
+    /// References, pins and mappings of the folio whose first frame this is.
+    pub(crate) fn counts(&self, cpu: &ThreadCpu, frame: Frame) -> (u32, u32, u32) {
+        let page = MemoryMap::page(self.data, cpu, frame).expect("a frame with a record");
+        let read = |word: &machine::Word32| word.atomic_load(Ordering::SeqCst);
+        (read(page.refcount_word()), read(page.pincount_word()), read(page.mapcount_word()))
+    }
+
+    /// The flags of the frame's record.
+    pub(crate) fn flags(&self, cpu: &ThreadCpu, frame: Frame) -> u32 {
+        let page = MemoryMap::page(self.data, cpu, frame).expect("a frame with a record");
+        page.flags_word().atomic_load(Ordering::SeqCst)
+    }
+
+    /// Every frame is back, every table but the roots, and every place on swap.
+    pub(crate) fn assert_all_is_back(&self, tables: u64) {
+        assert_eq!(self.data.leaks(), [], "frames are in use or counted");
+        assert_eq!((self.swap.in_use(), self.swap.counts()), (0, 0), "places on swap are in use");
+        self.failures.fail_at(0);
+        let left = std::iter::from_fn(|| self.tables.arena.allocate().ok()).count() as u64;
+        assert_eq!(left, tables - u64::from(SPACES), "every table but the roots is back");
+    }
+}
+
+/// A private, writable area of anonymous memory.
+pub(crate) fn anonymous(start: VirtAddr, pages: u64, offset: u64) -> Area {
+    Area::private(start, pages, AreaRights::ReadWrite, ANONYMOUS, offset)
+}

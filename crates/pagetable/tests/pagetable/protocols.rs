@@ -1,0 +1,134 @@
+//! The protocols by which entries are read and compared, with another CPU's writes placed between the accesses
+//! by a script.
+//!
+//! Small and complete where the lab is general: every place in a read is tried.
+
+use std::cell::RefCell;
+
+use crate::common::Bare;
+use crate::common::interrupted::Interrupted;
+use machine::{Cpu, SeqCount, Word, Word64};
+use pagetable::recheck::{Atomic, SequenceRecheck};
+use pagetable::{
+    Cmpxchg8b, Entry, EntryRead, EntryWrite, LowHighLow, ReadOnce, Recheck, Rechecked, SequenceRead, Sequenced, Split,
+    TwoStep, Wide, Xchg64,
+};
+
+const A: Entry = Entry::from_bits(0x1_0000_5067);
+/// Another page, with the same low half: 4 GiB further on.
+const B: Entry = Entry::from_bits(0x2_0000_5067);
+/// Another page with another low half.
+const C: Entry = Entry::from_bits(0x3_0000_6067);
+
+/// Does each of `changes` before some access of a read of an entry that holds `A`, in every way to place them
+/// in order, and returns what the reads returned that the entry never held.
+fn mixtures(reader: &impl EntryRead, writer: &impl EntryWrite, changes: &[Entry]) -> Vec<u64> {
+    let mut found = Vec::new();
+    let limit = 8_usize;
+    for code in 0..limit.pow(changes.len() as u32) {
+        let places: Vec<usize> = (0..changes.len()).map(|at| code / limit.pow(at as u32) % limit).collect();
+        if !places.is_sorted() {
+            continue;
+        }
+        let (cell, sequence) = (Word64::new(A.bits()), SeqCount::new());
+        let cpu = Interrupted::by(|access| {
+            for (place, &change) in places.iter().zip(changes) {
+                if *place == access {
+                    if change.is_none() {
+                        writer.get_and_clear(&Bare, &cell, &sequence);
+                    } else {
+                        writer.set(&Bare, &cell, &sequence, change);
+                    }
+                }
+            }
+        });
+        let read = reader.read(&cpu, &cell, &sequence);
+        drop(cpu);
+        if read != A && !changes.contains(&read) {
+            found.push(read.bits());
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+const ZAP: Entry = Entry::NONE;
+
+#[cfg_attr(miri, ignore = "accesses of two sizes to one atomic")]
+#[test]
+fn one_transition_tears_a_plain_read_only() {
+    assert_eq!(mixtures(&ReadOnce::<Split>::new(), &TwoStep, &[ZAP]), [A.low().into()]);
+    assert_eq!(mixtures(&LowHighLow, &TwoStep, &[ZAP]), [0; 0]);
+    assert_eq!(mixtures(&LowHighLow, &TwoStep, &[ZAP, C]), [0; 0]);
+}
+
+#[cfg_attr(miri, ignore = "accesses of two sizes to one atomic")]
+#[test]
+fn low_high_low_mixes_when_the_low_half_comes_back() {
+    // Zapped and faulted back in: the seed. The high half was read while there was none.
+    assert_eq!(mixtures(&LowHighLow, &TwoStep, &[ZAP, A]), [A.low().into()]);
+    // Horn's four threads: A's low half with C's high half. Both were stored, but never together.
+    let horn = [ZAP, C, ZAP, B];
+    assert!(mixtures(&LowHighLow, &TwoStep, &horn).contains(&Entry::from_halves(A.low(), C.high()).bits()));
+    // Atomic writers do not help.
+    assert!(mixtures(&LowHighLow, &Xchg64, &horn).contains(&Entry::from_halves(A.low(), C.high()).bits()));
+}
+
+#[cfg_attr(miri, ignore = "accesses of two sizes to one atomic")]
+#[test]
+fn the_sound_readers_never_mix() {
+    for changes in [&[ZAP, A][..], &[ZAP, B], &[ZAP, C, ZAP, B], &[ZAP, C, ZAP, A]] {
+        assert_eq!(mixtures(&Cmpxchg8b, &TwoStep, changes), [0; 0]);
+        assert_eq!(mixtures(&ReadOnce::<Wide>::new(), &Xchg64, changes), [0; 0]);
+        assert_eq!(mixtures(&SequenceRead, &Sequenced(TwoStep), changes), [0; 0]);
+    }
+    // The count must be bumped: without, the reader is a plain one.
+    assert_ne!(mixtures(&SequenceRead, &TwoStep, &[ZAP, A]), [0; 0]);
+}
+
+#[test]
+fn a_recheck_compares_all_of_the_entry() {
+    let (cell, sequence) = (Word64::new(A.bits()), SeqCount::new());
+    assert_eq!(Atomic.recheck(&Bare, &cell, &sequence, A), Rechecked::Unchanged);
+    assert_eq!(Atomic.recheck(&Bare, &cell, &sequence, B), Rechecked::Changed);
+    assert_eq!(Atomic.recheck(&Bare, &cell, &sequence, C), Rechecked::Changed);
+}
+
+#[cfg_attr(miri, ignore = "accesses of two sizes to one atomic")]
+#[test]
+fn a_recheck_by_sequence_compares_all_of_the_entry() {
+    let (cell, sequence) = (Word64::new(A.bits()), SeqCount::new());
+    assert_eq!(SequenceRecheck.recheck(&Bare, &cell, &sequence, A), Rechecked::Unchanged);
+    assert_eq!(SequenceRecheck.recheck(&Bare, &cell, &sequence, B), Rechecked::Changed);
+}
+
+/// What a hardware walker (which reads all 64 bits at once) sees at every moment of a change.
+#[cfg_attr(miri, ignore = "accesses of two sizes to one atomic")]
+#[test]
+fn a_hardware_walker_never_sees_a_mixture_that_is_present() {
+    let moments = |before: Entry, change: &dyn Fn(&Interrupted<'_>, &Word64, &SeqCount) -> Entry| {
+        let (cell, sequence) = (Word64::new(before.bits()), SeqCount::new());
+        let seen = RefCell::new(Vec::new());
+        let cpu = Interrupted::by(|_| seen.borrow_mut().push(cell.atomic_load(std::sync::atomic::Ordering::Relaxed)));
+        change(&cpu, &cell, &sequence);
+        drop(cpu);
+        let mut seen = seen.into_inner();
+        seen.push(Bare.load(&cell));
+        seen.into_iter().map(Entry::from_bits).filter(|entry| entry.is_present()).collect::<Vec<_>>()
+    };
+    let set_to_a = |cpu: &Interrupted<'_>, cell: &Word64, sequence: &SeqCount| {
+        TwoStep.set(cpu, cell, sequence, A);
+        A
+    };
+    let only = |present: Vec<Entry>, allowed: &[Entry]| {
+        assert!(present.iter().all(|entry| allowed.contains(entry)), "{present:?}");
+    };
+    only(moments(Entry::NONE, &set_to_a), &[A]);
+    only(moments(A, &|cpu, cell, sequence| TwoStep.get_and_clear(cpu, cell, sequence)), &[A]);
+    only(moments(A, &|cpu, cell, sequence| TwoStep.replace(cpu, cell, sequence, C)), &[A, C]);
+    only(moments(A, &|cpu, cell, sequence| TwoStep.update(cpu, cell, sequence, |_| C)), &[A, C]);
+    // An encoding that is not present, and has another high half, gives way to a leaf.
+    let swapped = Entry::from_bits(0xffff_ffff_0000_0000);
+    only(moments(swapped, &set_to_a), &[A]);
+}
