@@ -172,6 +172,10 @@ impl FrameSource<BareCpu> for DataFrames {
         }
     }
 
+    fn equal(&self, cpu: &BareCpu, one: Frame, other: Frame) -> bool {
+        words(one).iter().zip(words(other)).all(|(one, other)| cpu.load(one) == cpu.load(other))
+    }
+
     fn zero_page(&self) -> Option<Frame> {
         Some(self.first)
     }

@@ -3,11 +3,10 @@
 mod kernel;
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use hosted::ThreadCpu;
-use machine::{Access, CpuId, VirtAddr};
+use machine::{Access, Cpu, CpuId, VirtAddr, Word32};
 use mm::{AreaRights, Foll, SpaceId};
 
 use kernel::{CHILD, IDLE, Kernel, PAGES, PARENT, SPACE_OF_ITS_OWN, area};
@@ -95,7 +94,33 @@ fn one_thread(kernel: &Kernel, calls: u64, samples: &mut Samples) {
 }
 
 /// What one thread does again and again with its pages.
-type Work = fn(&Kernel, &ThreadCpu, SpaceId, VirtAddr, &mut Duration);
+type Work = fn(&Kernel, &Turn<'_>) -> Duration;
+
+/// One of the threads that are measured.
+struct Turn<'t> {
+    cpu: &'t ThreadCpu,
+    space: SpaceId,
+    start: VirtAddr,
+    meeting: &'t Meeting,
+}
+
+/// Where threads wait for each other. They answer interrupts meanwhile.
+struct Meeting {
+    arrived: Word32,
+    threads: u32,
+}
+
+impl Meeting {
+    fn of(threads: usize) -> Self {
+        Self { arrived: Word32::new(0), threads: threads as u32 }
+    }
+
+    /// Returns when every thread has come as often as this one.
+    fn join(&self, cpu: &ThreadCpu) {
+        let round = cpu.fetch_add(&self.arrived, 1) / self.threads;
+        cpu.await_value(&self.arrived, |arrived| arrived / self.threads > round);
+    }
+}
 
 fn two_threads(kernel: &Kernel, samples: &mut Samples) {
     let works: [(&'static str, Work); 4] = [(TWO_MAP, map), (TWO_FAULT, fault), (TWO_ZAP, zap), (TWO_GUP, gup)];
@@ -113,12 +138,12 @@ fn two_threads(kernel: &Kernel, samples: &mut Samples) {
 
 /// How long the slowest thread takes for its share.
 fn run(kernel: &Kernel, spaces: &[SpaceId], work: Work) -> f64 {
-    let ready = AtomicU32::new(0);
+    let meeting = Meeting::of(spaces.len());
     let times: Vec<Duration> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..)
             .zip(spaces)
             .map(|(number, &space)| {
-                let ready = &ready;
+                let meeting = &meeting;
                 scope.spawn(move || {
                     pin_to_core(number as usize);
                     let cpu = kernel.machine.attach_as(CpuId::new(number)).expect("nobody else has it now");
@@ -129,12 +154,8 @@ fn run(kernel: &Kernel, spaces: &[SpaceId], work: Work) -> f64 {
                         .mmap(&cpu, space, area(space, start, PAGES, u64::from(number) << 20))
                         .expect("nothing is there");
                     kernel.touch(&cpu, space, start, PAGES, 1);
-                    ready.fetch_add(1, Ordering::SeqCst);
-                    while ready.load(Ordering::SeqCst) < spaces.len() as u32 {
-                        std::hint::spin_loop();
-                    }
-                    let mut spent = Duration::ZERO;
-                    work(kernel, &cpu, space, start, &mut spent);
+                    meeting.join(&cpu);
+                    let spent = work(kernel, &Turn { cpu: &cpu, space, start, meeting });
                     kernel.mm.munmap(&cpu, space, start, PAGES).expect("an area");
                     // Out of the set of those that are flushed, or who is measured next would wait for this CPU.
                     kernel.mm.switch(&cpu, kernel.space(space), kernel.space(IDLE));
@@ -149,39 +170,50 @@ fn run(kernel: &Kernel, spaces: &[SpaceId], work: Work) -> f64 {
 
 const TIMES: usize = 8;
 
-fn timed(spent: &mut Duration, work: impl FnOnce()) {
+fn timed(work: impl FnOnce()) -> Duration {
     let began = Instant::now();
     work();
-    *spent += began.elapsed();
+    began.elapsed()
 }
 
 /// Areas come and go beside one that stays.
-fn map(kernel: &Kernel, cpu: &ThreadCpu, space: SpaceId, start: VirtAddr, spent: &mut Duration) {
+fn map(kernel: &Kernel, turn: &Turn<'_>) -> Duration {
+    let &Turn { cpu, space, start, .. } = turn;
     let beside = start.wrapping_add(PAGES << 12);
-    timed(spent, || {
+    timed(|| {
         for _ in 0..TIMES * 256 {
             kernel.mm.mmap(cpu, space, area(space, beside, 16, 1 << 19)).expect("nothing is there");
             kernel.mm.munmap(cpu, space, beside, 16).expect("an area");
         }
-    });
+    })
 }
 
-fn fault(kernel: &Kernel, cpu: &ThreadCpu, space: SpaceId, start: VirtAddr, spent: &mut Duration) {
-    for _ in 0..TIMES {
+/// Nobody unmaps meanwhile: the faults are what is measured, not the interrupts of the other thread's flushes.
+fn fault(kernel: &Kernel, turn: &Turn<'_>) -> Duration {
+    let &Turn { cpu, space, start, meeting } = turn;
+    let once = |_| {
         kernel.mm.zap(cpu, kernel.space(space), start, PAGES).expect("tables are whole");
-        timed(spent, || kernel.touch(cpu, space, start, PAGES, 1));
-    }
+        meeting.join(cpu);
+        let spent = timed(|| kernel.touch(cpu, space, start, PAGES, 1));
+        meeting.join(cpu);
+        spent
+    };
+    (0..TIMES).map(once).sum()
 }
 
-fn zap(kernel: &Kernel, cpu: &ThreadCpu, space: SpaceId, start: VirtAddr, spent: &mut Duration) {
-    for _ in 0..TIMES {
-        timed(spent, || kernel.mm.zap(cpu, kernel.space(space), start, PAGES).expect("tables are whole"));
+fn zap(kernel: &Kernel, turn: &Turn<'_>) -> Duration {
+    let &Turn { cpu, space, start, .. } = turn;
+    let once = |_| {
+        let spent = timed(|| kernel.mm.zap(cpu, kernel.space(space), start, PAGES).expect("tables are whole"));
         kernel.touch(cpu, space, start, PAGES, 1);
-    }
+        spent
+    };
+    (0..TIMES).map(once).sum()
 }
 
-fn gup(kernel: &Kernel, cpu: &ThreadCpu, space: SpaceId, start: VirtAddr, spent: &mut Duration) {
-    timed(spent, || {
+fn gup(kernel: &Kernel, turn: &Turn<'_>) -> Duration {
+    let &Turn { cpu, space, start, .. } = turn;
+    timed(|| {
         for _ in 0..TIMES * 8 {
             let flags = Foll::PIN | Foll::WRITE | Foll::FAST_ONLY;
             let got = kernel.mm.gup(cpu, kernel.space(space), start, PAGES, flags, |run| {
@@ -189,5 +221,5 @@ fn gup(kernel: &Kernel, cpu: &ThreadCpu, space: SpaceId, start: VirtAddr, spent:
             });
             assert_eq!(got, Ok(PAGES), "every page is there");
         }
-    });
+    })
 }

@@ -10,6 +10,10 @@ use crate::toolchain::output;
 const PROGRAM: &str = "qemu-system-x86_64";
 /// Since then it knows five levels in software emulation, and PVH entries of both widths.
 const OLDEST: (u32, u32) = (5, 2);
+/// Emulation, each CPU in a thread of its own.
+const THREADS: &str = "tcg,thread=multi";
+/// Since then single steps are a property of the accelerator; before they were an option.
+const STEPS_BY_PROPERTY: (u32, u32) = (8, 1);
 
 /// What executes instructions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -17,6 +21,8 @@ pub enum Accelerator {
     /// QEMU itself, each CPU in a thread of its own.
     #[default]
     Emulation,
+    /// The same, one instruction at a time: other CPUs can come between any two, where otherwise they come between blocks.
+    SingleStep,
     /// The host's CPU.
     Kvm,
 }
@@ -26,6 +32,7 @@ impl Accelerator {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Emulation => "tcg",
+            Self::SingleStep => "tcg-single-step",
             Self::Kvm => "kvm",
         }
     }
@@ -78,7 +85,15 @@ impl Qemu {
         let mut command = Command::new(PROGRAM);
         let best = match machine.accelerator {
             Accelerator::Emulation => {
-                command.args(["-accel", "tcg,thread=multi"]);
+                command.args(["-accel", THREADS]);
+                "max"
+            }
+            Accelerator::SingleStep => {
+                if self.version < STEPS_BY_PROPERTY {
+                    command.args(["-accel", THREADS, "-singlestep"]);
+                } else {
+                    command.arg("-accel").arg(format!("{THREADS},one-insn-per-tb=on"));
+                }
                 "max"
             }
             Accelerator::Kvm => {

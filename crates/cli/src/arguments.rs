@@ -392,6 +392,8 @@ pub(crate) enum Mode {
 pub(crate) enum Accel {
     /// QEMU, in software
     Tcg,
+    /// QEMU, one instruction at a time: other CPUs can come between any two, which the load torn needs
+    TcgSingleStep,
     /// The host's CPU
     Kvm,
 }

@@ -10,6 +10,9 @@ use super::{acpi, apic, boot, descriptors, time, trap};
 const STACK: usize = 64 << 10;
 const TRAMPOLINE: u64 = 0x8000;
 
+/// Nanoseconds from each SIPI to the next, and from the last to giving up. An emulated CPU is a thread that its host may leave waiting for long, and ignores a SIPI that it does not wait for.
+const PATIENCE: [u64; 2] = [100_000_000, 20_000_000_000];
+
 #[repr(C, align(16))]
 struct Stack([u8; STACK]);
 
@@ -61,10 +64,10 @@ pub(crate) fn start_others(body: fn(BareCpu) -> !) -> usize {
         unsafe { at_physical(stack_at).cast::<usize>().write_volatile(stack) };
         apic::send(apic, apic::INIT);
         time::delay(200);
-        for _ in 0..2 {
+        for patience in PATIENCE {
             apic::send(apic, apic::START_UP);
             let start = time::now();
-            while STARTED.load(Ordering::Acquire) == number && time::nanoseconds(time::now() - start) < 100_000_000 {
+            while STARTED.load(Ordering::Acquire) == number && time::nanoseconds(time::now() - start) < patience {
                 core::hint::spin_loop();
             }
             if STARTED.load(Ordering::Acquire) != number {

@@ -13,12 +13,14 @@ pub(super) struct Beside {
     pub(super) lab: String,
 }
 
-/// The readers of the load `torn`: the count's name, and the variant of the seed's race that asks about it.
-const READERS: [(&str, &str); 4] = [
-    ("read_once", "read-once"),
-    ("low_high_low", "low-high-low"),
-    ("cmpxchg8b", "cmpxchg8b"),
-    ("sequence", "sequence-count"),
+/// The readers of the load `torn`: the count's name, what it is called, and the variant of the seed's race that asks about it. Of a word that is read whole there is
+/// one, whatever instruction does.
+const READERS: [(&str, &str, &str); 5] = [
+    ("read_once", "read-once", "read-once"),
+    ("low_high_low", "low-high-low", "low-high-low"),
+    ("cmpxchg8b", "cmpxchg8b", "cmpxchg8b"),
+    ("movq", "movq", "cmpxchg8b"),
+    ("sequence", "sequence-count", "sequence-count"),
 ];
 
 /// The lab's verdicts on what the load `torn` counted. Only where an entry is read in halves.
@@ -28,21 +30,21 @@ pub(super) fn beside_the_lab(report: &Report) -> Vec<Beside> {
     let Ok(race) = Race::find("pae-zap-refault") else { return Vec::new() };
     let options = Options {
         memory: Some(MemoryOrder::Tso),
-        variants: READERS.iter().map(|reader| reader.1.to_owned()).collect(),
+        variants: READERS.iter().map(|reader| reader.2.to_owned()).collect(),
         witnesses: Witnesses::Skipped,
         ..Options::default()
     };
     let mut verdicts: Vec<VariantReport> = Vec::new();
     races::decide(&[race], &options, |report| verdicts.push(report));
     let reads = torn.counts.get("reads_each").copied().unwrap_or(0).max(1);
-    let readers = READERS.iter().filter_map(|&(count, variant)| {
+    let readers = READERS.iter().filter_map(|&(count, reader, variant)| {
         let mixtures = *torn.counts.get(count)?;
         let verdict = verdicts.iter().find(|report| report.variant.as_deref() == Some(variant))?;
         let lab = match &verdict.rule {
             Some(rule) => format!("breaks {rule} in {} steps", verdict.steps.unwrap_or(0)),
             None => verdict.verdict.name().to_owned(),
         };
-        Some(Beside { reader: variant, mixtures, per_million: mixtures as f64 * 1e6 / reads as f64, lab })
+        Some(Beside { reader, mixtures, per_million: mixtures as f64 * 1e6 / reads as f64, lab })
     });
     readers.collect()
 }

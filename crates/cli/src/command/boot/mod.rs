@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use boot::console::Event;
 use boot::image::Profile;
-use boot::{Ended, Machine, Mode};
+use boot::{Accelerator, Ended, Machine, Mode};
 
 use self::bar::Bar;
 use self::record::Record;
@@ -73,15 +73,20 @@ fn machine(arguments: &Boot, mode: Mode, image: PathBuf, words: String, mebibyte
         image,
         words,
         initial_files: None,
-        accelerator: match arguments.accel {
-            arguments::Accel::Tcg => boot::Accelerator::Emulation,
-            arguments::Accel::Kvm => boot::Accelerator::Kvm,
-        },
+        accelerator: accelerator_of(arguments.accel),
         model: arguments.model.clone(),
         cpus: arguments.cpus.get(),
         mebibytes: arguments.memory.map_or(mebibytes, NonZeroU32::get),
         limit: arguments.limit_seconds,
         silence: arguments.limit_silence,
+    }
+}
+
+const fn accelerator_of(accel: arguments::Accel) -> Accelerator {
+    match accel {
+        arguments::Accel::Tcg => Accelerator::Emulation,
+        arguments::Accel::TcgSingleStep => Accelerator::SingleStep,
+        arguments::Accel::Kvm => Accelerator::Kvm,
     }
 }
 

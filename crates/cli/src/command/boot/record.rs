@@ -69,8 +69,8 @@ pub(super) fn common(arguments: &Boot) -> String {
     if let Some(memory) = arguments.memory {
         text.push_str(&format!(" --memory {memory}"));
     }
-    if arguments.accel == arguments::Accel::Kvm {
-        text.push_str(" --accel kvm");
+    if arguments.accel != arguments::Accel::Tcg {
+        text.push_str(&format!(" --accel {}", super::accelerator_of(arguments.accel).name()));
     }
     if let Some(model) = &arguments.model {
         text.push_str(&format!(" --model {model}"));

@@ -1,13 +1,10 @@
 //! A saved run under a debugger: the session that `fastgup replay --help` and the README show. Skipped where there is no gdb.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-const FASTGUP: &str = env!("CARGO_BIN_EXE_fastgup");
+use crate::program::{self, as_argument, code};
 
-fn as_argument(path: &Path) -> &str {
-    path.to_str().expect("temporary paths are text")
-}
+const FASTGUP: &str = env!("CARGO_BIN_EXE_fastgup");
 
 #[test]
 fn gdb_stops_at_a_step_and_shows_the_code_that_makes_it() {
@@ -19,8 +16,7 @@ fn gdb_stops_at_a_step_and_shows_the_code_that_makes_it() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let run = folder.path().join("torn.run.json");
     let words = ["check", "pae-zap-refault", "--variant", "low-high-low", "--memory", "sc", "--save-trace"];
-    let saved = Command::new(FASTGUP).args(words).arg(&run).stdout(Stdio::null()).status();
-    assert!(saved.expect("the program starts").success());
+    assert_eq!(code(&program::run(&[&words[..], &[as_argument(&run)]].concat())), Some(0));
 
     let output = gdb(&[
         "-nx",

@@ -1,11 +1,9 @@
 //! Processes that explore together come to what one thread comes to.
 
-mod common;
-
 use std::time::Duration;
 
+use crate::common::{Shelf, assert_same, dekker, mix, report, search, whole};
 use cluster::Ended;
-use common::{Shelf, assert_same, dekker, mix, report, search, whole};
 use lab::{Limit, Limits, Verdict, rule};
 
 #[test]

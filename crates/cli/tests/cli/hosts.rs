@@ -8,20 +8,18 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::program::{self, text};
+
 /// A variant of the catalogue that is safe, and one that is broken.
 const RACE: &str = "pae-zap-refault";
 const SAFE: [&str; 6] = ["check", RACE, "--variant", "sequence-count", "--memory", "tso"];
 const BROKEN: [&str; 6] = ["check", RACE, "--variant", "low-high-low", "--memory", "tso"];
 
 fn fastgup(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fastgup"));
+    let mut command = program::fastgup();
     command.args(arguments).args(["--json", "--trace", "always"]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("the output is text")
 }
 
 /// A file of so many addresses of this machine that were free a moment ago.
@@ -115,6 +113,10 @@ fn who_is_killed_is_named_and_all_go_on_from_the_checkpoint() {
         assert_eq!(said.lines().count(), 1, "{said}");
     }
     let again = [&LONG[..], &["--resume", kept_name]].concat();
+    // Two are not three: what each has kept is a third of the search.
+    let two = all(&hosts(folder.path(), 2), 2, &again);
+    let why = answer(&two[0])["message"].to_string();
+    assert!(why.contains("a part of a search by 3 members") && why.contains("start as many again"), "{why}");
     let three = all(&hosts(folder.path(), 3), 3, &again);
     assert_eq!(three[0].status.code(), Some(0), "{}", text(&three[0].stderr));
     assert_eq!(answer(&three[0]), answer(&one));

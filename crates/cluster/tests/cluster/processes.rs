@@ -1,12 +1,10 @@
 //! Processes that come together, or do not, or are lost.
 
-mod common;
-
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use crate::common::{hosts, in_processes, mix, place, terms, with_lab, write_hosts};
 use cluster::{Cluster, ClusterError, Place};
-use common::{hosts, in_processes, mix, place, terms, with_lab};
 use lab::Limits;
 
 fn refusal(joined: Result<Cluster, ClusterError>) -> String {
@@ -43,7 +41,7 @@ fn a_port_that_is_taken_is_named() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("hosts");
     let address = taken.local_addr().expect("it is bound").to_string();
-    common::write_hosts(&path, &address);
+    write_hosts(&path, &address);
     let hosts = cluster::Hosts::read(&path).expect("a host");
     let said = refusal(Cluster::join(place(&hosts, 0, 1), terms("x"), None));
     assert!(said.starts_with(&format!("process 0 cannot listen at {address}: ")), "{said}");

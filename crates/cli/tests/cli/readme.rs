@@ -1,6 +1,6 @@
 //! The README shows what the program prints and what the examples say. These blocks are copies; this test holds them to their originals.
 //!
-//! `FASTGUP_UPDATE_README=1 cargo test -p fastgup --test readme` writes them anew.
+//! `FASTGUP_UPDATE_README=1 cargo test -p fastgup --test cli readme` writes them anew.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn every_block_of_the_readme_is_what_it_says() {
         };
         assert_eq!(
             held, original,
-            "the README is out of date: FASTGUP_UPDATE_README=1 cargo test -p fastgup --test readme"
+            "the README is out of date: FASTGUP_UPDATE_README=1 cargo test -p fastgup --test cli readme"
         );
     }
 }

@@ -1,30 +1,8 @@
 //! A saved run, as a user sees it: saved by `check`, done again by `replay`.
 
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use crate::program::{SEED, as_argument, code, run, text};
 
-const SEED: &str = "pae-zap-refault";
 const TORN: [&str; 4] = ["check", SEED, "--variant", "low-high-low"];
-
-fn run(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fastgup"));
-    for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
-        command.env_remove(variable);
-    }
-    command.args(arguments).stdin(Stdio::null()).output().expect("the program starts")
-}
-
-fn code(output: &Output) -> Option<i32> {
-    output.status.code()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("the output is text")
-}
-
-fn as_argument(path: &Path) -> &str {
-    path.to_str().expect("temporary paths are text")
-}
 
 #[test]
 fn a_run_is_saved_and_done_again() {

@@ -3,15 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::program::{as_argument, code, run};
+
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-fn fastgup(arguments: &[&str]) {
-    let status = Command::new(env!("CARGO_BIN_EXE_fastgup")).args(arguments).stdout(Stdio::null()).status();
-    assert!(status.expect("the program starts").success(), "{arguments:?}");
-}
-
-fn as_argument(path: &Path) -> &str {
-    path.to_str().expect("temporary paths are text")
+/// Runs it, and sees that it ends so: 1 if the claim of a file is not kept.
+fn ends_with(expected: i32, arguments: &[&str]) {
+    assert_eq!(code(&run(arguments)), Some(expected), "{arguments:?}");
 }
 
 /// The page of the seed under TSO, and the folder that it is in.
@@ -20,7 +18,7 @@ fn torn_read() -> (tempfile::TempDir, PathBuf) {
     let page = folder.path().join("torn.html");
     let words =
         ["check", "pae-zap-refault", "--variant", "low-high-low", "--memory", "tso", "--trace", "never", "--html"];
-    fastgup(&[&words[..], &[as_argument(&page)]].concat());
+    ends_with(0, &[&words[..], &[as_argument(&page)]].concat());
     (folder, page)
 }
 
@@ -147,7 +145,7 @@ fn several_runs_are_on_one_page_and_numbers_out_of_range_do_no_harm() {
     let Some(chromium) = chromium() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let page = folder.path().join("runs.html");
-    fastgup(&["check", "table-free", "--trace", "never", "--html", as_argument(&page)]);
+    ends_with(0, &["check", "table-free", "--trace", "never", "--html", as_argument(&page)]);
     let second = shown(chromium, &page, "run=2&step=30");
     assert!(between(&second, "<select", "</select>").contains("table-free at-once-paravirtual (tso): freed-table"));
     assert!(between(&second, "id=\"badges\">", "</span><span class=\"file").contains("x86-TSO"));
@@ -164,14 +162,8 @@ fn text_of_the_file_is_text_on_the_page() {
     let (litmus, page) = (folder.path().join("a<b>&amp;.litmus"), folder.path().join("page.html"));
     let text = "X86_64 SB\n{}\nP0|P1;\nmovl $1,(x)|movl $1,(y);\nmovl (y),%eax|movl (x),%eax;\nforall (0:eax=1)\n";
     std::fs::write(&litmus, text).expect("a file can be written");
-    fastgup_that_fails(&["check", as_argument(&litmus), "--html", as_argument(&page)]);
+    ends_with(1, &["check", as_argument(&litmus), "--html", as_argument(&page)]);
     let shown = shown(chromium, &page, "step=1");
     assert!(between(&shown, "<h1 id=\"title\">", "</h1>").contains("a&lt;b&gt;&amp;amp;"), "{shown}");
     assert!(between(&shown, "<title>", "</title>").contains("a&lt;b&gt;&amp;amp;"));
-}
-
-/// The claim of the file is not kept.
-fn fastgup_that_fails(arguments: &[&str]) {
-    let status = Command::new(env!("CARGO_BIN_EXE_fastgup")).args(arguments).stdout(Stdio::null()).status();
-    assert_eq!(status.expect("the program starts").code(), Some(1));
 }

@@ -1,5 +1,4 @@
 //! A small machine to explore, and checkpoints in memory.
-#![allow(dead_code, reason = "each test file uses some of it")]
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;

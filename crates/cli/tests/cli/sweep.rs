@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use serde_json::Value;
+
+use crate::program::{code, fastgup, run, text};
 
 /// Two CPUs or more that add one without a lock. Broken however many there are; one CPU alone is not.
 const LOST: &str = "X86_64 lost\nReplicate=P0\n{ uint64_t x; }\n P0 | P1 ;\n incq (x) | incq (x) ;\n~exists (x=1)\n";
@@ -17,27 +19,6 @@ const PROTECT: &str = "MM_X86_64 protect\nReplicate=P0\n{ memory=sc,tso; entries
     P0 | P1 ;\n r0 = gup_fast(x, pin) | munmap(x) ;\n\
     variant rcu : lifetime=rcu, remote=paravirtual => safe\n\
     variant at-once : lifetime=at-once, remote=paravirtual => freed-table\n";
-
-fn fastgup() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fastgup"));
-    for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
-        command.env_remove(variable);
-    }
-    command.stdin(Stdio::null());
-    command
-}
-
-fn run(arguments: &[&str]) -> Output {
-    fastgup().args(arguments).output().expect("the program starts")
-}
-
-fn code(output: &Output) -> Option<i32> {
-    output.status.code()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("the output is text")
-}
 
 /// The races, as files of a folder.
 fn races() -> tempfile::TempDir {
