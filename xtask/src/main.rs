@@ -10,6 +10,7 @@ mod rooms;
 mod setup;
 mod steps;
 mod summary;
+mod tally;
 mod test;
 
 use std::process::ExitCode;

@@ -45,7 +45,7 @@ const STEPS: &[Step] = &[
         run: steps::kernel::run,
     },
     Step { name: "seed", what: "the release build answers the seed: cargo run --release", run: steps::seed::run },
-    Step { name: "mutants", what: "the engine broken on purpose, edit by edit", run: crate::mutants::step },
+    Step { name: "mutants", what: "the engine broken on purpose, a few of the edits", run: crate::mutants::step },
 ];
 
 /// Runs the steps, stops at the first that fails, and prints what was run.

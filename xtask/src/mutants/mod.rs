@@ -13,8 +13,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cargo::{target_dir, workspace};
-use crate::summary::{Counts, Outcome};
+use crate::cargo::{output, target_dir, workspace};
+use crate::summary::Outcome;
+use crate::tally::Tally;
 use judge::Finding;
 use list::{Mutant, read_list};
 use scratch::Scratch;
@@ -37,15 +38,34 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let counts = break_and_judge(&mutants)?;
+    let Tally { counts, .. } = break_and_judge(&mutants)?;
     println!("{counts}");
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The step of `cargo xtask test`: the whole list.
+/// How many edits the step of `cargo xtask test` takes. Each takes a quarter of a minute, and more are in the list than the one test command has time for.
+const A_TURN: usize = 8;
+
+/// The step of `cargo xtask test`: some of the list, other ones after each commit. All of them: `cargo xtask mutants`.
 pub(crate) fn step() -> Result<Outcome> {
     let mutants = wanted(&Arguments::default())?;
-    Ok(Outcome::Ran(break_and_judge(&mutants)?))
+    Ok(Outcome::Ran(break_and_judge(&a_turn(mutants, &commit()))?))
+}
+
+/// The commit that is checked; nothing where there is no repository.
+fn commit() -> String {
+    output(std::process::Command::new("git").current_dir(workspace()).args(["rev-parse", "HEAD"])).unwrap_or_default()
+}
+
+/// The edits whose turn it is: [`A_TURN`] one after the other, from where the commit's name says.
+fn a_turn(mut mutants: Vec<Mutant>, commit: &str) -> Vec<Mutant> {
+    let number = commit.get(..8).and_then(|digits| usize::from_str_radix(digits, 16).ok()).unwrap_or(0);
+    if !mutants.is_empty() {
+        let first = number % mutants.len();
+        mutants.rotate_left(first);
+    }
+    mutants.truncate(A_TURN);
+    mutants
 }
 
 fn wanted(arguments: &Arguments) -> Result<Vec<Mutant>> {
@@ -61,7 +81,7 @@ fn wanted(arguments: &Arguments) -> Result<Vec<Mutant>> {
         .collect())
 }
 
-fn break_and_judge(mutants: &[Mutant]) -> Result<Counts> {
+fn break_and_judge(mutants: &[Mutant]) -> Result<Tally> {
     let scratch = Scratch::copy_of(&workspace(), &target_dir().join("mutants"))?;
     // Every edit is looked up before the first is built: a stale list is said at once.
     for mutant in mutants {
@@ -78,20 +98,24 @@ fn break_and_judge(mutants: &[Mutant]) -> Result<Counts> {
             );
         }
     }
-    let mut counts = Counts::default();
+    let mut tally = Tally::default();
     for mutant in mutants {
         let start = Instant::now();
         let finding = judge_broken(&scratch, mutant)?;
         let seconds = start.elapsed().as_secs_f64();
-        let counted = if matches!(finding, Finding::Broken(_)) { Counts::PASSED } else { Counts::FAILED };
+        let is_noticed = matches!(finding, Finding::Broken(_));
         let verdict = match finding {
             Finding::Sound => format!("NOT NOTICED by {}", mutant.noticed_by),
             other => other.to_string(),
         };
         eprintln!("{:28} {seconds:5.1} s  {verdict}", mutant.name);
-        counts += counted;
+        if is_noticed {
+            tally.pass();
+        } else {
+            tally.fail(&mutant.name, verdict);
+        }
     }
-    Ok(counts)
+    Ok(tally)
 }
 
 fn judge_broken(scratch: &Scratch, mutant: &Mutant) -> Result<Finding> {
@@ -130,6 +154,17 @@ mod tests {
             replace: replace.into(),
             noticed_by: NoticedBy::Test { package: "small".into(), test: "is_three".into() },
         }
+    }
+
+    #[test]
+    fn every_edit_has_its_turn_and_which_is_up_to_the_commit() {
+        let list = || (0..20).map(|number| edit(&number.to_string(), "3", "4")).collect::<Vec<_>>();
+        let names = |commit: &str| a_turn(list(), commit).into_iter().map(|edit| edit.name).collect::<Vec<_>>();
+        assert_eq!(names("00000012ffff"), ["18", "19", "0", "1", "2", "3", "4", "5"]);
+        assert_eq!(names(""), names("00000000"), "without a repository");
+        let all: std::collections::BTreeSet<_> = (0..20).flat_map(|commit| names(&format!("{commit:08x}"))).collect();
+        assert_eq!(all.len(), list().len());
+        assert!(a_turn(Vec::new(), "00000001").is_empty());
     }
 
     #[test]

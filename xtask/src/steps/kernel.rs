@@ -10,7 +10,8 @@ use boot::{Accelerator, Ended, Machine, Mode, Report};
 
 use crate::cargo::target_dir;
 use crate::setup;
-use crate::summary::{Counts, Outcome};
+use crate::summary::Outcome;
+use crate::tally::Tally;
 
 /// CPUs of each image: more than the host may have, so that some wait for others that do not run.
 const CPUS: [(Mode, u32); 3] = [(Mode::Pae, 4), (Mode::X86_64, 3), (Mode::La57, 2)];
@@ -27,13 +28,17 @@ pub(crate) fn run() -> Result<Outcome> {
     if let Some(lack) = setup::lacks_for_kernel() {
         return Ok(Outcome::Skipped(lack));
     }
-    let mut counts = Counts::default();
-    let mut judge = |what: &str, wrong: Option<String>| {
-        match wrong {
-            None => eprintln!("{what}: ok"),
-            Some(ref why) => eprintln!("{what}: {why}"),
+    let mut tally = Tally::default();
+    let mut judge = |what: &str, wrong: Option<&Report>| match wrong {
+        None => {
+            eprintln!("{what}: ok");
+            tally.pass();
         }
-        counts += if wrong.is_none() { Counts::PASSED } else { Counts::FAILED };
+        Some(report) => {
+            let why = words(report);
+            eprintln!("{what}: {why}");
+            tally.fail(what, why);
+        }
     };
     for (mode, cpus) in CPUS {
         let image = image::build(mode, Profile::Dev, &target_dir())?;
@@ -43,7 +48,7 @@ pub(crate) fn run() -> Result<Outcome> {
             let words = format!("load={load} ops={operations} checks={checks}");
             let report = start(&Machine { words, ..plain.clone() })?;
             let is_well = report.ended == Ended::Well && report.cpus == Some(cpus) && report.results.len() == 2;
-            judge(&format!("{} {load}", mode.name()), (!is_well).then(|| format!("{report:?}")));
+            judge(&format!("{} {load}", mode.name()), (!is_well).then_some(&report));
         }
     }
     let image = image::build(Mode::Pae, Profile::Dev, &target_dir())?;
@@ -67,18 +72,27 @@ pub(crate) fn run() -> Result<Outcome> {
     for (machine, why) in refusals.into_iter().chain(others) {
         let report = start(&machine)?;
         let is_said = matches!(&report.ended, Ended::Refused { message } if message.contains(why));
-        judge(&format!("refused: {why}"), (!is_said).then(|| format!("{report:?}")));
+        judge(&format!("refused: {why}"), (!is_said).then_some(&report));
     }
     let endless =
         Machine { words: "load=tables ops=1000000000000".to_owned(), limit: Duration::from_secs(8), ..plain.clone() };
     let report = start(&endless)?;
     let is_shown =
         matches!(&report.ended, Ended::Hung(fault) if fault.registers.contains_key("CR3") && !fault.walk.is_empty());
-    judge("a run without an end is ended, with registers and a walk", (!is_shown).then(|| format!("{report:?}")));
+    judge("a run without an end is ended, with registers and a walk", (!is_shown).then_some(&report));
     let report = start(&triple_fault(&endless)?)?;
     let is_shown = matches!(&report.ended, Ended::Reset(fault) if fault.registers.contains_key("CR3"));
-    judge("a machine that resets itself is named, with registers", (!is_shown).then(|| format!("{report:?}")));
-    Ok(Outcome::Ran(counts))
+    judge("a machine that resets itself is named, with registers", (!is_shown).then_some(&report));
+    Ok(Outcome::Ran(tally))
+}
+
+/// What came of a run that should have been another: how it ended, what was counted, and the kernel's last words.
+fn words(report: &Report) -> String {
+    let Report { ended, cpus, seconds, results, said, .. } = report;
+    let mut lines = vec![format!("after {seconds:.1} s: {ended:?}"), format!("CPUs that ran: {cpus:?}")];
+    lines.extend(results.iter().map(|counted| format!("{counted:?}")));
+    lines.extend(said.iter().map(|line| format!("| {line}")));
+    lines.join("\n")
 }
 
 /// A machine whose kernel is two bytes: an undefined instruction, where there is no table of handlers. Loaded by Multiboot, which takes a plain file if its header says where it goes.

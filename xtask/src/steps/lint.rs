@@ -5,32 +5,35 @@ use boot::{ImageError, Mode};
 
 use super::whole;
 use crate::cargo::{cargo, target_dir, workspace};
-use crate::summary::{Counts, Outcome};
+use crate::summary::Outcome;
+use crate::tally::Tally;
 
 pub(crate) fn format() -> Result<Outcome> {
-    whole(cargo(&workspace()).args(["fmt", "--all", "--check"]))
+    Ok(Outcome::Ran(whole(cargo(&workspace()).args(["fmt", "--all", "--check"]))?))
 }
 
 pub(crate) fn clippy() -> Result<Outcome> {
-    whole(cargo(&workspace()).args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))
+    let clippy = ["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
+    Ok(Outcome::Ran(whole(cargo(&workspace()).args(clippy))?))
 }
 
 /// The kernel is a workspace of its own, whose compiler may be another, with another clippy.
 pub(crate) fn kernel_clippy() -> Result<Outcome> {
-    let mut counts = Counts::default();
+    let mut tally = Tally::default();
     for mode in Mode::ALL {
         match boot::image::lint(mode, &target_dir()) {
-            Ok(()) => counts += Counts::PASSED,
+            Ok(()) => tally.pass(),
             Err(ImageError::Toolchain(lack)) => return Ok(Outcome::Skipped(lack.to_string())),
             Err(error) => {
                 eprintln!("{}: {error}", mode.name());
-                counts += Counts::FAILED;
+                tally.fail(mode.name(), error.to_string());
             }
         }
     }
-    Ok(Outcome::Ran(counts))
+    Ok(Outcome::Ran(tally))
 }
 
 pub(crate) fn docs() -> Result<Outcome> {
-    whole(cargo(&workspace()).args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))
+    let doc = ["doc", "--workspace", "--no-deps", "--quiet"];
+    Ok(Outcome::Ran(whole(cargo(&workspace()).args(doc).env("RUSTDOCFLAGS", "-D warnings"))?))
 }

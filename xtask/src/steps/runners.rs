@@ -1,12 +1,15 @@
 //! Test runners, and reading how many tests they ran.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
+use super::failures::failures_in;
+use super::listen::listen;
+use super::words_of;
 use crate::cargo::{cargo, succeeds, workspace};
-use crate::summary::{Counts, Outcome};
+use crate::summary::Outcome;
+use crate::tally::{Counts, Tally};
 
 /// Property tests draw the same inputs in every run of the one test command, so that a change fails for what it changed. Run by hand, without the
 /// variable, they draw new ones each time.
@@ -38,42 +41,20 @@ pub(crate) enum Runner {
     Nextest,
 }
 
-/// Runs a test runner, passes on what it prints, and counts the tests. Fails if the runner does, whatever it counted.
+/// Runs a test runner, passes on what it prints, and counts the tests. Fails if the runner does, whatever it counted, and if there was no test to run: a name
+/// or a condition of the build that finds nothing any more checks nothing.
 pub(crate) fn counted(command: &mut Command, runner: Runner) -> Result<Outcome> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot start {command:?}"))?;
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    let mut counts = std::thread::scope(|scope| -> Result<Counts> {
-        let out = scope.spawn(|| pass_on(out, &mut std::io::stdout(), runner));
-        let err = scope.spawn(|| pass_on(err, &mut std::io::stderr(), runner));
-        let mut counts = out.join().expect("the reader does not panic")?;
-        counts += err.join().expect("the reader does not panic")?;
-        Ok(counts)
-    })?;
-    if !child.wait()?.success() && counts.failed == 0 {
+    let heard = listen(command)?;
+    let mut counts = Counts::default();
+    for more in heard.out.iter().chain(&heard.err).filter_map(|line| read_counts(line, runner)) {
+        counts += more;
+    }
+    let is_well = heard.status.success() && counts.passed > 0;
+    if !is_well && counts.failed == 0 {
         counts.failed = 1;
     }
-    Ok(Outcome::Ran(counts))
-}
-
-fn pass_on(from: Option<impl Read>, to: &mut dyn Write, runner: Runner) -> Result<Counts> {
-    let mut counts = Counts::default();
-    let Some(from) = from else { return Ok(counts) };
-    let mut lines = BufReader::new(from);
-    let mut line = Vec::new();
-    while lines.read_until(b'\n', &mut line)? > 0 {
-        to.write_all(&line)?;
-        to.flush()?;
-        if let Some(more) = read_counts(&without_colours(&String::from_utf8_lossy(&line)), runner) {
-            counts += more;
-        }
-        line.clear();
-    }
-    Ok(counts)
+    let failures = if counts.failed == 0 { Vec::new() } else { failures_in(&heard, &words_of(command)) };
+    Ok(Outcome::Ran(Tally { counts, failures }))
 }
 
 /// The counts in the runner's closing line.
@@ -103,17 +84,6 @@ fn read_counts(line: &str, runner: Runner) -> Option<Counts> {
     Some(counts)
 }
 
-fn without_colours(line: &str) -> String {
-    let mut plain = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some((before, after)) = rest.split_once("\x1b[") {
-        plain.push_str(before);
-        rest = after.split_once(|end: char| end.is_ascii_alphabetic()).map_or("", |(_, after)| after);
-    }
-    plain.push_str(rest);
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,12 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn nextest_is_counted_with_and_without_colours() {
+    fn nextest_is_counted() {
         let plain = "     Summary [   0.005s] 7 tests run: 5 passed (1 slow), 2 failed, 1 skipped";
         let expected = Some(Counts { passed: 5, failed: 2, skipped: 1 });
         assert_eq!(read_counts(plain, Runner::Nextest), expected);
-        let coloured = "\x1b[32;1m     Summary\x1b[0m [   0.005s] \x1b[1m7\x1b[0m tests run: \x1b[1m5\x1b[0m \x1b[32;1mpassed\x1b[0m, 2 failed, 1 skipped";
-        assert_eq!(read_counts(&without_colours(coloured), Runner::Nextest), expected);
         let one = "Summary [   0.005s] 1 test run: 1 passed, 0 skipped";
         assert_eq!(read_counts(one, Runner::Nextest), Some(Counts { passed: 1, failed: 0, skipped: 0 }));
         let repeated = "    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured";
@@ -149,12 +117,14 @@ mod tests {
     }
 
     #[test]
-    fn a_runner_that_dies_without_counting_has_failed() {
-        let Outcome::Ran(counts) =
-            counted(Command::new("false").arg("x"), Runner::CargoTest).expect("false can be started")
-        else {
-            panic!("it ran")
-        };
-        assert_eq!(counts.failed, 1);
+    fn a_runner_that_dies_without_counting_or_runs_nothing_has_failed() {
+        let none = "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out; finished in 0.00s";
+        let one = none.replace("0 passed", "1 passed");
+        for (runner, failed) in [(["false", ""], 1), (["echo", none], 1), (["echo", one.as_str()], 0)] {
+            let counted = counted(Command::new(runner[0]).arg(runner[1]), Runner::CargoTest);
+            let Outcome::Ran(tally) = counted.expect("it can be started") else { panic!("it ran") };
+            assert_eq!(tally.counts.failed, failed, "{runner:?}");
+            assert_eq!(tally.failures.len() as u64, failed, "each is named: {runner:?}");
+        }
     }
 }

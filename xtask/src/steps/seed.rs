@@ -7,5 +7,5 @@ use crate::cargo::{cargo, workspace};
 use crate::summary::Outcome;
 
 pub(crate) fn run() -> Result<Outcome> {
-    whole(cargo(&workspace()).args(["run", "--release", "--quiet"]))
+    Ok(Outcome::Ran(whole(cargo(&workspace()).args(["run", "--release", "--quiet"]))?))
 }

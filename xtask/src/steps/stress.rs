@@ -11,5 +11,5 @@ const OPERATIONS: &str = "2000000";
 
 pub(crate) fn run() -> Result<Outcome> {
     let stress = ["run", "--quiet", "--package", "fastgup-mm", "--example", "stress", "--", "--ops", OPERATIONS];
-    whole(cargo(&workspace()).args(stress))
+    Ok(Outcome::Ran(whole(cargo(&workspace()).args(stress))?))
 }
