@@ -5,7 +5,7 @@ use crate::cells::{self, flag};
 use crate::choice::{Choice, Turn};
 use crate::core::Core;
 use crate::execute::{After, RCU_BEGUN, deed_of};
-use crate::machine_config::{Speculation, Threads};
+use crate::machine_config::{FreedWalks, Speculation, Threads};
 use crate::op::{Kind, Op};
 use machine::Vector;
 
@@ -38,7 +38,7 @@ impl Core<'_> {
             for index in 0..arrivals {
                 choices.push(Choice::new(Turn::Arrive, cpu, index));
             }
-            if self.machine.speculation == Speculation::SetsAccessed {
+            if self.machine.speculation != Speculation::Fills || self.machine.freed_walks == FreedWalks::Unasked {
                 let count = self.speculations(cpu).len();
                 choices.extend((0..count).map(|index| Choice::new(Turn::Speculate, cpu, index)));
             }
@@ -184,8 +184,8 @@ impl Core<'_> {
             Turn::Speculate => {
                 self.push_mark(cpu, None);
                 self.record(choice);
-                let offset = self.speculations(cpu)[argument];
-                self.walker_sets(cpu, offset, crate::paging::ACCESSED);
+                let what = self.speculations(cpu)[argument];
+                self.speculate(cpu, what);
                 None
             }
             Turn::Move => {

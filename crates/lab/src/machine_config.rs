@@ -24,6 +24,16 @@ pub enum Speculation {
     SetsAccessed,
 }
 
+/// When a walker reads a table that was freed, to which a cached pointer leads it: that breaks rule `freed-table`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum FreedWalks {
+    /// When an access of code makes it walk.
+    #[default]
+    Asked,
+    /// At any time (MODEL.md, F2).
+    Unasked,
+}
+
 /// What a CPU keeps of the translations that it walked. Hardware keeps everything; the rest is for comparison: which races need which cache?
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Caching {
@@ -122,6 +132,8 @@ pub struct Machine {
     pub watched: Vec<VirtAddr>,
     /// What walkers do unasked.
     pub speculation: Speculation,
+    /// Whether that shows where they come by tables that were freed.
+    pub freed_walks: FreedWalks,
     /// Which steps are left out because they commute with everything else.
     pub reduction: Reduction,
     /// What translations are cached, and when.

@@ -9,7 +9,9 @@ use crate::cells::{self, flag};
 use crate::core::Core;
 use crate::execute::Deed;
 use crate::frames::Backing;
-use crate::machine_config::{Caching, ExecuteDisable, GlobalPages, Pcids, Pdptes, Speculation, WalkerUpdates};
+use crate::machine_config::{
+    Caching, ExecuteDisable, FreedWalks, GlobalPages, Pcids, Pdptes, Speculation, WalkerUpdates,
+};
 use crate::monitor::{Event, Writer};
 use crate::paging::{Decoded, Paging};
 use crate::tlb::{EXECUTABLE, Item, Life, Pointer, Tag, Tlb, USER, WRITABLE};
@@ -30,6 +32,15 @@ pub(crate) enum Outcome {
     FreedTable { frame: u64 },
     /// A walk follows an entry to a frame that is no table.
     NoTable { frame: u64 },
+}
+
+/// What a walker does that no access of code asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unasked {
+    /// It sets the accessed flag of the entry at this offset.
+    SetsAccessed { offset: usize },
+    /// It reads a table that was freed.
+    ReadsFreedTable { frame: u64 },
 }
 
 /// Where the entry for an address in a table is.
@@ -334,29 +345,49 @@ impl Core<'_> {
         outcomes
     }
 
-    /// Accessed flags that walkers may set unasked: the entries' offsets, each once.
-    pub(crate) fn speculations(&self, cpu: usize) -> Vec<usize> {
-        let mut offsets = Vec::new();
-        let Some(paging) = self.machine.paging else { return offsets };
-        let Some(root) = self.root(cpu, paging) else { return offsets };
-        if self.machine.speculation != Speculation::SetsAccessed {
-            return offsets;
-        }
+    /// What walkers may do unasked that shows, each once.
+    pub(crate) fn speculations(&self, cpu: usize) -> Vec<Unasked> {
+        let mut found = Vec::new();
+        let Some(paging) = self.machine.paging else { return found };
+        let Some(root) = self.root(cpu, paging) else { return found };
+        let mut add = |what| {
+            if !found.contains(&what) {
+                found.push(what);
+            }
+        };
         for table in std::iter::once(&root).chain(&self.tlbs[cpu].pointers) {
             for &page in &self.machine.watched {
-                let used = table.pcid == root.pcid && Self::covers(paging, table, page.as_u64());
-                if table.life == Life::Dangling || !used {
+                if table.pcid != root.pcid || !Self::covers(paging, table, page.as_u64()) {
                     continue;
                 }
-                if let Entry::Memory(offset) = self.entry(cpu, paging, table, page) {
+                if table.life == Life::Dangling {
+                    if self.machine.freed_walks == FreedWalks::Unasked {
+                        add(Unasked::ReadsFreedTable { frame: table.frame });
+                    }
+                } else if self.machine.speculation == Speculation::SetsAccessed
+                    && let Entry::Memory(offset) = self.entry(cpu, paging, table, page)
+                {
                     let decoded = paging.decode(table.level, self.get(offset, 8));
-                    if decoded.present && !decoded.accessed && !offsets.contains(&offset) {
-                        offsets.push(offset);
+                    if decoded.present && !decoded.accessed {
+                        add(Unasked::SetsAccessed { offset });
                     }
                 }
             }
         }
-        offsets
+        found
+    }
+
+    /// A walker does it.
+    pub(crate) fn speculate(&mut self, cpu: usize, what: Unasked) {
+        match what {
+            Unasked::SetsAccessed { offset } => self.walker_sets(cpu, offset, crate::paging::ACCESSED),
+            Unasked::ReadsFreedTable { frame } => {
+                let sentence = format!(
+                    "the page walker of CPU{cpu}, unasked, reads the table in frame {frame:#x} after it was freed"
+                );
+                self.violation(rule::FREED_TABLE, sentence);
+            }
+        }
     }
 
     /// A walker sets flags in an entry, by a locked read-modify-write (SDM vol. 3A, 9.1.2.1).

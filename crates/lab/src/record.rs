@@ -10,7 +10,7 @@ use crate::choice::{Choice, Turn};
 use crate::core::Core;
 use crate::execute::{Deed, context_of, deed_of, invalidation_of};
 use crate::machine_config::WalkerUpdates;
-use crate::mmu::Outcome;
+use crate::mmu::{Outcome, Unasked};
 use crate::op::{Kind, Op};
 use crate::recording::Recording;
 use crate::trace::{Place, Step, StepKind, Trace, Value};
@@ -98,7 +98,10 @@ impl Core<'_> {
                     kind => kind.accesses_word().map(|_| (op.address, usize::from(op.bytes))),
                 }
             }
-            Turn::Speculate => Some((*self.speculations(cpu).get(choice.argument())?, 8)),
+            Turn::Speculate => match *self.speculations(cpu).get(choice.argument())? {
+                Unasked::SetsAccessed { offset } => Some((offset, 8)),
+                Unasked::ReadsFreedTable { .. } => None,
+            },
             Turn::Interrupt | Turn::Drain | Turn::Arrive | Turn::Move => None,
         }
     }
@@ -155,9 +158,16 @@ impl Core<'_> {
             }
             Turn::Speculate => {
                 step.kind = StepKind::Walker;
-                step.what = "walker sets accessed, unasked".to_owned();
-                let offset = self.speculations(cpu)[choice.argument()];
-                self.describe_flags(offset, crate::paging::ACCESSED, &mut step);
+                match self.speculations(cpu)[choice.argument()] {
+                    Unasked::SetsAccessed { offset } => {
+                        step.what = "walker sets accessed, unasked".to_owned();
+                        self.describe_flags(offset, crate::paging::ACCESSED, &mut step);
+                    }
+                    Unasked::ReadsFreedTable { frame } => {
+                        step.what = "walker reads a freed table, unasked".to_owned();
+                        step.target = Some(format!("frame {frame:#x}"));
+                    }
+                }
             }
             Turn::Move => {
                 step.kind = StepKind::Move;

@@ -1,6 +1,8 @@
 //! What a file can ask of the simulated machine beyond what it always is: `machine=pcids,global-pages`.
 
-use lab::{Caching, ExecuteDisable, GlobalPages, Machine, Pcids, Pdptes, Speculation, Threads, WalkerUpdates};
+use lab::{
+    Caching, ExecuteDisable, FreedWalks, GlobalPages, Machine, Pcids, Pdptes, Speculation, Threads, WalkerUpdates,
+};
 
 use crate::arguments;
 use crate::error::Error;
@@ -14,10 +16,11 @@ pub(crate) const KEY: &str = "machine";
 /// How one option changes a machine.
 type Change = fn(&mut Machine);
 
-const OPTIONS: [(&str, Change); 11] = [
+const OPTIONS: [(&str, Change); 12] = [
     ("pcids", |machine| machine.pcids = Pcids::Enabled),
     ("global-pages", |machine| machine.global_pages = GlobalPages::Enabled),
     ("execute-disable", |machine| machine.execute_disable = ExecuteDisable::Enabled),
+    ("unasked-walks", |machine| machine.freed_walks = FreedWalks::Unasked),
     ("unasked-flags", |machine| machine.speculation = Speculation::SetsAccessed),
     ("stray-flags", |machine| machine.walker_updates = WalkerUpdates::Stray),
     ("plain-flags", |machine| machine.walker_updates = WalkerUpdates::Plain),

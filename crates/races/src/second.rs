@@ -131,6 +131,9 @@ impl Explorer for Search<'_> {
     type Checker<'a> = Simulator<'a>;
 
     fn machine<'a>(&self, arena: &'a Arena, machine: Machine) -> Simulator<'a> {
+        if machine.freed_walks != lab::FreedWalks::Asked {
+            self.lacks.set(Some("walkers that read freed tables unasked"));
+        }
         if machine.threads != lab::Threads::Stay {
             self.lacks.set(Some("threads that are moved"));
         }

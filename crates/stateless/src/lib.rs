@@ -10,7 +10,7 @@
 //! # What is trusted
 //!
 //! What it says counts where it was compared: on the files of instructions, and on the files of the machine and of memory management that it can decide, it agrees with the lab. It
-//! has no threads that are moved.
+//! has no threads that are moved, and no walkers that come by freed tables when nobody makes an access.
 //!
 //! # Scope
 //!

@@ -1,8 +1,8 @@
 //! TLBs, page walks, frames.
 
 use lab::{
-    Arena, End, Event, FrameKind, Ghost, Lab, LabCpu, Limits, Machine, MemoryOrder, Misuse, MisuseKind, Monitor,
-    Paging, Pool, Report, Speculation, Verdict, Violation, Writer, rule, trace,
+    Arena, End, Event, FrameKind, FreedWalks, Ghost, Lab, LabCpu, Limits, Machine, MemoryOrder, Misuse, MisuseKind,
+    Monitor, Paging, Pool, Report, Speculation, Verdict, Violation, Writer, rule, trace,
 };
 use machine::user::FaultCause;
 use machine::{Access, Cpu, CpuId, CpuSet, Frame, Invalidation, PhysAddr, UserAccess, Vector, VirtAddr, Word, Word64};
@@ -466,6 +466,34 @@ fn walkers_set_accessed_flags_unasked_where_the_machine_does_so() {
     };
     assert_eq!(run(Speculation::Fills), [vec![0]].into());
     assert_eq!(run(Speculation::SetsAccessed), [vec![0], vec![A]].into());
+}
+
+/// A table goes back while an idle CPU's caches still lead to it: nobody makes an access there.
+#[test]
+fn a_walk_into_a_freed_table_needs_no_access_where_the_machine_walks_unasked() {
+    let run = |freed_walks: FreedWalks, flushes: bool| {
+        let arena = arena();
+        let mut machine = machine(Paging::FOUR_LEVEL);
+        machine.freed_walks = freed_walks;
+        let mut lab = Lab::new(&arena, machine);
+        lab.cpu("idle", |_| ());
+        let space = map(&mut lab, &arena, Paging::FOUR_LEVEL, P | RW | US);
+        let (pmd, table) = (space.entries[space.entries.len() - 2], *space.tables.last().expect("tables"));
+        lab.cpu("frees", move |cpu| {
+            cpu.swap(pmd, 0);
+            if flushes {
+                cpu.tlb_invalidate_paravirtual(CpuSet::only(CpuId::new(0)), Invalidation::All);
+                cpu.tlb_invalidate(Invalidation::All);
+            }
+            cpu.free_frame(table);
+        });
+        lab.explore(&Limits::default())
+    };
+    run(FreedWalks::Asked, false).expect_safe();
+    run(FreedWalks::Unasked, true).expect_safe();
+    let report = run(FreedWalks::Unasked, false);
+    let found = report.expect_violation(rule::FREED_TABLE);
+    assert!(found.violation.sentence.contains("unasked"), "{}", found.violation.sentence);
 }
 
 #[test]
