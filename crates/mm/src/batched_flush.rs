@@ -21,6 +21,7 @@ use machine::{Cpu, CpuSet, Invalidation, Word64};
 use crate::guard::Guards;
 use crate::mm::Mm;
 use crate::platform::Platform;
+use crate::shootdown::Stale;
 use crate::space::AddressSpace;
 
 /// Of an address space: whether reclaim has cleared entries that are not flushed yet.
@@ -122,7 +123,7 @@ impl FlushBatch {
     #[track_caller]
     pub(crate) fn flush<P: Platform>(&mut self, cpu: &P::Cpu, mm: &Mm<'_, P>) {
         if let Some(cpus) = self.owed.take() {
-            mm.flush_on(cpu, cpus, Invalidation::All);
+            mm.flush_on(cpu, cpus, Invalidation::All, Stale::Leaves);
         }
     }
 }
@@ -135,7 +136,7 @@ impl<P: Platform> Mm<'_, P> {
     #[track_caller]
     pub(crate) fn settle_batched_flush(&self, cpu: &P::Cpu, space: &AddressSpace<'_>) {
         self.protocols().guards.settle_batched_flush(cpu, space.unflushed(), || {
-            self.flush(cpu, space, Invalidation::All);
+            self.flush(cpu, space, Invalidation::All, Stale::Leaves);
         });
     }
 }

@@ -1,18 +1,22 @@
 //! The end of an address space.
 
 use machine::addr::VirtAddr;
+use machine::{CpuSet, Invalidation};
 
 use crate::error::{AreaError, ZapError};
 use crate::file::MappedAt;
 use crate::gather::Gather;
 use crate::mm::Mm;
 use crate::platform::Platform;
+use crate::shootdown::Stale;
 use crate::space::{AddressSpace, SpaceId};
 use crate::zap::ZapOf;
 
 impl<'m, P: Platform> Mm<'m, P> {
     /// Takes everything out of an address space: areas, entries, and all tables but the root (and those that [`Mm::prepare`] made). It is as new then
     /// (Linux: `exit_mmap`).
+    ///
+    /// CPUs that are lazy there go to the kernel's address space ([`crate::lazy`]), if flushes interrupt them: then no CPU but perhaps this one has the root loaded on return.
     ///
     /// Context: interrupts on, no lock. No CPU runs in the address space but perhaps this one, and nobody takes references to its pages meanwhile.
     ///
@@ -25,6 +29,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         space.forget_pins(cpu);
         space.forget_guards(cpu);
         mmap.unlock();
+        if space.active(cpu) != CpuSet::EMPTY {
+            self.flush(cpu, space, Invalidation::All, Stale::Tables);
+        }
         result.map_err(AreaError::Zap)
     }
 

@@ -25,6 +25,7 @@ use crate::lifetime::TableLifetime;
 use crate::mm::Mm;
 use crate::order::{FlushMoment, FlushOrder};
 use crate::platform::Platform;
+use crate::shootdown::Stale;
 use crate::space::AddressSpace;
 use crate::swap::{SwapPlace, SwapStore};
 
@@ -208,7 +209,9 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
     }
 
     fn invalidate(&self, cpu: &P::Cpu, what: Invalidation) {
-        self.mm.flush(cpu, self.space, what);
+        // Tables of another gather are that one's affair: it flushes before it frees them.
+        let stale = if self.table_count == 0 { Stale::Leaves } else { Stale::Tables };
+        self.mm.flush(cpu, self.space, what, stale);
     }
 
     /// The flush is over: no store can reach the folios through the mappings any more ([`Guards::rmap_removal`]).

@@ -16,9 +16,10 @@ use crate::batched_flush::Unflushed;
 use crate::file::PageSlot;
 use crate::folio::FolioFlags;
 use crate::gup::Request;
+use crate::lazy::LazyState;
 use crate::lifetime::TableLifetime;
 use crate::order::FlushMoment;
-use crate::shootdown::Shootdown;
+use crate::shootdown::{Shootdown, Stale};
 use crate::space::AddressSpace;
 
 /// The steps. [`Sound`] keeps them all.
@@ -297,6 +298,39 @@ pub trait Guards {
     fn cpus_to_flush<C: Cpu>(&self, cpu: &C, active: CpuSet) -> CpuSet {
         let _ = cpu;
         active
+    }
+
+    /// Whether a flush may pass CPUs over that are lazy.
+    ///
+    /// Not if tables are freed after it: a walker needs no access of code to come by them (Linux 2ff6ddf19c0e; of a collapse 3ef938c35035, CVE-2025-22045).
+    #[inline(always)]
+    fn may_pass_over_lazy(&self, stale: Stale) -> bool {
+        stale == Stale::Leaves
+    }
+
+    /// Who flushes, once it has counted a generation of a CPU that was lazy: whether it is so still.
+    ///
+    /// If not, it may have looked at its generation before, and must be interrupted.
+    #[inline(always)]
+    #[track_caller]
+    fn is_lazy_still<C: Cpu>(&self, cpu: &C, target: &LazyState) -> bool {
+        target.is_lazy(cpu)
+    }
+
+    /// Who leaves lazy mode, between saying so and looking at its generation.
+    ///
+    /// Without a full barrier the store can wait until the look is over, and who flushes meanwhile sees a CPU that is lazy (Linux 83b0177a6c48).
+    #[inline(always)]
+    #[track_caller]
+    fn order_leaving_lazy<C: Cpu>(&self, cpu: &C) {
+        cpu.fence();
+    }
+
+    /// Who leaves lazy mode: whether flushes have passed this CPU over that it has to make up for.
+    #[inline(always)]
+    #[track_caller]
+    fn has_missed_flushes<C: Cpu>(&self, cpu: &C, own: &LazyState) -> bool {
+        own.take_missed(cpu)
     }
 
     /// When TLBs must have forgotten an entry of a file's page that has lost its dirty bit.

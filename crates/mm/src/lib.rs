@@ -28,7 +28,7 @@
 //! | `zap`, `gather` | from an entry to nothing: by address, by area, by rmap |
 //! | [`batched_flush`] | flushes that reclaim puts off |
 //! | [`reclaim`] | from a folio to its entries; migration, swap |
-//! | [`shootdown`] | making other CPUs' TLBs forget |
+//! | [`shootdown`], [`lazy`] | making other CPUs' TLBs forget, now or when they come back |
 //! | [`lifetime`] | when a detached table may be freed |
 //! | [`gup`] | references on user pages, without a lock where possible |
 //! | [`order`] | when flushes happen; who notices special entries |
@@ -71,6 +71,7 @@ pub mod gup;
 pub mod harvest;
 mod huge;
 mod kernel_folio;
+pub mod lazy;
 mod leaf;
 pub mod lifetime;
 mod madvise_guard;
@@ -105,6 +106,7 @@ pub use frames::{FrameSource, NoFrames};
 pub use guard::{Guards, Sound};
 pub use gup::{Foll, Run, Signal};
 pub use harvest::{Harvested, Usage};
+pub use lazy::Lazy;
 pub use madvise_guard::GuardRegionError;
 pub use map::DriverFrames;
 pub use merge::error::{MergeError, UnmergeError, Unmergeable};
@@ -112,7 +114,7 @@ pub use mm::{Mm, Parts};
 pub use notify::{Invalidations, NobodyListens, Notify};
 pub use platform::{Platform, Protocols};
 pub use reclaim::Migrated;
-pub use shootdown::Shootdown;
+pub use shootdown::{Shootdown, Stale};
 pub use space::{AddressSpace, SpaceId};
 pub use special::{
     DevicePages, DriverAnswer, DriverFault, DriverFaultContext, FollowError, FollowedPfn, InsertError, Inserted,

@@ -8,7 +8,7 @@ use crate::error::RangeError;
 use crate::file::{File, FileId};
 use crate::guard::Guards;
 use crate::platform::{Platform, Protocols};
-use crate::shootdown::{RemoteFlush, Shootdown};
+use crate::shootdown::{RemoteFlush, Shootdown, Stale};
 use crate::space::{AddressSpace, SpaceId};
 
 /// The memory manager of one machine.
@@ -120,7 +120,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// Context: interrupts off or pinned to the CPU.
     pub fn switch(&self, cpu: &P::Cpu, from: &AddressSpace<'_>, to: &AddressSpace<'_>) {
-        if core::ptr::eq(from.active_word(), to.active_word()) {
+        if from.is(to) {
             // The same: leaving it would take this CPU out of the set of those that are flushed.
             return;
         }
@@ -131,25 +131,25 @@ impl<'m, P: Platform> Mm<'m, P> {
 
     /// What a CPU does when it takes an IPI. Runs with interrupts off.
     pub fn handle_ipi(&self, cpu: &P::Cpu, vector: Vector) {
-        self.parts.shootdown.handle(cpu, vector);
+        self.parts.shootdown.handle(cpu, vector, |what| self.invalidate_on_interrupt(cpu, what));
     }
 
     pub(crate) const fn shootdown(&self) -> &'m Shootdown {
         self.parts.shootdown
     }
 
-    /// Makes every CPU that may translate by the address space forget `what`.
+    /// Makes every CPU that may translate by the address space forget `what`: now, or if nothing but leaves is stale, before its next access.
     ///
     /// Context: interrupts on. Page-table locks may be held.
     #[inline]
-    pub(crate) fn flush(&self, cpu: &P::Cpu, space: &AddressSpace<'_>, what: Invalidation) {
-        self.flush_on(cpu, space.active(cpu), what);
+    pub(crate) fn flush(&self, cpu: &P::Cpu, space: &AddressSpace<'_>, what: Invalidation, stale: Stale) {
+        self.flush_on(cpu, space.active(cpu), what, stale);
     }
 
     /// The same for these CPUs, and this one.
     #[inline]
-    pub(crate) fn flush_on(&self, cpu: &P::Cpu, cpus: CpuSet, what: Invalidation) {
-        let cpus = self.protocols().guards.cpus_to_flush(cpu, cpus);
+    pub(crate) fn flush_on(&self, cpu: &P::Cpu, cpus: CpuSet, what: Invalidation, stale: Stale) {
+        let cpus = self.without_lazy(cpu, self.protocols().guards.cpus_to_flush(cpu, cpus), stale);
         self.protocols().remote_flush.flush(cpu, self.shootdown(), cpus, what);
     }
 

@@ -15,11 +15,25 @@
 //! The sender stays on its CPU from 1 to 5. If it were moved after it has asked which CPU it is on, nobody would invalidate the TLB that it left, and it would wait for
 //! itself.
 //!
+//! CPUs that are lazy are not among the targets, unless tables are freed ([`crate::lazy`]).
+//!
 //! A target with interrupts off takes the IPI later. That is what fast GUP leaned on, and what paravirtual and broadcast flushes took away:
 //! they complete without the target's consent.
 
 use machine::addr::VirtAddr;
-use machine::{Cpu, CpuSet, Invalidation, SpinLock, Vector, Word64};
+use machine::{Cpu, CpuId, CpuSet, Invalidation, SpinLock, Vector, Word64};
+
+use crate::lazy::LazyState;
+
+/// What has become stale in TLBs and paging-structure caches.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stale {
+    /// Translations. A CPU that makes no accesses by them can forget them later.
+    Leaves,
+    /// Also the ways to tables that are freed, or used for something else, after the flush. A page walker may take them though no code makes an access
+    /// (MODEL.md, F2), so every CPU must forget them now (Linux: `freed_tables`).
+    Tables,
+}
 
 /// How TLBs of other CPUs are flushed.
 pub trait RemoteFlush {
@@ -41,18 +55,25 @@ pub struct ByHypervisor;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByBroadcast;
 
-/// The mailbox of the IPI protocol: one for a machine.
+/// The mailbox of the IPI protocol, and which CPUs need no IPI now: one for a machine.
 pub struct Shootdown {
     lock: SpinLock,
     request: Word64,
     /// The CPUs that have not acknowledged yet.
     pending: Word64,
+    lazy: [LazyState; CpuSet::CAPACITY as usize],
 }
 
 impl Shootdown {
-    /// A mailbox without a request.
+    /// A mailbox without a request. No CPU is lazy.
     pub const fn new() -> Self {
-        Self { lock: SpinLock::new(), request: Word64::new(0), pending: Word64::new(0) }
+        let lazy = [const { LazyState::new() }; CpuSet::CAPACITY as usize];
+        Self { lock: SpinLock::new(), request: Word64::new(0), pending: Word64::new(0), lazy }
+    }
+
+    /// Whether a CPU is lazy, and what has passed it over.
+    pub const fn lazy(&self, cpu: CpuId) -> &LazyState {
+        &self.lazy[cpu.index()]
     }
 
     /// The lock that senders take, so that a trace can name it.
@@ -86,10 +107,10 @@ impl Shootdown {
         guard.unlock();
     }
 
-    /// What a CPU does when it takes an IPI. Runs with interrupts off.
-    pub fn handle<C: Cpu>(&self, cpu: &C, vector: Vector) {
+    /// What a CPU does when it takes an IPI: `invalidate` what is asked for, if anything is, and acknowledge. Runs with interrupts off.
+    pub fn handle<C: Cpu>(&self, cpu: &C, vector: Vector, invalidate: impl FnOnce(Invalidation)) {
         if vector == Vector::TlbShootdown {
-            cpu.tlb_invalidate(unpack(cpu.load(&self.request)));
+            invalidate(unpack(cpu.load(&self.request)));
         }
         cpu.fetch_and(&self.pending, CpuSet::only(cpu.id()).complement().bits());
     }

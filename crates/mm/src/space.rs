@@ -94,6 +94,11 @@ impl<'a> AddressSpace<'a> {
         &self.active
     }
 
+    /// Whether this is the same address space.
+    pub(crate) fn is(&self, other: &AddressSpace<'_>) -> bool {
+        core::ptr::eq(&raw const self.active, &raw const other.active)
+    }
+
     /// The CPUs that may translate by this page table.
     #[inline]
     pub(crate) fn active<C: Cpu>(&self, cpu: &C) -> CpuSet {

@@ -14,6 +14,7 @@ use crate::leaf::{Held, Leaf, Presence};
 use crate::mm::Mm;
 use crate::notify::Notify;
 use crate::platform::Platform;
+use crate::shootdown::Stale;
 use crate::space::AddressSpace;
 
 /// Whose a page is.
@@ -179,6 +180,6 @@ impl<'m, P: Platform> Mm<'m, P> {
 
     /// Makes all TLBs forget one page of an address space.
     fn flush_page(&self, cpu: &P::Cpu, space: &AddressSpace<'_>, address: VirtAddr) {
-        self.flush(cpu, space, Invalidation::page(address));
+        self.flush(cpu, space, Invalidation::page(address), Stale::Leaves);
     }
 }

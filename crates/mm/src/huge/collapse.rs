@@ -30,6 +30,7 @@ use crate::leaf::{Held, Presence};
 use crate::mm::Mm;
 use crate::notify::Notify;
 use crate::platform::{Platform, Protocols};
+use crate::shootdown::Stale;
 use crate::space::AddressSpace;
 
 /// TLBs were flushed and lockless walkers waited for, since the table was taken out.
@@ -169,7 +170,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// Steps 1 and 2, once the entry that leads to the table of `pages` pages from `start` on is cleared: afterwards no walker, in hardware or software, is in it.
     pub(super) fn drain(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, start: VirtAddr, pages: u64) {
         let Protocols { guards, lifetime, .. } = self.protocols();
-        self.flush(cpu, space, Invalidation::pages(start, pages));
+        self.flush(cpu, space, Invalidation::pages(start, pages), Stale::Tables);
         guards.wait_before_table_reuse(cpu, lifetime, self.shootdown(), space.active(cpu));
     }
 

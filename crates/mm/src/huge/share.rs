@@ -27,6 +27,7 @@ use crate::file::FileKind;
 use crate::guard::Guards;
 use crate::mm::Mm;
 use crate::platform::{Platform, Protocols};
+use crate::shootdown::Stale;
 use crate::space::{AddressSpace, SpaceId};
 
 /// In the word that counts owners besides one: somebody is leaving the table.
@@ -242,7 +243,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         table.unlock();
         parent.unlock();
         let start = address.align_down(upper.size());
-        guards.flush_left_table(cpu, || self.flush(cpu, space, Invalidation::pages(start, upper.frames())));
+        // Its last owner frees it, and knows nothing of the CPUs of this address space.
+        let what = Invalidation::pages(start, upper.frames());
+        guards.flush_left_table(cpu, || self.flush(cpu, space, what, Stale::Tables));
         space.gather_ends(cpu);
         guards.wait_for_walkers_of_left_table(cpu, lifetime, self.shootdown(), space.active(cpu));
         // Marked as it is, nobody else changes it.

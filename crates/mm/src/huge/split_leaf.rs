@@ -31,6 +31,7 @@ use crate::guard::Guards;
 use crate::leaf::{Held, Leaf, Presence};
 use crate::mm::Mm;
 use crate::platform::{Platform, Protocols};
+use crate::shootdown::Stale;
 use crate::space::AddressSpace;
 
 impl<'m, P: Platform> Mm<'m, P> {
@@ -145,7 +146,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                 let Leaf { frame, attributes, .. } = kept;
                 let invalid = NonPresent::ProtNone(ProtNone { frame, attributes }).encode(level);
                 leaf = guards.invalidate_leaf(&mut parent, write, address, invalid);
-                self.flush(cpu, space, Invalidation::page(address.align_down(level.size())));
+                self.flush(cpu, space, Invalidation::page(address.align_down(level.size())), Stale::Leaves);
             }
             table.fill_from_leaf::<P::Mode, P::Cpu>(cpu, level, lower, leaf);
             if let Held::Page(_) = self.held(level, leaf)

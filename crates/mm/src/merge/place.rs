@@ -13,6 +13,7 @@ use crate::merge::error::Unmergeable;
 use crate::mm::Mm;
 use crate::notify::Notify;
 use crate::platform::Platform;
+use crate::shootdown::Stale;
 use crate::space::{AddressSpace, SpaceId};
 
 /// A place whose table is locked.
@@ -166,7 +167,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let entry = at.table.get_and_clear(write, at.address);
         let flush = guards.merge_flush(entry);
         if flush == MergeFlush::BeforeComparing {
-            self.flush(cpu, at.space, Invalidation::page(at.address));
+            self.flush(cpu, at.space, Invalidation::page(at.address), Stale::Leaves);
         }
         guards.order_clear_before_pin_check(cpu);
         if count == UserCount::AfterClear
@@ -186,7 +187,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// Puts an entry where one was [isolated](Self::isolate).
     pub(super) fn put_back(&self, cpu: &P::Cpu, at: &mut At<'_, 'm, '_, P>, isolated: &Isolated, entry: Entry) {
         if isolated.flush == MergeFlush::BeforeReplacing {
-            self.flush(cpu, at.space, Invalidation::page(at.address));
+            self.flush(cpu, at.space, Invalidation::page(at.address), Stale::Leaves);
         }
         at.table.fill(&self.protocols().write, at.address, entry);
     }

@@ -19,6 +19,7 @@ use crate::order::FlushMoment;
 use crate::platform::Platform;
 use crate::reclaim::migrate::Home;
 use crate::reclaim::rmap::At;
+use crate::shootdown::Stale;
 use crate::space::AddressSpace;
 
 /// How many pages are collected for one flush. They lie on the stack of whoever migrates.
@@ -140,7 +141,7 @@ impl<'m, P: Platform> Mm<'m, P> {
 
     fn flush_collected(&self, cpu: &P::Cpu, space: &AddressSpace<'_>, start: VirtAddr, end: VirtAddr) {
         let pages = (end.as_u64() - start.as_u64()) / PAGE_SIZE;
-        self.flush(cpu, space, Invalidation::pages(start, pages));
+        self.flush(cpu, space, Invalidation::pages(start, pages), Stale::Leaves);
     }
 
     /// Takes the other entries of a collected folio away, and moves it.

@@ -14,6 +14,7 @@ mod gup_threads;
 mod huge;
 mod huge_anonymous;
 mod huge_threads;
+mod lazy;
 mod mapping_dirty;
 mod merge;
 mod notifiers;

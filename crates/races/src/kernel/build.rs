@@ -185,7 +185,7 @@ impl Kernel {
 
         let frames = FrameNames::new(setup);
         name_tables(&mut checker, &arena, shared.metas, setup.frames_of_tables);
-        shared.name_objects(&mut checker, setup, &frames);
+        shared.name_objects(&mut checker, (setup, self.columns.len()), &frames);
         for records in shared.records {
             checker.contents(records.first, records.contents);
         }

@@ -5,10 +5,11 @@ use machine::{Cpu, CpuSet, Frame, SeqCount, VirtAddr, Word64};
 use mm::batched_flush::Unflushed;
 use mm::guard::{DriverLock, FileForgets, KeptPageHold, MergeFlush, RmapRemoval, SwapPlaceHold, UserCount};
 use mm::gup::Request;
+use mm::lazy::LazyState;
 use mm::lifetime::TableLifetime;
 use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
-use mm::{AddressSpace, FolioFlags, Guards, PageSlot, Sound};
+use mm::{AddressSpace, FolioFlags, Guards, PageSlot, Sound, Stale};
 use pagetable::{
     Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot, TableSource,
     Unlinked,
@@ -50,6 +51,10 @@ pub(super) enum Step {
     CountLimit,
     SecretOffList,
     LateIdentity,
+    LazyTables,
+    LazySecondLook,
+    LazyBarrier,
+    LazyGeneration,
     RightsFlush,
     DirtyFlush,
     IdleFlush,
@@ -66,7 +71,7 @@ pub(super) enum Step {
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 42] = [
+    pub(super) const NAMES: [(&'static str, Self); 46] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -97,6 +102,10 @@ impl Step {
         ("count-limit", Self::CountLimit),
         ("secret-off-list", Self::SecretOffList),
         ("late-identity", Self::LateIdentity),
+        ("lazy-tables", Self::LazyTables),
+        ("lazy-second-look", Self::LazySecondLook),
+        ("lazy-barrier", Self::LazyBarrier),
+        ("lazy-generation", Self::LazyGeneration),
         ("rights-flush", Self::RightsFlush),
         ("dirty-flush", Self::DirtyFlush),
         ("idle-flush", Self::IdleFlush),
@@ -263,6 +272,25 @@ impl Guards for Without {
     #[track_caller]
     fn cpus_to_flush<C: Cpu>(&self, cpu: &C, active: CpuSet) -> CpuSet {
         unless!(self lacks LateIdentity, cpus_to_flush(cpu, active))
+    }
+
+    fn may_pass_over_lazy(&self, stale: Stale) -> bool {
+        unless!(self lacks LazyTables, may_pass_over_lazy(stale))
+    }
+
+    #[track_caller]
+    fn is_lazy_still<C: Cpu>(&self, cpu: &C, target: &LazyState) -> bool {
+        unless!(self lacks LazySecondLook, is_lazy_still(cpu, target))
+    }
+
+    #[track_caller]
+    fn order_leaving_lazy<C: Cpu>(&self, cpu: &C) {
+        unless!(self lacks LazyBarrier, order_leaving_lazy(cpu));
+    }
+
+    #[track_caller]
+    fn has_missed_flushes<C: Cpu>(&self, cpu: &C, own: &LazyState) -> bool {
+        unless!(self lacks LazyGeneration, has_missed_flushes(cpu, own))
     }
 
     fn needs_flush(&self, old: Entry, new: Entry) -> bool {

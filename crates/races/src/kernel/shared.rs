@@ -1,7 +1,7 @@
 //! What the CPUs share, in the arena: placed before the start, and named for traces.
 
 use lab::{Arena, FrameKind, Pool};
-use machine::{Frame, Word, Word32, Word64};
+use machine::{CpuId, Frame, Word, Word32, Word64};
 use mm::special::DevicePages;
 use mm::{
     AddressSpace, AreaSlot, File, FileId, FolioFlags, FolioMapping, Mapping, Membership, Page, PageSlot, Shootdown,
@@ -75,6 +75,7 @@ impl Kernel {
             + contents * size_of::<Word64>()
             + slots * size_of::<PageSlot>()
             + self.setup.tables as usize * size_of::<TableMeta>()
+            + size_of::<Shootdown>()
             + (self.setup.spaces.len() + self.setup.files.len()) * size_of::<&[Mapping]>()
             + self.setup.spaces.len() * (areas * size_of::<AreaSlot>() + size_of::<AddressSpace<'_>>())
             + self.setup.files.len() * (mappings * size_of::<Mapping>() + size_of::<File<'_>>())
@@ -171,7 +172,12 @@ fn records_of(frame: &FrameSetup) -> usize {
 }
 
 impl<'l> Shared<'l> {
-    pub(super) fn name_objects<K: Checker<'l>>(&self, checker: &mut K, setup: &Setup, frames: &FrameNames) {
+    pub(super) fn name_objects<K: Checker<'l>>(
+        &self,
+        checker: &mut K,
+        (setup, cpus): (&Setup, usize),
+        frames: &FrameNames,
+    ) {
         for (frame, records) in setup.frames.iter().zip(self.records) {
             for (index, word) in records.contents.iter().enumerate() {
                 let name = if index == 0 { frame.name.clone() } else { format!("{}+{index:#x}", frame.name) };
@@ -229,5 +235,11 @@ impl<'l> Shared<'l> {
         checker.name(self.shootdown.lock_word(), "shootdown lock");
         checker.name(self.shootdown.request_word(), "shootdown request");
         checker.name(self.shootdown.pending_word(), "shootdown pending");
+        for cpu in 0..cpus {
+            let lazy = self.shootdown.lazy(CpuId::new(cpu as u32));
+            let show = |bits: u64| if bits == 0 { "no" } else { "yes" }.to_owned();
+            checker.name_range(lazy.lazy_word().address(), 8, format!("CPU{cpu} is lazy"), Some(Box::new(show)));
+            checker.name(lazy.generation_word(), format!("generation of CPU{cpu}"));
+        }
     }
 }

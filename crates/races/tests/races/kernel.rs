@@ -71,6 +71,14 @@ fn a_register_says_whether_an_operation_was_done() {
 }
 
 #[test]
+fn a_harvest_says_whether_a_page_was_used() {
+    let text = "MM_X86_64 t\n{ frame A = 0x1000; file f = A; area x file=f rights=rw; mapped x; }\n\
+                P0 ;\n r0 = harvest(x, dirty) ;\n touch(x, write) ;\n r1 = harvest(x, dirty) ;\n r2 = harvest(x, dirty) ;\n\
+                r3 = enter_lazy() ;\n r4 = leave_lazy() ;\nlocations [0:r0; 0:r1; 0:r2; 0:r3; 0:r4;]\n";
+    assert_eq!(finals(text), [["0", "1", "0", "1", "1"]]);
+}
+
+#[test]
 fn operations_take_part_in_variants() {
     let text = "MM_X86_64 t\n{ frame A = 0x1000; file f = A; area x file=f; }\n\
                 P0 ;\n touch(x, write=1, in=one) ;\n touch(x, write=2, in=two|both) ;\n r = touch(x) ;\n\
@@ -112,6 +120,13 @@ fn what_makes_no_sense_is_refused() {
     );
     assert!(with("", "touch(x, write=1|2)", "").contains("one value"));
     assert!(with("", "touch(x)", "exists (B=1)").contains("unknown frame `B`"));
+    assert!(with("", "harvest(x)", "").contains("`harvest` asks for nothing"));
+    assert!(with("", "leave_lazy()", "").contains("CPU0 is not lazy here"));
+    assert!(with("", "enter_lazy(kernel=k)", "").contains("unknown space `k`"));
+    for cell in ["touch(x)", "gup(x, pin)", "enter_lazy()"] {
+        assert!(with("", &format!("enter_lazy() ;\n {cell}"), "").contains("CPU0 is lazy here"), "{cell}");
+    }
+    assert!(with("", "enter_lazy(rounds)", "variant v : rounds=2 => ?").contains("not repeated"));
     let spare = with("frame S = 0x2000 spare; file g = S;", "touch(x)", "");
     assert!(spare.contains("frame S is not of the kind of file g"), "{spare}");
 }

@@ -5,10 +5,11 @@ use machine::{Access, Cpu, CpuSet, Frame, SeqCount, VirtAddr, Word64};
 use mm::batched_flush::Unflushed;
 use mm::guard::{DriverLock, FileForgets, MergeFlush, RmapRemoval, UserCount};
 use mm::gup::Request;
+use mm::lazy::LazyState;
 use mm::lifetime::TableLifetime;
 use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
-use mm::{AddressSpace, FolioFlags, Guards, PageSlot};
+use mm::{AddressSpace, FolioFlags, Guards, PageSlot, Stale};
 use pagetable::{
     Entry, EntryWrite, Flags, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot, TableSource,
     Unlinked,
@@ -236,6 +237,40 @@ impl Guards for LateIdentity {
     #[track_caller]
     fn cpus_to_flush<C: Cpu>(&self, cpu: &C, active: CpuSet) -> CpuSet {
         active.without(cpu.id())
+    }
+}
+
+/// Flushes pass lazy CPUs over whatever follows: of a collapse's, Linux before 3ef938c35035.
+pub(in crate::kernel) struct LazyTables;
+
+impl Guards for LazyTables {
+    fn may_pass_over_lazy(&self, _: Stale) -> bool {
+        true
+    }
+}
+
+/// Who flushes looks once whether a CPU is lazy, and tells it afterwards. No kernel is known to have done so.
+pub(in crate::kernel) struct LazySecondLook;
+
+impl Guards for LazySecondLook {
+    fn is_lazy_still<C: Cpu>(&self, _: &C, _: &LazyState) -> bool {
+        true
+    }
+}
+
+/// Nothing orders the end of lazy mode before the look at what was missed: Linux before 83b0177a6c48, of the page table that a CPU says it has loaded.
+pub(in crate::kernel) struct LazyBarrier;
+
+impl Guards for LazyBarrier {
+    fn order_leaving_lazy<C: Cpu>(&self, _: &C) {}
+}
+
+/// Who leaves lazy mode takes its TLB for up to date.
+pub(in crate::kernel) struct LazyGeneration;
+
+impl Guards for LazyGeneration {
+    fn has_missed_flushes<C: Cpu>(&self, _: &C, _: &LazyState) -> bool {
+        false
     }
 }
 

@@ -54,6 +54,10 @@ pub(super) enum Action {
     WriteProtect { space: SpaceId, start: VirtAddr, pages: u64 },
     /// `r = harvest(x, dirty)`: whether pages were used, and forgets it.
     Harvest { space: SpaceId, start: VirtAddr, pages: u64, clear: Usage },
+    /// `enter_lazy(kernel=q)`: the CPU idles, with the page table of its address space loaded.
+    EnterLazy { space: SpaceId, kernel: SpaceId },
+    /// `leave_lazy()`: it comes back.
+    LeaveLazy { space: SpaceId },
     /// `mmap(x)`: an area that is not there at the start.
     Mmap { space: SpaceId, area: Area },
     /// `swap_out(x, pages=1)`: the pages that are mapped there go to swap, with one flush for all.
@@ -128,7 +132,25 @@ pub(super) enum Copy {
     Early,
 }
 
+/// Whether a CPU is lazy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum TlbMode {
+    Lazy,
+    Awake,
+}
+
 impl Action {
+    /// Whether the CPU is lazy after it. `None`: it cannot be done by a CPU that is `mode`, or not so often.
+    fn mode_after(&self, mode: TlbMode, repeat: Repeat) -> Option<TlbMode> {
+        match (self, mode, repeat) {
+            (Self::EnterLazy { .. }, TlbMode::Awake, Repeat::Once) => Some(TlbMode::Lazy),
+            (Self::LeaveLazy { .. }, TlbMode::Lazy, Repeat::Once) => Some(TlbMode::Awake),
+            (Self::EnterLazy { .. } | Self::LeaveLazy { .. }, ..)
+            | (Self::Touch { .. } | Self::Gup { .. }, TlbMode::Lazy, _) => None,
+            _ => Some(mode),
+        }
+    }
+
     /// The page that it speaks of, and whose it is, for one that user code or GUP accesses. `own` is the space of the CPU.
     pub(super) fn page(&self, own: usize) -> Option<(VirtAddr, usize)> {
         match *self {
@@ -204,6 +226,7 @@ impl Column {
         variant: Option<&Variant>,
     ) -> Result<Self, Error> {
         let column = &mut self;
+        let mut mode = TlbMode::Awake;
         for operation in operations {
             let mut arguments = Arguments::new(race, &operation.word, &operation.arguments);
             let takes_part = arguments.takes_part(variant)?;
@@ -217,6 +240,12 @@ impl Column {
             let action = words::read(&mut cell)?;
             cell.arguments.finish()?;
             if takes_part {
+                mode = action.mode_after(mode, repeat).ok_or_else(|| {
+                    let why = format!("CPU{cpu} is {} here", if mode == TlbMode::Lazy { "lazy" } else { "not lazy" });
+                    let right = "`enter_lazy()` and `leave_lazy()` in turns and not repeated, without `touch` and `gup` in between";
+                    let problem = Problem::Impossible { why, right: right.to_owned() };
+                    Error::new(&race.source, operation.span, problem)
+                })?;
                 let word = operation.word.node.clone();
                 column.steps.push(Step { action, into, text: operation.without_variants().to_string(), word, repeat });
             }

@@ -27,6 +27,8 @@ const WORDS: &[(&str, Read)] = &[
     ("unguard", |cell| on_range(cell, |space, start, pages| Action::Unguard { space, start, pages })),
     ("write_protect", |cell| on_range(cell, |space, start, pages| Action::WriteProtect { space, start, pages })),
     ("harvest", harvest),
+    ("enter_lazy", enter_lazy),
+    ("leave_lazy", |cell| Ok(Action::LeaveLazy { space: cell.own })),
     ("swap_out", |cell| on_range(cell, |space, start, pages| Action::SwapOut { space, start, pages })),
     ("migrate", |cell| Ok(Action::Migrate { address: cell.address("migrate(x)")?, space: cell.space()? })),
     ("migrate_range", |cell| on_range(cell, |space, start, pages| Action::MigrateRange { space, start, pages })),
@@ -162,6 +164,14 @@ fn harvest(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
         ));
     }
     Ok(Action::Harvest { space: cell.space()?, start, pages, clear })
+}
+
+fn enter_lazy(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    let kernel = match cell.arguments.one("kernel")? {
+        Some(space) => SpaceId::new(cell.setup.space_named(cell.race, space)? as u16),
+        None => cell.own,
+    };
+    Ok(Action::EnterLazy { space: cell.own, kernel })
 }
 
 fn mremap(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {

@@ -6,7 +6,7 @@ mod walk;
 
 use machine::addr::PAGE_SIZE;
 use machine::{Access, Frame, VirtAddr, Word32};
-use mm::{AddressSpace, FaultError, File, FileId, Foll, GupError, MemoryMap, Mm, Run, SpaceId};
+use mm::{AddressSpace, FaultError, File, FileId, Foll, GupError, Lazy, MemoryMap, Mm, Run, SpaceId};
 use pagetable::Mode;
 
 use super::historic::steps;
@@ -39,17 +39,19 @@ pub(super) struct Runner<'r, 'm, M: Mode, C: CheckedCpu> {
 }
 
 /// Results of operations.
-struct Results {
+struct Results<'r, 'm, C: CheckedCpu> {
     /// Of a `gup` the number of the first frame, 0 for none; of a `touch` the word that was moved, or [`FAULT`]; of others 1 or 0: done or not.
     registers: [u64; 16],
     /// What is held, and by which register.
     runs: [Option<(usize, Run)>; MOST_RUNS],
+    /// Between `enter_lazy` and `leave_lazy`.
+    lazy: Option<Lazy<'r, 'm, C>>,
 }
 
-impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
+impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
     /// Runs the operations; `rounds` is how often those that are to be repeated are.
     pub(super) fn run(&self, steps: &[Step], rounds: u32) {
-        let mut results = Results { registers: [0; 16], runs: [const { None }; MOST_RUNS] };
+        let mut results = Results { registers: [0; 16], runs: [const { None }; MOST_RUNS], lazy: None };
         if let Some(started) = self.begins {
             self.cpu.await_value(started, |started| started != 0);
         }
@@ -77,7 +79,7 @@ impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
         }
     }
 
-    fn step(&self, step: &Step, results: &mut Results) {
+    fn step(&self, step: &Step, results: &mut Results<'r, 'm, C>) {
         let Self { cpu, mm, .. } = *self;
         let into = step.into;
         match step.action {
@@ -107,6 +109,15 @@ impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
                     results.registers[into] = u64::from(*used);
                 }
                 self.done(None, results, used);
+            }
+            Action::EnterLazy { space, kernel } => {
+                results.lazy = mm.enter_lazy(cpu, space, kernel);
+                let entered = results.lazy.as_ref().map(drop).ok_or("there is no such address space");
+                self.done(into, results, entered);
+            }
+            Action::LeaveLazy { space } => {
+                let left = results.lazy.take().map(|lazy| mm.leave_lazy(lazy, self.space(space)));
+                self.done(into, results, left.ok_or("the CPU is not lazy"));
             }
             Action::SwapOut { space, start, pages } => self.done(into, results, self.swap_out(space, start, pages)),
             Action::Migrate { space, address } => self.done(into, results, self.migrate(space, address)),
@@ -211,7 +222,7 @@ impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
 
     /// An operation is over: the register says whether it did what it is for. Without one it must have: files are well formed, so that an error
     /// means that a table was destroyed.
-    fn done<T, E: std::fmt::Debug>(&self, into: Option<usize>, results: &mut Results, result: Result<T, E>) {
+    fn done<T, E: std::fmt::Debug>(&self, into: Option<usize>, results: &mut Results<'_, '_, C>, result: Result<T, E>) {
         match (into, result) {
             (Some(into), result) => results.registers[into] = result.is_ok().into(),
             (None, Ok(_)) => {}
@@ -219,7 +230,15 @@ impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
         }
     }
 
-    fn gup(&self, id: SpaceId, start: VirtAddr, pages: u64, flags: Foll, into: usize, results: &mut Results) {
+    fn gup(
+        &self,
+        id: SpaceId,
+        start: VirtAddr,
+        pages: u64,
+        flags: Foll,
+        into: usize,
+        results: &mut Results<'_, '_, C>,
+    ) {
         let Self { cpu, mm, .. } = *self;
         let own = |page: &WatchedPage| page.space == usize::from(id.number());
         let within = |page: &WatchedPage| {
@@ -260,7 +279,7 @@ impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
         self.cpu.violate(rule::USER, "no frame is left for a page table: set tables= to more")
     }
 
-    fn release(&self, from: usize, done: Access, results: &mut Results) {
+    fn release(&self, from: usize, done: Access, results: &mut Results<'_, '_, C>) {
         for slot in &mut results.runs {
             if slot.as_ref().is_some_and(|(register, _)| *register == from)
                 && let Some((_, run)) = slot.take()
@@ -302,7 +321,7 @@ impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
     }
 }
 
-impl Results {
+impl<C: CheckedCpu> Results<'_, '_, C> {
     /// What the rest of the program can depend on.
     fn digest(&self, place: u64) -> u64 {
         let runs = self
