@@ -101,7 +101,7 @@ pub fn build_peer(mode: Mode, target: &Path) -> Result<PathBuf, ImageError> {
 /// No source, no compiler, no clippy, or a remark.
 pub fn lint(mode: Mode, target: &Path) -> Result<(), ImageError> {
     let toolchain = Toolchain::find(mode.target())?;
-    let mut clippy = prepared(toolchain.clippy(mode.target())?, &folder(mode, &toolchain, target))?;
+    let mut clippy = prepared(toolchain.clippy(mode.target())?, &Folders::of(mode, &toolchain, target))?;
     clippy.arg("--workspace");
     if mode == Mode::La57 {
         clippy.args(["--features", "la57"]);
@@ -111,8 +111,8 @@ pub fn lint(mode: Mode, target: &Path) -> Result<(), ImageError> {
 
 fn package(name: &str, mode: Mode, profile: Profile, target: &Path) -> Result<PathBuf, ImageError> {
     let toolchain = Toolchain::find(mode.target())?;
-    let folder = folder(mode, &toolchain, target);
-    let mut cargo = prepared(toolchain.cargo(mode.target())?, &folder)?;
+    let folders = Folders::of(mode, &toolchain, target);
+    let mut cargo = prepared(toolchain.cargo(mode.target())?, &folders)?;
     cargo.args(["--package", name]);
     if mode == Mode::La57 && name == KERNEL {
         cargo.args(["--features", "la57"]);
@@ -125,20 +125,33 @@ fn package(name: &str, mode: Mode, profile: Profile, target: &Path) -> Result<Pa
         Profile::Dev => "debug",
         Profile::Release => "release",
     };
-    Ok(folder.join(mode.target()).join(profile).join(name))
+    Ok(folders.images.join(mode.target()).join(profile).join(name))
 }
 
-/// Where products go. Two images have the same name; and each checkout its own linker scripts, which `target` is below.
-fn folder(mode: Mode, toolchain: &Toolchain, target: &Path) -> PathBuf {
-    target.join("kernel").join(format!("{}-{}", mode.name(), toolchain.name()))
+/// Where products go, for each toolchain.
+struct Folders {
+    /// The image: two modes' have the same name.
+    images: PathBuf,
+    /// All else. Modes with the same target share it, `core` above all, and cargo lets one of them wait for the other. (Cargo before 1.91 does not know the
+    /// setting, and each mode has its own.)
+    rest: PathBuf,
 }
 
-fn prepared(mut cargo: Command, folder: &Path) -> Result<Command, ImageError> {
+impl Folders {
+    /// Below `target`, which each checkout has its own of, as it has its own linker scripts.
+    fn of(mode: Mode, toolchain: &Toolchain, target: &Path) -> Self {
+        let folder = |what: &str| target.join("kernel").join(format!("{what}-{}", toolchain.name()));
+        Self { images: folder(mode.name()), rest: folder(mode.target()) }
+    }
+}
+
+fn prepared(mut cargo: Command, folders: &Folders) -> Result<Command, ImageError> {
     let source = source();
     if !source.join("Cargo.toml").is_file() {
         return Err(ImageError::NoSource(source));
     }
-    cargo.current_dir(&source).arg("--target-dir").arg(folder).args(["--color", "never"]);
+    cargo.current_dir(&source).arg("--target-dir").arg(&folders.images).args(["--color", "never"]);
+    cargo.env("CARGO_BUILD_BUILD_DIR", &folders.rest);
     Ok(cargo)
 }
 

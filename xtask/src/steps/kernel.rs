@@ -1,6 +1,7 @@
 //! The kernel whose memory manager is the engine, in QEMU: built, self-checked, loaded, and ended on purpose.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use anyhow::Result;
 use boot::image::{self, Profile};
 use boot::{Accelerator, Ended, Machine, Mode, Report};
 
+use super::for_each_mode;
 use crate::cargo::target_dir;
 use crate::setup;
 use crate::summary::Outcome;
@@ -40,9 +42,9 @@ pub(crate) fn run() -> Result<Outcome> {
             tally.fail(what, why);
         }
     };
+    let images = images()?;
     for (mode, cpus) in CPUS {
-        let image = image::build(mode, Profile::Dev, &target_dir())?;
-        let plain = machine(mode, &image, cpus);
+        let plain = machine(mode, &images[&mode], cpus);
         for (load, operations) in LOADS {
             let checks = if load == LOADS[0].0 { 200_000 } else { 1000 };
             let words = format!("load={load} ops={operations} checks={checks}");
@@ -51,8 +53,7 @@ pub(crate) fn run() -> Result<Outcome> {
             judge(&format!("{} {load}", mode.name()), (!is_well).then_some(&report));
         }
     }
-    let image = image::build(Mode::Pae, Profile::Dev, &target_dir())?;
-    let plain = machine(Mode::Pae, &image, 2);
+    let plain = machine(Mode::Pae, &images[&Mode::Pae], 2);
     let refusals = [
         (Machine { cpus: 1, words: "load=torn".to_owned(), ..plain.clone() }, "two CPUs"),
         (Machine { mebibytes: 64, ..plain.clone() }, "128 MiB"),
@@ -60,14 +61,11 @@ pub(crate) fn run() -> Result<Outcome> {
         (Machine { model: Some("max,-pae".to_owned()), ..plain.clone() }, "no PAE"),
         (Machine { model: Some("max,-nx".to_owned()), ..plain.clone() }, "no NX"),
     ];
-    let unfit = |mode, model: &str| -> Result<Machine> {
-        let image = image::build(mode, Profile::Dev, &target_dir())?;
-        Ok(Machine { model: Some(model.to_owned()), ..machine(mode, &image, 2) })
-    };
+    let unfit = |mode, model: &str| Machine { model: Some(model.to_owned()), ..machine(mode, &images[&mode], 2) };
     let others = [
-        (unfit(Mode::X86_64, "max,-lm")?, "no long mode"),
-        (unfit(Mode::X86_64, "max,-nx")?, "no NX"),
-        (unfit(Mode::La57, "max,-la57")?, "no LA57"),
+        (unfit(Mode::X86_64, "max,-lm"), "no long mode"),
+        (unfit(Mode::X86_64, "max,-nx"), "no NX"),
+        (unfit(Mode::La57, "max,-la57"), "no LA57"),
     ];
     for (machine, why) in refusals.into_iter().chain(others) {
         let report = start(&machine)?;
@@ -84,6 +82,12 @@ pub(crate) fn run() -> Result<Outcome> {
     let is_shown = matches!(&report.ended, Ended::Reset(fault) if fault.registers.contains_key("CR3"));
     judge("a machine that resets itself is named, with registers", (!is_shown).then_some(&report));
     Ok(Outcome::Ran(tally))
+}
+
+/// All images, built.
+fn images() -> Result<BTreeMap<Mode, PathBuf>> {
+    let built = for_each_mode(|mode| image::build(mode, Profile::Dev, &target_dir()));
+    built.into_iter().map(|(mode, image)| Ok((mode, image?))).collect()
 }
 
 /// What came of a run that should have been another: how it ended, what was counted, and the kernel's last words.

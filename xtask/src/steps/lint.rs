@@ -1,9 +1,9 @@
 //! What the toolchain itself can say about the source.
 
 use anyhow::Result;
-use boot::{ImageError, Mode};
+use boot::ImageError;
 
-use super::whole;
+use super::{for_each_mode, whole};
 use crate::cargo::{cargo, target_dir, workspace};
 use crate::summary::Outcome;
 use crate::tally::Tally;
@@ -20,8 +20,8 @@ pub(crate) fn clippy() -> Result<Outcome> {
 /// The kernel is a workspace of its own, whose compiler may be another, with another clippy.
 pub(crate) fn kernel_clippy() -> Result<Outcome> {
     let mut tally = Tally::default();
-    for mode in Mode::ALL {
-        match boot::image::lint(mode, &target_dir()) {
+    for (mode, linted) in for_each_mode(|mode| boot::image::lint(mode, &target_dir())) {
+        match linted {
             Ok(()) => tally.pass(),
             Err(ImageError::Toolchain(lack)) => return Ok(Outcome::Skipped(lack.to_string())),
             Err(error) => {

@@ -14,6 +14,7 @@ pub(crate) mod stress;
 use std::process::Command;
 
 use anyhow::Result;
+use boot::Mode;
 
 use crate::tally::{Counts, Tally};
 use failures::failures_in;
@@ -29,6 +30,15 @@ fn whole(command: &mut Command) -> Result<Tally> {
         return Ok(Tally { counts: Counts::PASSED, failures: Vec::new() });
     }
     Ok(Tally { counts: Counts::FAILED, failures: failures_in(&heard, &words_of(command)) })
+}
+
+/// Does something with the compiler for every image, side by side: most of it is to compile `core`, one crate for each target, which takes one core.
+fn for_each_mode<R: Send>(work: impl Fn(Mode) -> R + Sync) -> Vec<(Mode, R)> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let threads = Mode::ALL.map(|mode| (mode, scope.spawn(move || work(mode))));
+        threads.into_iter().map(|(mode, thread)| (mode, thread.join().expect("no step panics"))).collect()
+    })
 }
 
 /// The command as it is typed.

@@ -16,3 +16,6 @@ mod scopes;
 mod second_engine;
 mod verdicts;
 mod x86_semantics;
+
+// What they share.
+mod folder;
