@@ -83,7 +83,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         clear: Usage,
         mut each: impl FnMut(Harvested),
     ) -> Result<(), ZapError> {
-        let end = self.page_range(start, pages)?;
+        let (start, end) = self.tagged_range(space, start, pages)?;
         let mmap = space.mmap_lock().read(cpu);
         let mut harvest = || {
             let mut gather = Gather::begin(cpu, self, space);

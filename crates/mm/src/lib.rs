@@ -20,6 +20,7 @@
 //! | `madvise_guard` | pages that nobody may access, without an area of their own |
 //! | `mprotect`, `protect` | giving rights to entries and taking them |
 //! | `mremap` | moving areas |
+//! | [`tags`] | what user addresses may have in their upper bits |
 //! | `soft_dirty`, [`harvest`] | which pages were used, and how |
 //! | `huge` | huge pages: split, collapse, shared tables |
 //! | `merge` | equal anonymous pages become one, and their own again |
@@ -93,6 +94,7 @@ mod soft_dirty;
 pub mod space;
 pub mod special;
 pub mod swap;
+pub mod tags;
 mod zap;
 
 pub use area::{Area, AreaRights, AreaSlot, HugePages, Sharing};
@@ -121,3 +123,4 @@ pub use special::{
     NoDrivers, PfnLeaf,
 };
 pub use swap::{NoSwap, SwapError, SwapPlace, SwapStore};
+pub use tags::Tags;

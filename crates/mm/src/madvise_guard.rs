@@ -74,7 +74,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         start: VirtAddr,
         pages: u64,
     ) -> Result<(), GuardRegionError> {
-        let end = self.page_range(start, pages)?;
+        let (start, end) = self.tagged_range(space, start, pages)?;
         let mmap = space.mmap_lock().read(cpu);
         let result = self
             .check_guardable(cpu, space, (start, end))
@@ -109,7 +109,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         start: VirtAddr,
         pages: u64,
     ) -> Result<(), GuardRegionError> {
-        let end = self.page_range(start, pages)?;
+        let (start, end) = self.tagged_range(space, start, pages)?;
         let mmap = space.mmap_lock().read(cpu);
         let result = self.check_guardable(cpu, space, (start, end)).and_then(|()| {
             let removed = self.for_each_table(cpu, space, start, end, |mut table, from, until| {

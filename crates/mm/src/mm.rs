@@ -164,6 +164,18 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
     }
 
+    /// `pages` pages from `start` on, as user code names them: the first address without its tag ([`crate::Tags`]), and that behind them.
+    #[inline]
+    pub(crate) fn tagged_range(
+        &self,
+        space: &AddressSpace<'_>,
+        start: VirtAddr,
+        pages: u64,
+    ) -> Result<(VirtAddr, VirtAddr), RangeError> {
+        let start = space.tags().drop_from(start);
+        Ok((start, self.page_range(start, pages)?))
+    }
+
     /// The first address behind `pages` pages from `start` on, all of which user code can have.
     pub(crate) fn page_range(&self, start: VirtAddr, pages: u64) -> Result<VirtAddr, RangeError> {
         if !start.is_aligned(PAGE_SIZE) {

@@ -45,7 +45,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         rights: AreaRights,
     ) -> Result<(), AreaError> {
         let space = self.space(id).ok_or(AreaError::NoSpace(id))?;
-        let end = self.page_range(start, pages)?;
+        let (start, end) = self.tagged_range(space, start, pages)?;
         let mmap = space.mmap_lock().write(cpu);
         let result = self.mprotect_range(cpu, (id, space), (start, end), rights);
         mmap.unlock();

@@ -76,7 +76,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         (to, new_pages): (VirtAddr, u64),
     ) -> Result<(), AreaError> {
         let space = self.space(id).ok_or(AreaError::NoSpace(id))?;
-        let end = self.page_range(from, pages)?;
+        let (from, end) = self.tagged_range(space, from, pages)?;
         let new_end = self.page_range(to, new_pages)?;
         for (address, pages) in [(from, pages), (to, new_pages)] {
             if pages == 0 {

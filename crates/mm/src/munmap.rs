@@ -25,7 +25,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// the areas are gone, but entries behind the malformed one stay.
     pub fn munmap(&self, cpu: &P::Cpu, id: SpaceId, start: VirtAddr, pages: u64) -> Result<(), AreaError> {
         let space = self.space(id).ok_or(AreaError::NoSpace(id))?;
-        let end = self.page_range(start, pages)?;
+        let (start, end) = self.tagged_range(space, start, pages)?;
         if pages == 0 {
             return Err(RangeError::Empty { address: start }.into());
         }

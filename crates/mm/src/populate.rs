@@ -25,7 +25,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         pages: u64,
         access: Access,
     ) -> Result<(), PopulateError> {
-        let end = self.page_range(start, pages)?;
+        let (start, end) = self.tagged_range(space, start, pages)?;
         let mmap = space.mmap_lock().read(cpu);
         let mut at = start;
         let mut result = Ok(());

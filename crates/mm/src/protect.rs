@@ -26,7 +26,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         start: VirtAddr,
         pages: u64,
     ) -> Result<(), ZapError> {
-        let end = self.page_range(start, pages)?;
+        let (start, end) = self.tagged_range(space, start, pages)?;
         let mmap = space.mmap_lock().read(cpu);
         let reach = self.reach(cpu, space, (start, end));
         let result = self.notify_of(cpu, space, reach, || self.write_protect_range(cpu, space, (start, end)));

@@ -6,6 +6,7 @@ use pagetable::Root;
 
 use crate::area::{Area, AreaSlot};
 use crate::batched_flush::Unflushed;
+use crate::tags::Tags;
 
 /// The number of an address space: its index in the slice that [`crate::Mm`] was given.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -33,6 +34,7 @@ impl SpaceId {
 #[repr(align(128))]
 pub struct AddressSpace<'a> {
     root: Root,
+    tags: Tags,
     /// Protects the areas. Faults hold it for reading; whoever adds, cuts or moves areas for writing; zap by rmap does not hold it.
     mmap_lock: RwLock,
     /// Sorted by address; the first [`Self::count`] are in use.
@@ -67,6 +69,7 @@ impl<'a> AddressSpace<'a> {
     pub const fn new(root: Root, slots: &'a [AreaSlot]) -> Self {
         Self {
             root,
+            tags: Tags::None,
             mmap_lock: RwLock::new(),
             slots,
             count: Word64::new(0),
@@ -77,6 +80,17 @@ impl<'a> AddressSpace<'a> {
             has_guards: Word32::new(0),
             unflushed: Unflushed::new(),
         }
+    }
+
+    /// The same address space, whose user addresses have tags. The processor must have been told, too; and that of a child, by who forks.
+    #[must_use]
+    pub const fn with_tags(self, tags: Tags) -> Self {
+        Self { tags, ..self }
+    }
+
+    /// What user addresses have for tags.
+    pub const fn tags(&self) -> Tags {
+        self.tags
     }
 
     /// The root table.

@@ -36,7 +36,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// Nothing was zapped: the range is wrong, or there is no frame to split a huge page of which only part is to go (if another CPU maps such a page
     /// meanwhile, the rest of the range may be zapped). Behind a malformed table nothing was.
     pub fn zap(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, start: VirtAddr, pages: u64) -> Result<(), ZapError> {
-        let end = self.page_range(start, pages)?;
+        let (start, end) = self.tagged_range(space, start, pages)?;
         let mmap = space.mmap_lock().read(cpu);
         let reach = self.reach(cpu, space, (start, end));
         let result = self.split_anonymous_edges(cpu, space, (start, end)).map_err(ZapError::from).and_then(|()| {

@@ -104,7 +104,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         mut sink: impl FnMut(Run),
     ) -> Result<u64, GupError> {
         let request = flags.validate()?;
-        let end = self.page_range(start, pages)?;
+        let (start, end) = self.tagged_range(space, start, pages)?;
         self.note_pins(cpu, space, request);
         let fast = if request.is_lockless() { self.gup_fast(cpu, space, start, end, request, &mut sink) } else { 0 };
         if fast == pages || request.fallback == Fallback::None {
@@ -156,7 +156,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         if request.fallback == Fallback::None {
             return Err(InvalidFlags::SlowOnly(Foll::REMOTE).into());
         }
-        let end = self.page_range(start, pages)?;
+        let (start, end) = self.tagged_range(space, start, pages)?;
         let request = request.remote();
         self.note_pins(cpu, space, request);
         self.gup_slow(cpu, space, (start, end), request, &signal, &mut sink)
@@ -178,7 +178,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         mut sink: impl FnMut(VirtAddr, Run),
     ) -> Result<(), GupError> {
         let request = (Foll::GET | Foll::DUMP | Foll::FORCE).validate()?.remote();
-        let end = self.page_range(start, pages)?;
+        let (start, end) = self.tagged_range(space, start, pages)?;
         let mut at = start;
         while at < end {
             let mut next = at;

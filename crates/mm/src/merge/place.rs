@@ -57,7 +57,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         change: impl FnOnce(&mut At<'_, 'm, '_, P>) -> Result<R, Unmergeable>,
     ) -> Result<R, Unmergeable> {
         let space = self.space(id).ok_or(Unmergeable::NoSpace(id))?;
-        let end = self.page_range(address, 1)?;
+        let (address, end) = self.tagged_range(space, address, 1)?;
         let mmap = space.mmap_lock().read(cpu);
         let result = self.at_place_under_lock(cpu, space, (address, end), change);
         mmap.unlock();

@@ -28,7 +28,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         start: VirtAddr,
         pages: u64,
     ) -> Result<u64, UnmergeError> {
-        let end = self.page_range(start, pages)?;
+        let (start, end) = self.tagged_range(space, start, pages)?;
         let mmap = space.mmap_lock().read(cpu);
         let result = self.unmerge_range(cpu, space, (start, end));
         mmap.unlock();

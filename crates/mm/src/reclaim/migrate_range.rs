@@ -47,7 +47,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         start: VirtAddr,
         pages: u64,
     ) -> Result<u64, ZapError> {
-        let end = self.page_range(start, pages)?;
+        let (start, end) = self.tagged_range(space, start, pages)?;
         let mmap = space.mmap_lock().read(cpu);
         let mut moved = 0;
         let mut result = Ok(());

@@ -25,6 +25,7 @@ mod reclaim_threads;
 mod shared_tables;
 mod special;
 mod special_ranges;
+mod tags;
 mod threads;
 
 // What they share.

@@ -12,7 +12,7 @@ use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, FolioFlags, FolioMapping,
     Invalidations, Mapping, Membership, MemoryMap, Mm, NoDrivers, Notify, Page, PageSlot, Parts, Platform, Protocols,
-    Shootdown, Sound, SpaceId,
+    Shootdown, Sound, SpaceId, Tags,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -62,6 +62,8 @@ const DATA_FRAMES: u64 = 1 << 12;
 const SWAP_PAGES: usize = 1 << 10;
 /// How many address spaces there are.
 pub(crate) const SPACES: u16 = 3;
+/// The address space whose user addresses have tags in the bits 62 to 57.
+pub(crate) const TAGGED: u16 = 2;
 /// Anonymous memory.
 pub(crate) const ANONYMOUS: FileId = FileId::new(0);
 /// A file of [`FILE_PAGES`] pages, each filled with its number.
@@ -128,11 +130,12 @@ impl Kernel {
         let tables = leak(FailingTables { arena, failures: failures.clone() });
         let data = leak(DataFrames::new(FIRST_DATA, DATA_FRAMES, failures.clone()).expect("address space for data"));
         let swap = leak(MemorySwap::new(data, SWAP_PAGES, failures.clone()));
-        let space = |_| {
+        let space = |number| {
             let root = tables.arena.allocate().expect("a frame for the root");
             cpu.zero(tables.arena.table(root).expect("a frame of the arena").cells());
             let root = Root::new(&PROTOCOLS.mode, root.start()).expect("frames are aligned");
-            AddressSpace::new(root, leak_all((0..AREAS).map(|_| AreaSlot::new())))
+            let tags = if number == TAGGED { Tags::Lam57 } else { Tags::None };
+            AddressSpace::new(root, leak_all((0..AREAS).map(|_| AreaSlot::new()))).with_tags(tags)
         };
         let spaces = leak_all((0..SPACES).map(space));
         let slots = leak_all((0..FILE_PAGES).map(|_| PageSlot::new(None)));
