@@ -1,5 +1,6 @@
 //! Page tables as they are in memory, read with the lab's own decoder.
 
+use lab::Paging;
 use machine::addr::PAGE_SIZE;
 use machine::{Frame, Word, Word64};
 
@@ -15,6 +16,18 @@ pub(super) struct Walked {
     pub(super) level: u8,
     /// The leaf's first frame.
     pub(super) leaf: Option<Frame>,
+}
+
+/// An entry; of PROT_NONE, what it was before. That is: present, bit 8 as any, the address not inverted (CVE-2018-3620 is why it is).
+fn accessible(level: u8, entry: u64) -> u64 {
+    const PRESENT: u64 = 1;
+    const PROT_NONE: u64 = 1 << 8;
+    const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+    if entry & (PRESENT | PROT_NONE) == PROT_NONE {
+        (entry ^ (ADDRESS & !(Paging::span(level) - 1))) & !PROT_NONE | PRESENT
+    } else {
+        entry
+    }
 }
 
 impl Watch<'_> {
@@ -42,7 +55,8 @@ impl Watch<'_> {
         }
     }
 
-    /// Visits every leaf in the tables of all address spaces, once, though tables may be shared: its level, its entry and its first frame.
+    /// Visits every leaf in the tables of all address spaces, once, though tables may be shared: its level, its entry and its first frame. One that nobody may access for now holds its
+    /// frame, too, and is shown as the hardware would see it if somebody could.
     pub(super) fn each_leaf(&self, mut visit: impl FnMut(u8, u64, Frame)) {
         let level = self.paging.levels();
         let mut tables = Vec::new();
@@ -58,7 +72,7 @@ impl Watch<'_> {
             next += 1;
             let Some(words) = self.arena.table(frame) else { continue };
             for word in &words[entries] {
-                let entry = word.atomic_load(std::sync::atomic::Ordering::Relaxed);
+                let entry = accessible(level, word.atomic_load(std::sync::atomic::Ordering::Relaxed));
                 let decoded = self.paging.decode(level, entry);
                 if !decoded.present {
                     continue;
