@@ -8,6 +8,7 @@ use std::sync::Once;
 
 use machine::Vector;
 
+use crate::act::What;
 use crate::cells::{self, flag};
 use crate::core::{Core, Stop};
 use crate::cpu::LabCpu;
@@ -403,6 +404,7 @@ impl Core<'_> {
             }
             // Nobody could tell whether `iret` came a moment later: it touches only this CPU, and from now on the interrupt may
             // be taken, not must. So it needs no step of its own.
+            self.did(cpu, What::Return);
             self.interrupt_return(cpu, agent);
             self.retire(agent);
             return false;

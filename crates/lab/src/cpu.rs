@@ -191,12 +191,14 @@ impl LabCpu {
             core.note_accessed(self.agent, offset, bytes);
             if op.kind == Kind::Load && core.assume_constant(offset, bytes) {
                 core.foresight.acts();
+                core.record_unseen(self.cpu, &op);
                 let value = core.get(offset, bytes);
                 core.read_check(self.cpu, &op);
                 self.stop_if_stopped();
                 return value;
             }
             if core.may_be_private(self.cpu, &op) && core.assume_private(self.agent, offset, bytes) {
+                core.record_unseen(self.cpu, &op);
                 let value = core.access_quietly(self.cpu, &op);
                 core.tell_value(self.agent, offset, bytes, value);
                 self.stop_if_stopped();

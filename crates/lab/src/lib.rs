@@ -102,6 +102,7 @@
 #[doc = include_str!("../GUIDE.md")]
 pub mod guide {}
 
+mod act;
 mod agent;
 mod apart;
 mod arena;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use machine::{ContextInvalidation, CpuId, CpuSet, VirtAddr};
 
+use crate::act::Act;
 use crate::buffer::Waiting;
 use crate::cells::flag;
 use crate::choice::{Choice, Turn};
@@ -22,6 +23,7 @@ pub(crate) struct Recorder {
     /// Marks of CPUs that have not made a step.
     early: Vec<(usize, String)>,
     choices: Vec<Choice>,
+    acts: Vec<Act>,
     /// Words that steps accessed, and named ones that were written between steps: offset and width.
     touched: BTreeSet<(usize, usize)>,
 }
@@ -40,6 +42,11 @@ impl Recorder {
         }
     }
 
+    /// Something happens.
+    pub(crate) fn did(&mut self, act: Act) {
+        self.acts.push(act);
+    }
+
     fn begin(&mut self, mut step: Step) {
         let cpu = step.cpu.index();
         let early = std::mem::take(&mut self.early);
@@ -53,13 +60,13 @@ impl Recorder {
 impl Core<'_> {
     /// Ends the recording.
     pub(crate) fn take_trace(&mut self) -> Trace {
-        let Recorder { mut steps, choices, .. } = self.recorder.take().unwrap_or_default();
+        let Recorder { mut steps, choices, acts, .. } = self.recorder.take().unwrap_or_default();
         for step in &mut steps {
             shorten(&mut step.marks_before);
             shorten(&mut step.marks_after);
         }
         let recording = Recording { choices, known: self.quiet.known_units() };
-        Trace { cpus: self.programs.iter().map(|(name, _)| name.clone()).collect(), steps, recording }
+        Trace { cpus: self.programs.iter().map(|(name, _)| name.clone()).collect(), steps, acts, recording }
     }
 
     /// Notes that code writes a word without a step. Most such words are many of a kind, like entries of a new table: those with a name are shown.
@@ -76,6 +83,7 @@ impl Core<'_> {
         if let Some(mut recorder) = self.recorder.take() {
             recorder.begin(self.describe(choice));
             recorder.choices.push(choice);
+            recorder.did(self.act(choice));
             recorder.touched.extend(self.touched_by(choice));
             self.recorder = Some(recorder);
         }

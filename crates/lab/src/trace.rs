@@ -3,6 +3,7 @@
 use machine::CpuId;
 use serde::{Deserialize, Serialize};
 
+pub use crate::act::{Act, Passage, Stale, What, Words};
 use crate::recording::Recording;
 
 /// One run of the machine.
@@ -12,6 +13,8 @@ pub struct Trace {
     pub cpus: Vec<String>,
     /// The steps in order.
     pub steps: Vec<Step>,
+    /// What happened on the machine: the steps, and accesses that are none, in order. Empty if the run comes from a file.
+    pub acts: Vec<Act>,
     /// What it takes to do it again.
     pub recording: Recording,
 }

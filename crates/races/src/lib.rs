@@ -50,7 +50,7 @@ pub use race::Race;
 pub use replay::{CannotReplay, Departed, Moment, Outcome, Replayed};
 pub use report::{FinalState, MemoryOrder, Observation, VariantReport, Verdict};
 pub use saved_run::{BadRun, CODE, SavedRun};
-pub use second::{Opinion, SecondEngine};
+pub use second::{Ground, Opinion, SecondEngine};
 pub use source::{Position, Source, Span, Spanned};
 
 /// The largest file that is read, in bytes.

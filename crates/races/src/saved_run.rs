@@ -289,7 +289,7 @@ impl SavedRun {
     /// The steps, as they were.
     pub fn trace(&self) -> Trace {
         let recording = self.recording.parse().unwrap_or_default();
-        Trace { cpus: self.cpus.clone(), steps: self.steps.clone(), recording }
+        Trace { cpus: self.cpus.clone(), steps: self.steps.clone(), recording, ..Trace::default() }
     }
 
     /// The states, as they were.

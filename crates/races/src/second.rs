@@ -1,5 +1,7 @@
 //! A second opinion: the same scenario in the engine that stores no states, and whether it says what the lab says.
 
+mod schedule;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,11 +9,14 @@ use std::fmt::Display;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use lab::{Arena, Caching, End, Event, FrameKind, Ghost, GhostWords, Machine, Monitor, Violation, Writer};
+use lab::trace::Act;
+use lab::{
+    Arena, Caching, End, Event, FrameKind, FreedWalks, Ghost, GhostWords, Machine, Monitor, Trace, Violation, Writer,
+};
 use machine::user::FaultCause;
 use machine::{Access, CpuId, CpuSet, Frame, Pcid, PhysAddr, Vector, VirtAddr, Word64};
 use stateless::watch::{Final, Happening, Notes, Watcher};
-use stateless::{Block, Budget, Caches, Config, Coverage, Feature, Order, SimulatedCpu, Simulator, Updates};
+use stateless::{Block, Budget, Caches, Config, Coverage, Feature, Followed, Order, SimulatedCpu, Simulator, Updates};
 
 use crate::checker::{CheckedCpu, Checker};
 use crate::question::Question;
@@ -19,6 +24,7 @@ use crate::race::Race;
 use crate::report::{VariantReport, Verdict};
 use crate::rule;
 use crate::scenario::{Explorer, Prepared, Reader, prepare};
+use crate::second::schedule::schedule;
 
 /// The most CPUs that the second engine has.
 const MOST_CPUS: usize = 8;
@@ -36,20 +42,35 @@ pub struct SecondEngine {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Opinion {
     /// It comes to the same.
-    Agrees {
-        /// After so many runs.
-        runs: u64,
-    },
+    Agrees(Ground),
     /// It comes to something else: one of the two is wrong.
     Differs(String),
     /// It has none.
     Undecided(String),
 }
 
+/// Why it agrees.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ground {
+    /// It has searched by itself.
+    Search {
+        /// In so many runs.
+        runs: u64,
+    },
+    /// A search was too much for it, but its machine can do what the lab has seen, and that breaks the same rule.
+    Run {
+        /// In so many steps of the lab.
+        steps: usize,
+    },
+}
+
 impl fmt::Display for Opinion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Agrees { runs } => write!(f, "agrees, after {runs} runs"),
+            Self::Agrees(Ground::Search { runs }) => write!(f, "agrees, after {runs} runs"),
+            Self::Agrees(Ground::Run { steps }) => {
+                write!(f, "agrees: the lab's {steps} steps break the rule there, too")
+            }
             Self::Differs(why) => write!(f, "differs: {why}"),
             Self::Undecided(why) => write!(f, "undecided: {why}"),
         }
@@ -75,20 +96,16 @@ impl SecondEngine {
         if scenario.cpus() > MOST_CPUS {
             return Opinion::Undecided(format!("more than {MOST_CPUS} CPUs"));
         }
-        // A condition on final states that is not kept is a matter of the final states.
-        let sought = if first.final_states.is_some() { None } else { first.rule.as_deref() };
-        let mut search = Search { engine: *self, sought, lacks: Cell::new(None), report: None };
-        scenario.build(&mut search);
-        match (search.lacks.get(), search.report) {
-            (Some(lacks), _) => Opinion::Undecided(format!("it has no {lacks}")),
-            (None, Some(report)) => compare(first, &question, &report),
-            (None, None) => Opinion::Undecided("no machine was built".to_owned()),
-        }
+        let mut comparison =
+            Comparison { engine: *self, first, question: &question, freed_walks: Cell::default(), opinion: None };
+        scenario.build(&mut comparison);
+        comparison.opinion.unwrap_or_else(|| Opinion::Undecided("no machine was built".to_owned()))
     }
 }
 
 fn compare(first: &VariantReport, question: &Question, second: &stateless::Report) -> Opinion {
     let runs = second.runs + second.redundant;
+    let agrees = Opinion::Agrees(Ground::Search { runs });
     let undecided = match &second.coverage {
         Coverage::Complete | Coverage::Sought => None,
         Coverage::Budget => Some(format!("{runs} runs were not enough")),
@@ -98,7 +115,7 @@ fn compare(first: &VariantReport, question: &Question, second: &stateless::Repor
     let rules: Vec<&str> = second.broken.keys().map(String::as_str).collect();
     if let (None, Some(rule)) = (first.final_states, &first.rule) {
         return match undecided {
-            _ if rules.contains(&rule.as_str()) => Opinion::Agrees { runs },
+            _ if rules.contains(&rule.as_str()) => agrees,
             Some(why) => Opinion::Undecided(why),
             None => Opinion::Differs(format!("{rule} is never broken; {rules:?}")),
         };
@@ -115,28 +132,78 @@ fn compare(first: &VariantReport, question: &Question, second: &stateless::Repor
         (true, Some(more), ..) => Opinion::Differs(format!("a final state that the lab has not: {more}")),
         (_, _, Some(why), _) => Opinion::Undecided(why),
         (true, _, None, Some(missing)) => Opinion::Differs(format!("no final state like the lab's {missing}")),
-        _ => Opinion::Agrees { runs },
+        _ => agrees,
     }
 }
 
-struct Search<'s> {
-    engine: SecondEngine,
-    sought: Option<&'s str>,
-    /// What the scenario's machine has and the engine's has not.
-    lacks: Cell<Option<&'static str>>,
-    report: Option<stateless::Report>,
+/// What comes of the lab's run on this machine: agreement, or what is different.
+fn judge(first: &VariantReport, trace: &Trace, question: &Question, followed: Followed) -> Result<Ground, String> {
+    // A condition on final states that is not kept is a matter of the final states.
+    let asks_of_finals = first.final_states.is_some();
+    match followed {
+        Followed::Broken(violation) if !asks_of_finals && Some(&violation.rule) == first.rule.as_ref() => {}
+        Followed::Kept { observation: Some(state) } if asks_of_finals && question.is_witness(&state) => {}
+        Followed::Broken(violation) => return Err(format!("the lab's steps break another rule: {violation}")),
+        Followed::Kept { .. } => return Err("the lab's steps break no rule".to_owned()),
+        Followed::Misuse(sentence) => return Err(sentence),
+        Followed::Departs { act, why } => return Err(format!("{} is not possible: {why}", name_of(trace, act))),
+    }
+    Ok(Ground::Run { steps: trace.steps.len() })
 }
 
-impl Explorer for Search<'_> {
+/// A name for an act of a trace.
+fn name_of(trace: &Trace, act: usize) -> String {
+    let number = trace.acts.iter().take(act + 1).filter(|act| act.what.is_step()).count();
+    let line = number.checked_sub(1).and_then(|index| trace.steps.get(index)).map(lab::trace::one_line);
+    match trace.acts.get(act) {
+        Some(Act { cpu, what }) if what.is_step() => {
+            format!("step {number} of the lab, on {cpu} ({})", line.unwrap_or_default())
+        }
+        Some(Act { cpu, .. }) => format!("what {cpu} does after step {number} of the lab"),
+        None => "the end".to_owned(),
+    }
+}
+
+/// A verdict of the lab, on a machine that is about to be built.
+struct Comparison<'c> {
+    engine: SecondEngine,
+    first: &'c VariantReport,
+    question: &'c Question,
+    /// Whether its walkers come by tables that were freed when nobody makes an access. That can be done again, but it is not searched for.
+    freed_walks: Cell<FreedWalks>,
+    opinion: Option<Opinion>,
+}
+
+impl Comparison<'_> {
+    /// Does what the lab has seen, if that breaks a rule, and searches by itself.
+    fn opinion(&self, mut simulator: Simulator<'_>) -> Opinion {
+        let violation = self.first.trace.as_ref().filter(|_| self.first.verdict == Verdict::Violation);
+        let ground = match violation {
+            None => None,
+            Some(trace) => match judge(self.first, trace, self.question, simulator.follow(&schedule(trace))) {
+                Ok(ground) => Some(ground),
+                Err(difference) => return Opinion::Differs(difference),
+            },
+        };
+        if self.freed_walks.get() == FreedWalks::Unasked {
+            let no_search = || Opinion::Undecided("walkers that read freed tables unasked".to_owned());
+            return ground.map_or_else(no_search, Opinion::Agrees);
+        }
+        let budget = Budget { runs: self.engine.runs, time: self.engine.time, ..Budget::default() };
+        let sought = if self.first.final_states.is_some() { None } else { self.first.rule.as_deref() };
+        let report = simulator.explore(budget, sought, &|| false);
+        match (compare(self.first, self.question, &report), ground) {
+            (Opinion::Undecided(_), Some(ground)) => Opinion::Agrees(ground),
+            (opinion, _) => opinion,
+        }
+    }
+}
+
+impl Explorer for Comparison<'_> {
     type Checker<'a> = Simulator<'a>;
 
     fn machine<'a>(&self, arena: &'a Arena, machine: Machine) -> Simulator<'a> {
-        if machine.freed_walks != lab::FreedWalks::Asked {
-            self.lacks.set(Some("walkers that read freed tables unasked"));
-        }
-        if machine.threads != lab::Threads::Stay {
-            self.lacks.set(Some("threads that are moved"));
-        }
+        self.freed_walks.set(machine.freed_walks);
         let blocks = arena.pools().iter().flat_map(|pool| {
             pool.blocks.iter().map(|&first| Block {
                 first,
@@ -149,12 +216,8 @@ impl Explorer for Search<'_> {
     }
 
     fn explore<'a>(&mut self, mut simulator: Simulator<'a>, read: Reader<'a>) {
-        if self.lacks.get().is_some() {
-            return;
-        }
         simulator.observe(move |end| with_end(end, |end| read(end)));
-        let budget = Budget { runs: self.engine.runs, time: self.engine.time, ..Budget::default() };
-        self.report = Some(simulator.explore(budget, self.sought, &|| false));
+        self.opinion = Some(self.opinion(simulator));
     }
 }
 
@@ -186,6 +249,7 @@ fn config(machine: &Machine) -> Config {
             lab::WalkerUpdates::Stray => Updates::Stray,
             lab::WalkerUpdates::Plain => Updates::Stored,
         },
+        moves: feature(machine.threads == lab::Threads::Move),
         unasked_flags: feature(machine.speculation == lab::Speculation::SetsAccessed),
         ..Config::new(order)
     }

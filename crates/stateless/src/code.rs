@@ -8,7 +8,7 @@ use std::sync::Once;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
 
-use crate::cpu::SimulatedCpu;
+use crate::cpu::{Seat, SimulatedCpu};
 use crate::op::{Answer, InterruptFlag, Op, Vector};
 use crate::state::{Machine, Stop};
 use crate::verdict::{Violation, rule};
@@ -61,7 +61,8 @@ impl<'m, 'a> Code<'m, 'a> {
         };
         let machine = std::ptr::from_ref(self.machine).cast::<Machine<'static>>();
         let routine = Coroutine::with_stack(stack, move |yielder, _: Answer| {
-            let handle = SimulatedCpu::new(machine, cpu, yielder);
+            let seat = if vector.is_some() { Seat::Cpu(cpu) } else { Seat::Program(cpu) };
+            let handle = SimulatedCpu::new(machine, seat, yielder);
             // SAFETY: `Code` borrows the machine, and routines run in methods of `Code` only.
             let machine = unsafe { &*machine };
             let code = || match (vector, &machine.handler, &machine.nmi_handler) {
@@ -125,9 +126,24 @@ impl<'m, 'a> Code<'m, 'a> {
         }
     }
 
+    /// Whether a handler interrupts the program on a CPU.
+    pub(crate) fn is_interrupted(&self, cpu: usize) -> bool {
+        self.threads[cpu].len() > 1
+    }
+
+    /// Whether the program on a CPU is over, and no handler runs there.
+    pub(crate) fn is_idle(&self, cpu: usize) -> bool {
+        !self.is_interrupted(cpu) && self.asks(cpu).is_none()
+    }
+
     /// Whether every program is over.
     pub(crate) fn is_over(&self) -> bool {
-        (0..self.threads.len()).all(|cpu| self.threads[cpu].len() == 1 && self.asks(cpu).is_none())
+        (0..self.threads.len()).all(|cpu| self.is_idle(cpu))
+    }
+
+    /// The programs on two CPUs take each other's place.
+    pub(crate) fn exchange(&mut self, one: usize, other: usize) {
+        self.threads.swap(one, other);
     }
 }
 

@@ -69,6 +69,8 @@ pub struct Config {
     pub updates: Updates,
     /// Whether walkers set accessed flags at any time, too.
     pub unasked_flags: Feature,
+    /// Whether threads are moved to CPUs whose own program is over.
+    pub moves: Feature,
 }
 
 impl Config {
@@ -85,6 +87,7 @@ impl Config {
             pdpte_registers: Feature::Present,
             updates: Updates::Whole,
             unasked_flags: Feature::Absent,
+            moves: Feature::Absent,
         }
     }
 

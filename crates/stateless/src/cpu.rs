@@ -21,14 +21,36 @@ use crate::watch::{Happening, Writer};
 /// One simulated CPU. Each operation of [`Cpu`] is a step.
 pub struct SimulatedCpu {
     machine: *const Machine<'static>,
-    cpu: usize,
+    seat: Seat,
     /// To the search; null while the machine is set up.
     yielder: *const Yielder<Answer, Op>,
 }
 
+/// Where code runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seat {
+    /// A handler: on this CPU.
+    Cpu(usize),
+    /// This program: on whichever CPU it is.
+    Program(usize),
+}
+
 impl SimulatedCpu {
-    pub(crate) fn new(machine: *const Machine<'_>, cpu: usize, yielder: *const Yielder<Answer, Op>) -> Self {
-        Self { machine: machine.cast(), cpu, yielder }
+    pub(crate) fn new(machine: *const Machine<'_>, seat: Seat, yielder: *const Yielder<Answer, Op>) -> Self {
+        Self { machine: machine.cast(), seat, yielder }
+    }
+
+    /// The CPU that the code is on.
+    fn cpu(&self) -> usize {
+        match self.seat {
+            Seat::Cpu(cpu) => cpu,
+            Seat::Program(program) => self.with(|_, state| state.places[program]),
+        }
+    }
+
+    /// Whether this thread may be moved while it runs.
+    fn is_moved(&self) -> bool {
+        self.machine().config.moves == Feature::Present && !self.is_setting_up() && !std::thread::panicking()
     }
 
     fn machine(&self) -> &Machine<'static> {
@@ -49,7 +71,7 @@ impl SimulatedCpu {
         // SAFETY: null, or that of the coroutine that this code runs in, which lives as long as the code.
         match unsafe { self.yielder.as_ref() } {
             Some(yielder) => yielder.suspend(op),
-            None => self.machine().perform_at_once(self.cpu, op),
+            None => self.machine().perform_at_once(self.cpu(), op),
         }
     }
 
@@ -80,7 +102,7 @@ impl SimulatedCpu {
     fn place_at(&self, address: usize, bytes: usize) -> Place {
         match self.with(|_, state| state.words.locate(address, bytes)) {
             Some(offset) => Place { offset, bytes },
-            None => self.end(Stop::Misuse(format!("CPU{} accesses a word outside the memory", self.cpu))),
+            None => self.end(Stop::Misuse(format!("CPU{} accesses a word outside the memory", self.cpu()))),
         }
     }
 
@@ -90,7 +112,7 @@ impl SimulatedCpu {
 
     /// Tells the watchers something. Not a step.
     pub fn tell(&self, kind: u32, args: &[u64]) {
-        let cpu = self.id();
+        let cpu = CpuId::new(self.cpu() as u32);
         self.with(|machine, state| machine.tell(state, &Happening::Told { cpu, kind, args }));
         self.end_if_stopped();
     }
@@ -101,7 +123,11 @@ impl SimulatedCpu {
     /// If `slot` is not below 16.
     pub fn report(&self, slot: usize, value: u64) {
         assert!(slot < REPORTS, "results have slots below {REPORTS}");
-        self.with(|_, state| state.cpus[self.cpu].reports[slot] = value);
+        let cpu = CpuId::new(self.cpu() as u32);
+        self.with(|_, state| {
+            let program = state.program_on(cpu).index();
+            state.cpus[program].reports[slot] = value;
+        });
     }
 
     /// Breaks a rule: the run ends here.
@@ -111,19 +137,22 @@ impl SimulatedCpu {
 
     /// Whether this CPU takes interrupts now. Not a step.
     pub fn interrupts_on(&self) -> bool {
-        self.with(|_, state| state.cpus[self.cpu].interrupt_flag == InterruptFlag::Set)
+        let cpu = self.cpu();
+        self.with(|_, state| state.cpus[cpu].interrupt_flag == InterruptFlag::Set)
     }
 
     /// Whether its NMI handler runs. Not a step.
     pub fn in_nmi(&self) -> bool {
-        self.with(|_, state| state.cpus[self.cpu].in_nmi())
+        let cpu = self.cpu();
+        self.with(|_, state| state.cpus[cpu].in_nmi())
     }
 
     /// What CR3 holds, if it was loaded. Not a step.
     pub fn root(&self) -> Option<(PhysAddr, Pcid)> {
+        let cpu = self.cpu();
         self.with(|machine, state| {
-            let cr3 = state.cpus[self.cpu].cr3?;
-            let identifier = machine.identifier(state, self.cpu);
+            let cr3 = state.cpus[cpu].cr3?;
+            let identifier = machine.identifier(state, cpu);
             Some((PhysAddr::new(cr3 - u64::from(identifier)), Pcid::new(identifier)?))
         })
     }
@@ -178,7 +207,8 @@ impl SimulatedCpu {
 
     /// Whether the CPU's owned accesses may be interrupted, so that they are steps.
     fn is_interruptible(&self) -> bool {
-        self.with(|machine, state| Self::nmis_come(machine, state, self.cpu))
+        let cpu = self.cpu();
+        self.with(|machine, state| Self::nmis_come(machine, state, cpu))
     }
 
     fn is_setting_up(&self) -> bool {
@@ -188,7 +218,8 @@ impl SimulatedCpu {
 
 impl Cpu for SimulatedCpu {
     fn id(&self) -> CpuId {
-        CpuId::new(self.cpu as u32)
+        let cpu = if self.is_moved() { self.ask(Op::Identify).value as usize } else { self.cpu() };
+        CpuId::new(cpu as u32)
     }
 
     fn load<W: Word>(&self, word: &W) -> W::Value {
@@ -234,10 +265,11 @@ impl Cpu for SimulatedCpu {
         if self.is_interruptible() {
             return self.load(word);
         }
+        let cpu = self.cpu();
         let value = self.with(|machine, state| {
-            machine.check_table(state, self.cpu, place, "reads");
+            machine.check_table(state, cpu, place, "reads");
             state.uses_place(place, Use::Loads);
-            state.view(self.cpu, place)
+            state.view(cpu, place)
         });
         self.end_if_stopped();
         Self::value::<W>(value)
@@ -253,14 +285,15 @@ impl Cpu for SimulatedCpu {
         if self.is_interruptible() {
             return self.store(word, value);
         }
+        let cpu = self.cpu();
         self.with(|machine, state| {
-            let waits = state.cpus[self.cpu].buffer.iter().any(|store| store.places().any(|it| it.overlaps(place)));
+            let waits = state.cpus[cpu].buffer.iter().any(|store| store.places().any(|it| it.overlaps(place)));
             if waits {
                 let since = state.now;
                 let store = Waiting { place, value: value.into(), words: 1, user_frame: None, since };
-                state.cpus[self.cpu].buffer.push_back(store);
+                state.cpus[cpu].buffer.push_back(store);
             } else {
-                machine.commit(state, self.cpu, place, value.into(), (Writer::Owned, Use::Writes));
+                machine.commit(state, cpu, place, value.into(), (Writer::Owned, Use::Writes));
             }
         });
         self.end_if_stopped();
@@ -296,8 +329,26 @@ impl Cpu for SimulatedCpu {
         self.ask(Op::InterruptsBack(flag));
     }
 
+    /// A step only where the section begins.
+    fn preempt_disable(&self) {
+        if self.is_moved() {
+            let cpu = self.cpu();
+            match self.with(|_, state| state.cpus[cpu].preempt_off) {
+                0 => drop(self.ask(Op::PreemptOff)),
+                depth => self.with(|_, state| state.cpus[cpu].preempt_off = depth + 1),
+            }
+        }
+    }
+
+    fn preempt_enable(&self) {
+        if self.is_moved() {
+            let cpu = self.cpu();
+            self.with(|_, state| state.cpus[cpu].preempt_off = state.cpus[cpu].preempt_off.saturating_sub(1));
+        }
+    }
+
     fn send_ipi(&self, targets: CpuSet, vector: machine::Vector) {
-        self.ask(Op::Send(targets.without(self.id()).bits(), Vector::Maskable(vector)));
+        self.ask(Op::Send(targets.bits(), Vector::Maskable(vector)));
     }
 
     fn tlb_invalidate(&self, what: Invalidation) {

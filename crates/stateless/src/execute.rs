@@ -6,7 +6,7 @@ use machine::{Access, CpuId, Frame, Invalidation, Retention, VirtAddr};
 use crate::config::{Feature, Updates};
 use crate::footprint::{self, ANY_BLOCK, Use};
 use crate::memory::Place;
-use crate::op::{Answer, Data, Deed, InterruptFlag, Op, Outcome, User};
+use crate::op::{Answer, Data, Deed, InterruptFlag, Op, Outcome, User, Vector};
 use crate::paging::Paging;
 use crate::state::{Broadcast, Machine, Stage, State, Update, Waiting, members};
 use crate::translation::Age;
@@ -181,7 +181,9 @@ impl Machine<'_> {
                 if targets >> state.cpus.len() != 0 {
                     state.misuse("an interrupt for a CPU that is not there");
                 }
-                for target in members(targets, state).collect::<Vec<_>>() {
+                // An NMI may be for its sender; no other interrupt is.
+                let is_meant = |target: &usize| *target != cpu || vector == Vector::Nmi;
+                for target in members(targets, state).filter(is_meant).collect::<Vec<_>>() {
                     state.uses(footprint::pending(target), Use::Writes);
                     state.cpus[target].pending[vector.number()].get_or_insert(since);
                 }
@@ -235,6 +237,11 @@ impl Machine<'_> {
                 } else {
                     self.change_section(state, cpu, |processor| processor.sections -= 1);
                 }
+                done
+            }
+            Op::Identify => After::Answered(Answer::value(cpu as u64)),
+            Op::PreemptOff => {
+                state.cpus[cpu].preempt_off = 1;
                 done
             }
             Op::GracePeriod => self.grace_period(state, cpu),
@@ -379,8 +386,7 @@ impl Machine<'_> {
                 After::Answered(Answer { value: 0, outcome })
             }
             Way::FreedTable(frame) => {
-                let sentence = format!("the walker of {id} reads the table in frame {frame:#x}, which was freed");
-                state.violation(rule::FREED_TABLE, sentence);
+                self.read_freed(state, cpu, Frame::new(frame));
                 After::Pending
             }
             Way::NoTable(frame) => {

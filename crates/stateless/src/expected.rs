@@ -1,7 +1,7 @@
 //! What a step would use that was never made.
 
 use crate::footprint::{self, ANY_BLOCK, Use};
-use crate::op::{Op, User};
+use crate::op::{Op, User, Vector};
 use crate::state::{Machine, State, members};
 
 impl Machine<'_> {
@@ -26,8 +26,9 @@ impl Machine<'_> {
                     }
                 }
             }
-            Op::Send(targets, _) => {
-                members(targets, state).for_each(|one| uses.add(footprint::pending(one), Use::Writes))
+            Op::Send(targets, vector) => {
+                let meant = members(targets, state).filter(|target| *target != cpu || vector == Vector::Nmi);
+                meant.for_each(|one| uses.add(footprint::pending(one), Use::Writes));
             }
             Op::Paravirtual(targets, _) => {
                 members(targets, state).for_each(|one| uses.add(footprint::translations(one), Use::Writes));

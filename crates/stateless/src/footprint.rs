@@ -57,6 +57,9 @@ pub(crate) const fn note(index: usize) -> Resource {
     other(8, index)
 }
 
+/// Where the scheduler can move threads to.
+pub(crate) const SCHEDULER: Resource = other(9, 0);
+
 /// How a step uses a resource.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Use {

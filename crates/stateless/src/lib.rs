@@ -9,8 +9,13 @@
 //!
 //! # What is trusted
 //!
-//! What it says counts where it was compared: on the files of instructions, and on the files of the machine and of memory management that it can decide, it agrees with the lab. It
-//! has no threads that are moved, and no walkers that come by freed tables when nobody makes an access.
+//! What it says counts where it was compared: on the files of instructions, and on the files of the machine and of memory management that it can decide, it agrees with the lab. It does not search for
+//! walkers that come by freed tables when nobody makes an access; such a run can be followed.
+//!
+//! # Following
+//!
+//! Where a search is too much, a run that somebody else has seen can still be judged: [`Simulator::follow`] makes the one run that a [`schedule`] tells of. A schedule says who acts, and in which way;
+//! whether that is possible, and whether it breaks a rule, is found here. So a violation of the lab's that is followed to its end is one of this machine, too.
 //!
 //! # Scope
 //!
@@ -24,7 +29,9 @@
 //! | `paging`, `walk`, `translation` | entries, walks, what is cached of them |
 //! | `op`, `cpu`, `code` | operations, the code that asks for them |
 //! | `footprint`, `expected` | what steps depend on |
+//! | `run` | a run, step by step, and the scheduler's moves |
 //! | `search` | which runs there are |
+//! | `schedule`, `follow` | a run that somebody else has seen |
 //! | `watch`, `verdict` | rules, answers |
 
 mod code;
@@ -32,11 +39,14 @@ mod config;
 mod cpu;
 mod execute;
 mod expected;
+mod follow;
 mod footprint;
 mod interrupts;
 mod memory;
 mod op;
 mod paging;
+mod run;
+pub mod schedule;
 mod search;
 mod state;
 mod translation;
@@ -48,11 +58,15 @@ use machine::{CpuId, Frame, Vector, Word64};
 
 pub use config::{Block, Caches, Config, Feature, Order, Updates};
 pub use cpu::SimulatedCpu;
+pub use follow::{Departure, Followed};
 pub use memory::Memory;
 pub use paging::Paging;
 pub use verdict::{Budget, Coverage, Report, Violation};
 
-use search::{MOST_CPUS, Observer, Search};
+use cpu::Seat;
+use run::{MOST_CPUS, Observer};
+use schedule::Act;
+use search::Search;
 use state::Machine;
 use watch::{Final, Watcher};
 
@@ -102,7 +116,7 @@ impl<'a> Simulator<'a> {
     /// If there is no such CPU, or the code breaks a rule or waits for what nobody does.
     pub fn boot(&mut self, cpu: CpuId, code: impl FnOnce(&SimulatedCpu)) {
         assert!(cpu.index() < self.machine.programs.len(), "there is no {cpu}");
-        code(&SimulatedCpu::new(&raw const self.machine, cpu.index(), std::ptr::null()));
+        code(&SimulatedCpu::new(&raw const self.machine, Seat::Program(cpu.index()), std::ptr::null()));
     }
 
     /// Gives the frames from `first` on a word each, for loads and stores of user code.
@@ -129,5 +143,11 @@ impl<'a> Simulator<'a> {
     pub fn explore(&mut self, budget: Budget, sought: Option<&str>, cancel: &dyn Fn() -> bool) -> Report {
         self.machine.settle();
         Search::new(&self.machine, self.observer.as_ref(), budget, sought, cancel).run()
+    }
+
+    /// Makes one run, which is to do what `schedule` says. Acts of CPUs that the machine has not are not possible, nor are others; nothing panics.
+    pub fn follow(&mut self, schedule: &[Act]) -> Followed {
+        self.machine.settle();
+        follow::follow(&self.machine, self.observer.as_ref(), schedule)
     }
 }

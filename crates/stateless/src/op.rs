@@ -2,7 +2,9 @@
 
 use machine::{ContextInvalidation, Invalidation};
 
+use crate::config::Config;
 use crate::memory::Place;
+use crate::schedule::Span;
 
 /// One operation.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +41,9 @@ pub(crate) enum Op {
     Allocate(u8),
     Free(u64),
     InterruptReturn,
+    /// Which CPU this is. Where threads are moved only, as the next.
+    Identify,
+    PreemptOff,
 }
 
 /// IF: whether maskable interrupts are taken.
@@ -134,7 +139,54 @@ impl Op {
                 | Self::EnterSection
                 | Self::LeaveSection
                 | Self::User(_)
+                | Self::Identify
+                | Self::PreemptOff
         )
+    }
+
+    /// Whether it is the same on every CPU with an empty store buffer, which it leaves empty.
+    pub(crate) fn is_same_anywhere(&self, config: &Config) -> bool {
+        match self {
+            Self::Load(_)
+            | Self::AwaitValue(..)
+            | Self::Swap(..)
+            | Self::CompareExchange(..)
+            | Self::Add(..)
+            | Self::And(..)
+            | Self::Or(..)
+            | Self::AwaitUpdate(..)
+            | Self::Fence
+            | Self::Allocate(_)
+            | Self::Free(_) => true,
+            Self::Store(..) | Self::Zero(..) => !config.stores_wait(),
+            _ => false,
+        }
+    }
+
+    /// The words that it is on.
+    pub(crate) fn span(&self) -> Option<Span> {
+        match *self {
+            Self::Load(place)
+            | Self::Store(place, _)
+            | Self::Swap(place, _)
+            | Self::CompareExchange(place, ..)
+            | Self::Add(place, _)
+            | Self::And(place, _)
+            | Self::Or(place, _)
+            | Self::AwaitUpdate(place, _)
+            | Self::AwaitValue(place, _) => Some(Span { offset: place.offset, bytes: place.bytes }),
+            Self::Zero(offset, words) => Some(Span { offset, bytes: 8 * words }),
+            _ => None,
+        }
+    }
+
+    /// Whether it may put something into the store buffer.
+    pub(crate) fn stores(&self) -> bool {
+        match self {
+            Self::Store(..) | Self::Zero(..) => true,
+            Self::User(user) => user.deed == Deed::Store && user.data != Data::Nothing,
+            _ => false,
+        }
     }
 
     /// The word that is waited for, and what for.

@@ -18,61 +18,12 @@ mod reversal;
 use std::collections::HashMap;
 use std::time::Instant;
 
-use crate::code::Code;
-use crate::execute::After;
+use crate::config::Feature;
 use crate::footprint::{Footprint, Resource, SameCpu, Use};
 use crate::op::Op;
-use crate::state::{End, Machine, Step, Stop};
-use crate::verdict::{Budget, Coverage, Report, Violation, rule};
-use crate::watch::Final;
-
-/// The most CPUs.
-pub(crate) const MOST_CPUS: usize = 8;
-const KINDS: usize = 5;
-const MOST_PROCESSES: usize = KINDS * MOST_CPUS;
-
-/// Something that makes steps.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Process(u8);
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    /// The code of a CPU, and the interrupts that it takes.
-    Code,
-    /// Its store buffer.
-    Buffer,
-    /// The broadcasts on their way to it.
-    Arrivals,
-    /// Its unasked walks.
-    Walker,
-    /// The accessed flags that it sets unasked.
-    Flags,
-}
-
-impl Kind {
-    /// Whether it makes steps only where they are wanted.
-    const fn is_on_demand(self) -> bool {
-        matches!(self, Self::Walker | Self::Flags)
-    }
-}
-
-impl Process {
-    fn new(kind: Kind, cpu: usize) -> Self {
-        Self((kind as usize * MOST_CPUS + cpu) as u8)
-    }
-
-    fn index(self) -> usize {
-        usize::from(self.0)
-    }
-
-    fn cpu(self) -> usize {
-        self.index() % MOST_CPUS
-    }
-
-    fn kind(self) -> Kind {
-        [Kind::Code, Kind::Buffer, Kind::Arrivals, Kind::Walker, Kind::Flags][self.index() / MOST_CPUS]
-    }
-}
+use crate::run::{Kind, MOST_PROCESSES, Observer, Process, Run, Ways};
+use crate::state::{Machine, Step, Stop};
+use crate::verdict::{Budget, Coverage, Report, Violation};
 
 /// A set of processes.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -80,15 +31,15 @@ struct Processes(u64);
 
 impl Processes {
     fn add(&mut self, process: Process) {
-        self.0 |= 1 << process.0;
+        self.0 |= 1 << process.index();
     }
 
     fn has(self, process: Process) -> bool {
-        self.0 >> process.0 & 1 != 0
+        self.0 >> process.index() & 1 != 0
     }
 
     fn iter(self) -> impl Iterator<Item = Process> {
-        (0..MOST_PROCESSES as u8).filter(move |bit| self.0 >> bit & 1 != 0).map(Process)
+        Process::all().filter(move |process| self.has(*process))
     }
 }
 
@@ -109,7 +60,7 @@ struct Event {
 /// A point of the run, where one step was chosen.
 struct Node {
     /// How many ways each process has here.
-    ways: [u16; MOST_PROCESSES],
+    ways: Ways,
     /// What is to be tried, or was.
     tried: Processes,
     done: Processes,
@@ -124,9 +75,10 @@ struct Node {
 }
 
 impl Node {
-    fn new(ways: [u16; MOST_PROCESSES], sleep: Vec<(Process, Footprint)>, unasked: Vec<(usize, Vec<usize>)>) -> Self {
+    fn new(ways: Ways, sleep: Vec<(Process, Footprint)>, unasked: Vec<(usize, Vec<usize>)>) -> Self {
         let (tried, done) = (Processes::default(), Processes::default());
-        Self { ways, tried, done, sleep, process: Process(0), way: 0, uses: Footprint::default(), unasked }
+        let (process, uses) = (Process::new(Kind::Code, 0), Footprint::default());
+        Self { ways, tried, done, sleep, process, way: 0, uses, unasked }
     }
 
     /// A process that makes steps on demand is to make one here, in each of so many ways.
@@ -146,9 +98,6 @@ impl Node {
     }
 }
 
-/// Reads final states.
-pub(crate) type Observer<'o> = Box<dyn Fn(&dyn Final) -> Vec<u64> + 'o>;
-
 /// How a run ended.
 enum Ended {
     /// Nothing is possible any more.
@@ -160,13 +109,12 @@ enum Ended {
 }
 
 pub(crate) struct Search<'s, 'a> {
-    machine: &'s Machine<'a>,
+    run: Run<'s, 'a>,
     observer: Option<&'s Observer<'a>>,
     budget: Budget,
     /// The search may end when this rule is broken.
     sought: Option<&'s str>,
     cancel: &'s dyn Fn() -> bool,
-    code: Code<'s, 'a>,
     nodes: Vec<Node>,
     events: Vec<Event>,
     /// The steps of the run that use a resource, in order.
@@ -191,9 +139,9 @@ impl<'s, 'a> Search<'s, 'a> {
             steps: 0,
             elapsed: Default::default(),
         };
-        let code = Code::new(machine);
+        let run = Run::new(machine);
         let (nodes, events, users) = (Vec::new(), Vec::new(), HashMap::new());
-        Self { machine, observer, budget, sought, cancel, code, nodes, events, users, report }
+        Self { run, observer, budget, sought, cancel, nodes, events, users, report }
     }
 
     pub(crate) fn run(mut self) -> Report {
@@ -216,7 +164,7 @@ impl<'s, 'a> Search<'s, 'a> {
                 break;
             }
         }
-        self.machine.reset();
+        self.run.machine.reset();
         self.report.elapsed = began.elapsed();
         self.report
     }
@@ -234,16 +182,11 @@ impl<'s, 'a> Search<'s, 'a> {
             }
             Ended::AtRest => {
                 self.report.runs += 1;
-                if !self.code.is_over() {
+                if !self.run.code.is_over() {
                     self.compare_what_is_left();
-                    return self.broken(Violation::new(rule::DEADLOCK, "nobody can go on"));
                 }
-                let state = self.machine.state.borrow();
-                let judged = self.machine.is_over(&state);
-                let observation = self.observer.map(|read| read(&End { machine: self.machine, state: &state }));
-                drop(state);
-                match judged {
-                    Ok(()) => self.report.observations.extend(observation),
+                match self.run.judge_rest(self.observer) {
+                    Ok(observation) => self.report.observations.extend(observation),
                     Err(violation) => return self.broken(violation),
                 }
             }
@@ -260,12 +203,10 @@ impl<'s, 'a> Search<'s, 'a> {
     // --- one run ---
 
     fn one_run(&mut self) -> Ended {
-        self.machine.reset();
-        self.code.start();
-        if let Some(stop) = self.machine.state.borrow().stop.clone() {
+        self.run.start();
+        if let Some(stop) = self.run.stop() {
             return Ended::Stopped(stop);
         }
-        self.machine.state.borrow_mut().step = Step::default();
         let mut depth = 0;
         loop {
             if depth == self.nodes.len() {
@@ -280,36 +221,16 @@ impl<'s, 'a> Search<'s, 'a> {
             self.make(depth, process, usize::from(way));
             self.report.steps += 1;
             depth += 1;
-            if let Some(stop) = self.machine.state.borrow().stop.clone() {
+            if let Some(stop) = self.run.stop() {
                 return Ended::Stopped(stop);
             }
         }
     }
 
-    /// How many ways each process has now.
-    fn ways(&self) -> [u16; MOST_PROCESSES] {
-        let state = self.machine.state.borrow();
-        let mut ways = [0; MOST_PROCESSES];
-        for cpu in 0..state.cpus.len() {
-            let mut count = self.machine.takeable(&state, cpu).len();
-            if let Some(op) = self.code.asks(cpu)
-                && self.machine.is_possible(&state, cpu, &op)
-            {
-                count += self.machine.ways_of(&state, cpu, &op).len().max(1);
-            }
-            ways[Process::new(Kind::Code, cpu).index()] = count as u16;
-            ways[Process::new(Kind::Buffer, cpu).index()] = u16::from(!state.cpus[cpu].buffer.is_empty());
-            // A flush that completes finds no store that it would have had to hold back (MODEL.md, P17).
-            let arrivals = if state.cpus[cpu].user_stores_wait() { 0 } else { state.cpus[cpu].arrivals.len() };
-            ways[Process::new(Kind::Arrivals, cpu).index()] = arrivals as u16;
-        }
-        ways
-    }
-
     /// The entries whose accessed flags each CPU may set unasked now.
     fn unasked(&self) -> Vec<(usize, Vec<usize>)> {
-        let state = self.machine.state.borrow();
-        let of = |cpu| (cpu, self.machine.unasked(&state, cpu));
+        let state = self.run.machine.state.borrow();
+        let of = |cpu| (cpu, self.run.machine.unasked(&state, cpu));
         (0..state.cpus.len()).map(of).filter(|(_, offsets)| !offsets.is_empty()).collect()
     }
 
@@ -340,8 +261,8 @@ impl<'s, 'a> Search<'s, 'a> {
             };
             sleep.extend(node.sleep.iter().filter(|(process, footprint)| !awake(footprint, *process)).cloned());
         }
-        let ways = self.ways();
-        let possible = (0..MOST_PROCESSES as u8).map(Process).filter(|process| ways[process.index()] != 0);
+        let ways = self.run.ways();
+        let possible = Process::all().filter(|process| ways[process.index()] != 0);
         let mut node = Node::new(ways, sleep, self.unasked());
         let mut awake = possible.clone().filter(|process| !node.sleeps(*process));
         // Who made the last step goes on, if possible: few changes make runs that are easy to read.
@@ -359,66 +280,29 @@ impl<'s, 'a> Search<'s, 'a> {
 
     /// Makes a step. If it is new, compares it with those before.
     fn make(&mut self, depth: usize, process: Process, way: usize) {
-        let cpu = process.cpu();
-        let is_new = depth == self.events.len();
-        let (mut accessed, mut drops_all, mut wait) = (None, None, None);
-        {
-            let mut state = self.machine.state.borrow_mut();
-            state.step = Step::default();
-            state.now = depth;
+        if depth < self.events.len() {
+            self.run.step(depth, process, way);
+            return;
         }
-        match process.kind() {
-            Kind::Buffer => self.machine.drain(&mut self.machine.state.borrow_mut(), cpu),
-            Kind::Arrivals => self.machine.arrive(&mut self.machine.state.borrow_mut(), cpu, way),
-            Kind::Walker => self.machine.fill(&mut self.machine.state.borrow_mut(), cpu),
-            Kind::Flags => self.machine.set_unasked(&mut self.machine.state.borrow_mut(), cpu, way),
-            Kind::Code => {
-                let machine = self.machine;
-                let mut state = machine.state.borrow_mut();
-                machine.note_interrupts(&mut state, cpu);
-                let op = self.code.asks(cpu).filter(|op| machine.is_possible(&state, cpu, op));
-                let own_ways = op.map_or(0, |op| machine.ways_of(&state, cpu, &op).len().max(1));
-                match op {
-                    Some(op) if way < own_ways => {
-                        if let Op::User(user) = op {
-                            let page = |known: &machine::VirtAddr| {
-                                known.as_u64() / machine::addr::PAGE_SIZE == user.address / machine::addr::PAGE_SIZE
-                            };
-                            accessed = machine.config.pages.iter().position(page);
-                        }
-                        let plain =
-                            !machine.has_identifiers() && machine.config.global_pages == crate::config::Feature::Absent;
-                        let all = matches!(op, Op::Invalidate(machine::Invalidation::All) | Op::LoadRoot(..));
-                        drops_all = (plain && all).then_some(cpu);
-                        if is_new {
-                            // Now: the code keeps what it asks with on its stack, and goes on below.
-                            wait = self.wait(&state, cpu, &op);
-                        }
-                        let after = machine.perform(&mut state, cpu, &op, way);
-                        let stopped = state.stop.is_some();
-                        drop(state);
-                        match after {
-                            _ if stopped => {}
-                            After::Answered(answer) => self.code.answer(cpu, answer),
-                            After::Pending => {}
-                            After::Returned => self.code.return_from_handler(cpu),
-                        }
-                    }
-                    _ => {
-                        let vector = machine.takeable(&state, cpu)[way - own_ways];
-                        let handled = machine.take(&mut state, cpu, vector);
-                        drop(state);
-                        if handled {
-                            self.code.interrupt(cpu, vector);
-                        }
-                    }
-                }
+        let (cpu, machine) = (process.cpu(), self.run.machine);
+        let op = match process.kind() {
+            Kind::Code => self.run.operation(cpu).filter(|(_, own_ways)| way < *own_ways).map(|(op, _)| op),
+            _ => None,
+        };
+        let page_of = |address: u64| address / machine::addr::PAGE_SIZE;
+        let accessed = match op {
+            Some(Op::User(user)) => {
+                machine.config.pages.iter().position(|known| page_of(known.as_u64()) == page_of(user.address))
             }
-        }
-        let step = std::mem::take(&mut self.machine.state.borrow_mut().step);
-        if is_new {
-            self.enter(Event { process, step, clock: [0; MOST_PROCESSES], accessed, drops_all }, wait.as_ref());
-        }
+            _ => None,
+        };
+        let plain = !machine.has_identifiers() && machine.config.global_pages == Feature::Absent;
+        let all = matches!(op, Some(Op::Invalidate(machine::Invalidation::All) | Op::LoadRoot(..)));
+        let drops_all = (plain && all).then_some(cpu);
+        // Now: the code keeps what it asks with on its stack, and goes on below.
+        let wait = op.and_then(|op| self.wait(&machine.state.borrow(), cpu, &op));
+        let step = self.run.step(depth, process, way);
+        self.enter(Event { process, step, clock: [0; MOST_PROCESSES], accessed, drops_all }, wait.as_ref());
     }
 
     // --- the next run ---

@@ -68,6 +68,10 @@ impl Waiting {
         let Self { place, words, .. } = *self;
         (0..words).map(move |word| Place { offset: place.offset + 8 * word, ..place })
     }
+
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.places().any(|place| other.places().any(|theirs| place.overlaps(theirs)))
+    }
 }
 
 /// A broadcast on its way.
@@ -108,6 +112,8 @@ pub(crate) struct Processor {
     /// For each vector: the step that sent it, if one waits.
     pub(crate) pending: [Option<usize>; 3],
     pub(crate) sections: u32,
+    /// In how many sections with preemption off.
+    pub(crate) preempt_off: u32,
     /// The CPUs that `synchronize_rcu` waits for.
     pub(crate) waits_for: Option<u64>,
     pub(crate) cr3: Option<u64>,
@@ -123,6 +129,10 @@ pub(crate) struct Processor {
     pub(crate) arrived: Option<usize>,
     /// The step in which it left a read-side section last.
     pub(crate) left: Option<usize>,
+    /// The step in which a thread was moved here last.
+    pub(crate) came: Option<usize>,
+    /// The thread that was moved here has made no step yet, and no other CPU has become free.
+    pub(crate) has_just_come: bool,
 }
 
 impl Processor {
@@ -133,6 +143,7 @@ impl Processor {
             interrupted: Vec::new(),
             pending: [None; 3],
             sections: 0,
+            preempt_off: 0,
             waits_for: None,
             cr3: None,
             pdptes: [0; 4],
@@ -143,6 +154,8 @@ impl Processor {
             drained: None,
             arrived: None,
             left: None,
+            came: None,
+            has_just_come: false,
         }
     }
 
@@ -175,6 +188,8 @@ pub(crate) struct Step {
 pub(crate) struct State<'a> {
     pub(crate) words: Words<'a>,
     pub(crate) cpus: Vec<Processor>,
+    /// For each program the CPU that it is on.
+    pub(crate) places: Vec<usize>,
     pub(crate) allocated: Vec<bool>,
     pub(crate) notes: Vec<u64>,
     pub(crate) stop: Option<Stop>,
@@ -204,6 +219,12 @@ impl State<'_> {
 
     pub(crate) fn misuse(&mut self, sentence: impl Into<String>) {
         self.halt(Stop::Misuse(sentence.into()));
+    }
+
+    /// The program that is on a CPU.
+    pub(crate) fn program_on(&self, cpu: CpuId) -> CpuId {
+        let program = self.places.iter().position(|place| *place == cpu.index()).unwrap_or(cpu.index());
+        CpuId::new(program as u32)
     }
 
     pub(crate) fn halt(&mut self, stop: Stop) {
@@ -247,6 +268,7 @@ impl<'a> Machine<'a> {
         let state = State {
             words,
             cpus: Vec::new(),
+            places: Vec::new(),
             allocated: vec![false; blocks.len()],
             notes: Vec::new(),
             stop: None,
@@ -269,8 +291,11 @@ impl<'a> Machine<'a> {
 
     pub(crate) fn add_cpu(&mut self, program: Program<'a>) -> usize {
         self.programs.push(program);
-        self.state.get_mut().cpus.push(Processor::new());
-        self.programs.len() - 1
+        let number = self.programs.len() - 1;
+        let state = self.state.get_mut();
+        state.cpus.push(Processor::new());
+        state.places.push(number);
+        number
     }
 
     pub(crate) fn add_watcher(&mut self, words: usize, watcher: Box<dyn Watcher + 'a>) {
@@ -295,6 +320,7 @@ impl<'a> Machine<'a> {
             state.cpus = cpus;
             state.allocated = allocated;
         }
+        state.places = (0..self.programs.len()).collect();
         state.notes.fill(0);
         state.stop = None;
         state.step = Step::default();
@@ -336,10 +362,11 @@ impl<'a> Machine<'a> {
         if state.stage == Stage::SettingUp {
             return;
         }
+        let happening = happening.by(|cpu| state.program_on(cpu));
         for (first, watcher) in &self.watchers {
             let State { notes, step, .. } = &mut *state;
             let mut view = View { notes: &mut notes[*first..], first: *first, footprint: &mut step.footprint };
-            if let Err(violation) = watcher.happened(&mut view, happening) {
+            if let Err(violation) = watcher.happened(&mut view, &happening) {
                 return state.halt(Stop::Violation(violation));
             }
         }

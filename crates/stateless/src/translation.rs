@@ -6,8 +6,10 @@ use crate::paging::{Paging, Rights};
 
 /// Whether the frame that is named was freed since the walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Age {
+pub enum Age {
+    /// It was not.
     Current,
+    /// It was.
     FreedSince,
 }
 

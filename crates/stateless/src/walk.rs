@@ -9,7 +9,7 @@
 //! the CPU can reach, which allows whatever caching a part of it would allow.
 
 use machine::user::FaultCause;
-use machine::{Pcid, VirtAddr};
+use machine::{CpuId, Frame, Pcid, VirtAddr};
 
 use crate::config::{Caches, Feature};
 use crate::footprint::{ANY_BLOCK, Use, path, translations};
@@ -18,6 +18,7 @@ use crate::op::Deed;
 use crate::paging::{ACCESSED, DIRTY, Entry, Paging, Rights};
 use crate::state::{Machine, State, Step};
 use crate::translation::{Age, Owner, Pointer, Translation, Translations};
+use crate::verdict::rule;
 use crate::watch::Writer;
 
 /// How a user access may go on.
@@ -304,6 +305,23 @@ impl Machine<'_> {
         state.uses(ANY_BLOCK, Use::Reads);
         let bits = state.words.read(place);
         self.commit(state, cpu, place, bits | ACCESSED, (Writer::Walker, Use::Writes));
+    }
+
+    /// Whether a walker of the CPU can come to this table although it was freed.
+    pub(crate) fn reaches_freed(&self, state: &State<'_>, cpu: usize, frame: Frame) -> bool {
+        self.config.pages.iter().any(|page| {
+            let ways = self.ways(state, cpu, page.as_u64(), Deed::Load);
+            ways.iter().any(|way| matches!(way, Way::FreedTable(freed) if *freed == frame.number()))
+        })
+    }
+
+    /// A walker of the CPU reads a table that was freed.
+    pub(crate) fn read_freed(&self, state: &mut State<'_>, cpu: usize, frame: Frame) {
+        let id = CpuId::new(cpu as u32);
+        state.violation(
+            rule::FREED_TABLE,
+            format!("the walker of {id} reads the table in frame {frame}, which was freed"),
+        );
     }
 
     fn holds(&self, cached: &Translations, one: &Result<Pointer, Translation>) -> bool {

@@ -19,7 +19,7 @@ pub enum Writer {
     Walker,
 }
 
-/// Something happened.
+/// Something happened, on the CPU of a program: which one that is does not change where threads are moved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Happening<'h> {
     /// A word was written.
@@ -84,6 +84,20 @@ pub enum Happening<'h> {
         /// More of it.
         args: &'h [u64],
     },
+}
+
+impl Happening<'_> {
+    /// The same, on the CPU of this program.
+    pub(crate) fn by(mut self, program: impl FnOnce(CpuId) -> CpuId) -> Self {
+        let (Self::Written { cpu, .. }
+        | Self::Reached { cpu, .. }
+        | Self::Faulted { cpu, .. }
+        | Self::Allocated { cpu, .. }
+        | Self::Freed { cpu, .. }
+        | Self::Told { cpu, .. }) = &mut self;
+        *cpu = program(*cpu);
+        self
+    }
 }
 
 /// What a watcher remembers. Which words it uses says which steps matter to each other, so it remembers nothing elsewhere.

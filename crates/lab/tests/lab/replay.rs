@@ -1,7 +1,8 @@
 //! Doing a run again: on the same lab, on one built anew, and on one that is not the same.
 
+use lab::trace::{What, Words};
 use lab::{Arena, Ending, Lab, Limits, Machine, MemoryOrder, Panel, Recording, Replay, Why};
-use machine::{Cpu, Word64};
+use machine::{Cpu, Word, Word64};
 
 /// What the CPUs of a bank do.
 #[derive(Clone, Copy, PartialEq)]
@@ -140,4 +141,21 @@ fn a_recording_that_does_not_fit_is_refused() {
     let half: Recording = format!("r0 |{known}").parse().expect("it is a recording");
     let open = with_bank(Deposit::Torn, |lab| lab.replay(&half).expect("it begins the same"));
     assert_eq!((open.ending, open.trace.steps.len()), (Ending::Open, 1));
+}
+
+#[test]
+fn a_run_tells_of_what_is_no_step_too() {
+    let arena = Arena::new();
+    let (constant, shared) = (arena.alloc(Word64::new(7)), arena.alloc(Word64::new(0)));
+    let mut lab = Lab::new(&arena, Machine::new(MemoryOrder::Tso));
+    lab.cpu("writer", move |cpu| cpu.store(shared, cpu.load(constant)));
+    lab.cpu("reader", move |cpu| assert_ne!(cpu.load(constant), cpu.load(shared)));
+    let report = lab.explore(&Limits::default());
+    let trace = &report.expect_violation("user").trace;
+    assert_eq!(trace.acts.iter().filter(|act| act.what.is_step()).count(), trace.steps.len());
+    // Each CPU has loaded the constant before its first step.
+    let words = Words { offset: constant.address() - arena.base().addr(), bytes: 8 };
+    let unseen: Vec<_> = trace.acts.iter().map(|act| act.what).filter(|what| !what.is_step()).collect();
+    assert_eq!(unseen, [What::Unseen(words); 2]);
+    assert_eq!(unseen[..], [trace.acts[0].what, trace.acts[1].what]);
 }

@@ -57,7 +57,7 @@ fn every_published_observation_and_number_of_final_states() {
             ));
         }
         match engine.opinion(by_file[report.file.as_str()], &report) {
-            Opinion::Agrees { .. } => agree += 1,
+            Opinion::Agrees(_) => agree += 1,
             Opinion::Differs(how) => wrong.push(format!("{}: the second engine {how}", report.file)),
             Opinion::Undecided(why) => println!("{}: the second engine is undecided: {why}", report.file),
         }

@@ -49,7 +49,8 @@ fn a_run_survives_its_file_and_is_the_same_when_it_is_done_again() {
     let replayed = read.replay().expect("the machine can be built");
     assert!(replayed.same_code);
     let Outcome::Same(done) = replayed.outcome else { panic!("{:?}", replayed.outcome) };
-    assert_eq!(done.trace, saved.trace());
+    // Acts are not saved.
+    assert_eq!(lab::Trace { acts: Vec::new(), ..done.trace.clone() }, saved.trace());
     assert_eq!(done.history, saved.history());
     assert_eq!(done.history.states.len(), saved.steps.len() + 1);
 }

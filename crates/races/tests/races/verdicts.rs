@@ -30,16 +30,17 @@ fn as_expected(folder: &Folder) {
 fn of_memory_management() {
     let folder = Folder::decide("mm");
     as_expected(&folder);
-    // Runs are many where code is long: those races count that are decided by few.
-    let Compared { all, agree } = compare(&folder, 40);
-    assert!(agree * 7 >= all, "{agree} of {all}");
+    // Runs are many where code is long: of the safe ones those count that are decided by few. Every rule that is broken is broken there, too; a run that never ends breaks none.
+    let Compared { all, agree, open } = compare(&folder, 40);
+    assert!(agree * 5 >= all * 2, "{agree} of {all}");
+    assert!(open.iter().all(|why| why.ends_with("runs that never end")), "{open:?}");
 }
 
 #[test]
 fn of_the_machine() {
     let folder = Folder::decide("machine");
     as_expected(&folder);
-    let Compared { all, agree } = compare(&folder, 2_000);
-    // It has no threads that are moved, and no walkers that read freed tables unasked; and NMIs of another CPU take it more runs.
-    assert!(agree + 10 >= all, "{agree} of {all}");
+    let Compared { all, agree, open } = compare(&folder, 2_000);
+    // NMIs of another CPU take it more runs where no rule is broken, and it does not search where walkers read freed tables unasked.
+    assert!(agree + 4 >= all && open.is_empty(), "{agree} of {all}; {open:?}");
 }

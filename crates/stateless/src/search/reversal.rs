@@ -96,7 +96,7 @@ impl Search<'_, '_> {
 
     /// This step uses entries: flags that could have been set in them before are to be seen. A flag may be set by a pointer that only an unasked walk has left.
     fn want_flags(&mut self, number: usize) {
-        if self.machine.config.unasked_flags == Feature::Absent {
+        if self.run.machine.config.unasked_flags == Feature::Absent {
             return;
         }
         let (event, node) = (&self.events[number], &mut self.nodes[number]);
@@ -174,7 +174,7 @@ impl Search<'_, '_> {
         match wanted.or_else(|| initials.iter().find(possible)) {
             Some(one) => node.tried.add(one),
             None => {
-                for one in (0..MOST_PROCESSES as u8).map(Process) {
+                for one in Process::all() {
                     if node.possible(one) {
                         node.tried.add(one);
                     }
@@ -201,11 +201,9 @@ impl Search<'_, '_> {
 
     /// The run ended before everybody was done: compares what was left to do.
     pub(super) fn compare_what_is_left(&mut self) {
-        for process in
-            (0..MOST_PROCESSES as u8).map(Process).filter(|process| process.cpu() < self.machine.programs.len())
-        {
+        for process in Process::all().filter(|process| process.cpu() < self.run.machine.programs.len()) {
             let cpu = process.cpu();
-            let state = self.machine.state.borrow();
+            let state = self.run.machine.state.borrow();
             let mut uses = Footprint::default();
             let mut wait = None;
             let mut after = Vec::new();
@@ -228,9 +226,10 @@ impl Search<'_, '_> {
                 }
                 Kind::Code => {
                     uses.add(footprint::pending(cpu), Use::Reads);
-                    let Some(op) = self.code.asks(cpu) else { continue };
+                    let Some(op) = self.run.code.asks(cpu) else { continue };
                     wait = self.wait(&state, cpu, &op);
-                    uses.join(&self.machine.expected(&state, cpu, &op));
+                    uses.add(footprint::SCHEDULER, Use::Reads);
+                    uses.join(&self.run.machine.expected(&state, cpu, &op));
                 }
             }
             drop(state);
