@@ -23,6 +23,17 @@ pub struct Area {
     pub sharing: Sharing,
     /// Whether anonymous memory may come in huge pages.
     pub huge: HugePages,
+    /// Whether it is a stack: see the module `stack`.
+    pub growth: Growth,
+}
+
+/// Whether faults below an area make it larger (Linux: MAP_GROWSDOWN).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Growth {
+    /// They do not.
+    Never,
+    /// They do: it is a stack. Private anonymous memory only.
+    Down,
 }
 
 /// Whether stores to an area reach its file (MAP_SHARED) or copies (MAP_PRIVATE).
@@ -64,7 +75,16 @@ impl AreaRights {
 impl Area {
     /// A shared area of small pages: `pages` pages of `file`, from its page `offset` on, at `start`.
     pub const fn shared(start: VirtAddr, pages: u64, rights: AreaRights, file: FileId, offset: u64) -> Self {
-        Self { start, pages, rights, file, offset, sharing: Sharing::Shared, huge: HugePages::Never }
+        Self {
+            start,
+            pages,
+            rights,
+            file,
+            offset,
+            sharing: Sharing::Shared,
+            huge: HugePages::Never,
+            growth: Growth::Never,
+        }
     }
 
     /// A private area of small pages.
@@ -76,6 +96,12 @@ impl Area {
     #[must_use]
     pub const fn with_huge_pages(self) -> Self {
         Self { huge: HugePages::Allowed, ..self }
+    }
+
+    /// The same area, as a stack that grows down. Its pages are named by the file's: `offset` is how many it can grow by.
+    #[must_use]
+    pub const fn as_stack(self) -> Self {
+        Self { growth: Growth::Down, ..self }
     }
 
     /// The first address behind the area.
@@ -115,7 +141,7 @@ impl Area {
 
 /// Room for one area. Who mutates or reads it holds the lock of what it is part of.
 pub struct AreaSlot {
-    /// The start, and in its low bits rights, sharing and huge pages.
+    /// The start, and in its low bits rights, sharing, huge pages and growth.
     start: Word64,
     pages: Word64,
     /// The file, in the upper 16 bits, and the offset.
@@ -128,6 +154,7 @@ mod low {
     pub(super) const WRITE: u64 = 1 << 1;
     pub(super) const PRIVATE: u64 = 1 << 2;
     pub(super) const HUGE: u64 = 1 << 3;
+    pub(super) const GROWS_DOWN: u64 = 1 << 4;
     pub(super) const ALL: u64 = machine::addr::PAGE_SIZE - 1;
 }
 
@@ -154,6 +181,7 @@ impl AreaSlot {
             offset: backing & ((1 << OFFSET_BITS) - 1),
             sharing: if start & low::PRIVATE == 0 { Sharing::Shared } else { Sharing::Private },
             huge: if start & low::HUGE == 0 { HugePages::Never } else { HugePages::Allowed },
+            growth: if start & low::GROWS_DOWN == 0 { Growth::Never } else { Growth::Down },
         }
     }
 
@@ -171,7 +199,11 @@ impl AreaSlot {
             HugePages::Never => 0,
             HugePages::Allowed => low::HUGE,
         };
-        cpu.owned_store(&self.start, area.start.as_u64() | rights | sharing | huge);
+        let growth = match area.growth {
+            Growth::Never => 0,
+            Growth::Down => low::GROWS_DOWN,
+        };
+        cpu.owned_store(&self.start, area.start.as_u64() | rights | sharing | huge | growth);
         cpu.owned_store(&self.pages, area.pages);
         cpu.owned_store(&self.backing, u64::from(area.file.number()) << OFFSET_BITS | area.offset);
     }

@@ -13,6 +13,7 @@ use crate::gup::InvalidFlags;
 pub use crate::huge::error::{CollapseError, FolioSplitError, RetractError, ShareError, SplitError};
 use crate::space::SpaceId;
 use crate::special::InsertError;
+use crate::stack::GrowthError;
 use crate::swap::SwapError;
 
 /// Why an access at an address cannot be resolved.
@@ -31,6 +32,13 @@ pub enum FaultError {
         access: Access,
         /// The area.
         area: Area,
+    },
+    /// A stack lies above the address, and may not grow so far (SIGSEGV).
+    NotGrown {
+        /// The address.
+        address: VirtAddr,
+        /// Why.
+        error: GrowthError,
     },
     /// The file has no page there (SIGBUS).
     NoPage {
@@ -271,6 +279,13 @@ pub enum MapError {
     },
     /// It overlaps another area.
     Overlaps(Area),
+    /// It would lie in the gap that stays free below this stack.
+    InGuardGap(Area),
+    /// It is to be a stack, and is not private anonymous memory in small pages.
+    NotAStack {
+        /// What was asked for.
+        area: Area,
+    },
     /// The address space has no free area slot.
     SpaceFull,
     /// The file has no free mapping slot.
@@ -302,6 +317,8 @@ pub enum AreaError {
     BadArea(Area),
     /// An area is where another was to go.
     Overlaps(Area),
+    /// It would lie in the gap that stays free below this stack.
+    InGuardGap(Area),
     /// No frame for a page table.
     OutOfFrames,
     /// A page table holds what it must not.
@@ -512,6 +529,7 @@ impl fmt::Display for FaultError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoArea { address } => write!(f, "no area holds {address}"),
+            Self::NotGrown { address, error } => write!(f, "the stack does not grow down to {address}: {error}"),
             Self::Forbidden { address, access, area } => {
                 write!(f, "the area from {} to {} does not allow a {access:?} at {address}", area.start, area.end())
             }

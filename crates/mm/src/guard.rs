@@ -189,6 +189,16 @@ pub trait Guards {
         SwapPlaceHold::WhileReading
     }
 
+    /// A fault below a stack, with the mmap lock just taken for writing: what to act on. `seen` is what was found with the lock held for reading.
+    ///
+    /// In between somebody may have mapped something into the gap. The stack would grow next to it, or over it, and one that is written behind its end writes to that
+    /// (CVE-2017-1000364, "Stack Clash", is of stacks without such a gap).
+    #[inline(always)]
+    fn growth_under_lock<R>(&self, seen: R, look_again: impl FnOnce() -> R) -> R {
+        let _ = seen;
+        look_again()
+    }
+
     /// Who follows a driver's entry, with the page-table lock just taken: what to act on. `seen` is what led to this lock.
     ///
     /// Until the lock was held, the entry could be zapped and its frame given to somebody else (Linux ffef67b93aa3, of huge entries).

@@ -21,6 +21,7 @@
 //! | `mprotect`, `protect` | giving rights to entries and taking them |
 //! | `mremap` | moving areas |
 //! | [`tags`] | what user addresses may have in their upper bits |
+//! | [`stack`] | areas that grow, and the gap below them |
 //! | `soft_dirty`, [`harvest`] | which pages were used, and how |
 //! | `huge` | huge pages: split, collapse, shared tables |
 //! | `merge` | equal anonymous pages become one, and their own again |
@@ -42,7 +43,7 @@
 //!
 //! | lock | protects | held by |
 //! |---|---|---|
-//! | mmap lock (of an address space) | its areas | `mmap`, `munmap` (writing); faults, slow GUP (reading) |
+//! | mmap lock (of an address space) | its areas | `mmap`, `munmap`, stacks that grow (writing); faults, slow GUP (reading) |
 //! | folio lock | a folio that is taken apart: its entries, its references, its place in a file | migration, swap-out, split, write-back, [`Mm::replace_page`] |
 //! | rmap lock (of a file) | where the file is mapped | `mmap`, `munmap` (writing); zap by rmap (reading) |
 //! | driver lock (of a driver's file) | the driver's frames | faults on the file; the driver's revoke |
@@ -93,11 +94,12 @@ pub mod shootdown;
 mod soft_dirty;
 pub mod space;
 pub mod special;
+pub mod stack;
 pub mod swap;
 pub mod tags;
 mod zap;
 
-pub use area::{Area, AreaRights, AreaSlot, HugePages, Sharing};
+pub use area::{Area, AreaRights, AreaSlot, Growth, HugePages, Sharing};
 pub use error::{
     AreaError, CollapseError, FaultError, FolioSplitError, ForkError, GupError, MapError, PopulateError, RangeError,
     ReclaimError, ReleaseError, RetractError, ShareError, SplitError, ZapError,
@@ -122,5 +124,6 @@ pub use special::{
     DevicePages, DriverAnswer, DriverFault, DriverFaultContext, FollowError, FollowedPfn, InsertError, Inserted,
     NoDrivers, PfnLeaf,
 };
+pub use stack::{GrowthError, StackLimits};
 pub use swap::{NoSwap, SwapError, SwapPlace, SwapStore};
 pub use tags::Tags;

@@ -4,7 +4,7 @@ use machine::Cpu;
 use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
 use pagetable::{Level, Mode};
 
-use crate::area::{Area, MAX_OFFSET};
+use crate::area::{Area, Growth, MAX_OFFSET};
 use crate::error::{FaultError, MapError, ZapError};
 use crate::file::{File, FileKind, MappedAt, PageSlot, SlotTaken};
 use crate::folio::{Folio, NotGrabbed, Reference};
@@ -13,6 +13,7 @@ use crate::guard::{DriverLock, Guards};
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::{AddressSpace, Placement, SpaceId};
+use crate::stack::may_grow;
 
 impl<'m, P: Platform> Mm<'m, P> {
     /// Adds an area to an address space. Nothing is mapped yet: accesses fault.
@@ -25,10 +26,18 @@ impl<'m, P: Platform> Mm<'m, P> {
         let space = self.space(id).ok_or(MapError::NoSpace(id))?;
         let file = self.file(area.file).ok_or(MapError::NoFile(area.file))?;
         self.check_area(&area, file.alignment())?;
+        if area.growth == Growth::Down && !may_grow(&area, file) {
+            return Err(MapError::NotAStack { area });
+        }
         let mmap = space.mmap_lock().write(cpu);
         let result = match space.place(cpu, &area) {
             Placement::Overlaps(other) => Err(MapError::Overlaps(other)),
             Placement::Full => Err(MapError::SpaceFull),
+            Placement::At(_)
+                if let Some(stack) = self.stack_with_gap_in(cpu, space, area.rights, (area.start, area.end())) =>
+            {
+                Err(MapError::InGuardGap(stack))
+            }
             Placement::At(index) => {
                 let rmap = file.rmap_lock().write(cpu);
                 let linked = file.link(cpu, &MappedAt::new(id, &area));

@@ -56,7 +56,7 @@ impl Move {
 const GONE: fn(&Area) -> Option<Area> = |_| None;
 
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Moves `pages` pages from `from` on, which lie in one area, to `to`, where there is no area, and makes them `new_pages`. What is mapped stays
+    /// Moves `pages` pages from `from` on, which lie in one area, to `to`, where there is no area and no gap of a stack, and makes them `new_pages`. What is mapped stays
     /// mapped; the pages that are added are not mapped yet. With `to` equal to `from` the area grows or shrinks where it is; it can grow at its
     /// end only.
     ///
@@ -65,7 +65,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// Context: interrupts on, no lock.
     ///
     /// # Errors
-    /// Nothing has changed: a range is wrong, the first one is not in one area, there is an area where the second one is, an area is cut where it must
+    /// Nothing has changed: a range is wrong, the first one is not in one area, there is an area where the second one is or a stack too near above it, an area is cut where it must
     /// not be, there are no slots, or no frames for tables; of these, some may have been found and stay, empty, where another area reaches into them. Or
     /// tables were malformed: then the areas have moved, but not all entries.
     pub fn mremap(
@@ -110,6 +110,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         if let Some((_, other)) = space.first_in(cpu, end, grown.end()) {
             return Err(AreaError::Overlaps(other));
         }
+        if let Some(stack) = self.stack_with_gap_in(cpu, space, area.rights, (end, grown.end())) {
+            return Err(AreaError::InGuardGap(stack));
+        }
         if let Some((index, _)) = space.first_in(cpu, area.start, area.end()) {
             let rmap = file.rmap_lock().write(cpu);
             file.relink(cpu, &MappedAt::new(id, area), [MappedAt::new(id, &grown)]);
@@ -142,6 +145,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         let file = self.checked_file(&new)?;
         if let Some((_, other)) = space.first_in(cpu, to, new_end) {
             return Err(AreaError::Overlaps(other));
+        }
+        if let Some(stack) = self.stack_with_gap_in(cpu, space, area.rights, (to, new_end)) {
+            return Err(AreaError::InGuardGap(stack));
         }
         let room = self.room_for_cut(cpu, space, (from, end), &GONE)?;
         let moved = Move { from, end: end.min(from.wrapping_add(pages * PAGE_SIZE)), to };

@@ -7,6 +7,7 @@ use pagetable::Root;
 use crate::area::{Area, AreaSlot};
 use crate::batched_flush::Unflushed;
 use crate::tags::Tags;
+use crate::stack::StackLimits;
 
 /// The number of an address space: its index in the slice that [`crate::Mm`] was given.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -52,6 +53,7 @@ pub struct AddressSpace<'a> {
     has_guards: Word32,
     /// What reclaim has cleared and not flushed (Linux: `tlb_flush_batched`).
     unflushed: Unflushed,
+    stack_limits: StackLimits,
 }
 
 /// Where an area would go among those that are there.
@@ -79,6 +81,7 @@ impl<'a> AddressSpace<'a> {
             has_pinned: Word32::new(0),
             has_guards: Word32::new(0),
             unflushed: Unflushed::new(),
+            stack_limits: StackLimits::DEFAULT,
         }
     }
 
@@ -91,6 +94,15 @@ impl<'a> AddressSpace<'a> {
     /// What user addresses have for tags.
     pub const fn tags(&self) -> Tags {
         self.tags
+    /// The same with other limits for its stacks.
+    #[must_use]
+    pub const fn with_stack_limits(self, stack_limits: StackLimits) -> Self {
+        Self { stack_limits, ..self }
+    }
+
+    /// How far its stacks may grow.
+    pub(crate) const fn stack_limits(&self) -> StackLimits {
+        self.stack_limits
     }
 
     /// The root table.
@@ -215,6 +227,14 @@ impl<'a> AddressSpace<'a> {
         let index = self.first_ending_behind(cpu, address);
         let area = self.slots[..self.count(cpu)].get(index)?.get(cpu);
         area.contains(address).then_some(area)
+    }
+
+    /// The area before `address`, which none holds, and the one behind it. The caller holds [`Self::mmap_lock`].
+    pub(crate) fn neighbours<C: Cpu>(&self, cpu: &C, address: VirtAddr) -> (Option<Area>, Option<Area>) {
+        let slots = &self.slots[..self.count(cpu)];
+        let index = self.first_ending_behind(cpu, address);
+        let area = |index: usize| slots.get(index).map(|slot| slot.get(cpu));
+        (index.checked_sub(1).and_then(area), area(index))
     }
 
     /// Whether no area reaches into the `bytes` bytes from `start` on. The caller holds [`Self::mmap_lock`].

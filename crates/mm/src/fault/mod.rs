@@ -106,7 +106,7 @@ struct Fault {
 }
 
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Resolves a page fault: on return the access can be tried again.
+    /// Resolves a page fault of user code: on return the access can be tried again. Below a stack, the stack grows.
     ///
     /// The entry may be gone again by then: then it faults again.
     ///
@@ -120,10 +120,13 @@ impl<'m, P: Platform> Mm<'m, P> {
             cpu.round(&head, 0);
             let mmap = space.mmap_lock().read(cpu);
             let result = self.fault_in(cpu, space, fault.address, fault.access.into());
+            let stack =
+                matches!(result, Err(FaultError::NoArea { .. })).then(|| self.stack_above(cpu, space, fault.address));
             mmap.unlock();
-            match result {
-                Err(FaultError::DriverBusy { file, page }) => self.drivers().wait(cpu, file, page),
-                result => return result,
+            match (result, stack) {
+                (_, Some(stack)) => self.grow_stack(cpu, space, fault.address, stack?)?,
+                (Err(FaultError::DriverBusy { file, page }), None) => self.drivers().wait(cpu, file, page),
+                (result, None) => return result,
             }
         }
     }

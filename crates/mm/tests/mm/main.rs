@@ -26,6 +26,7 @@ mod shared_tables;
 mod special;
 mod special_ranges;
 mod tags;
+mod stack;
 mod threads;
 
 // What they share.

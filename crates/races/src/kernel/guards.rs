@@ -67,11 +67,12 @@ pub(super) enum Step {
     ForkWait,
     ReferencesFirst,
     MergedAskedLast,
+    GrowthCheck,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 46] = [
+    pub(super) const NAMES: [(&'static str, Self); 47] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -118,6 +119,7 @@ impl Step {
         ("fork-wait", Self::ForkWait),
         ("references-first", Self::ReferencesFirst),
         ("merged-asked-last", Self::MergedAskedLast),
+        ("growth-check", Self::GrowthCheck),
     ];
 }
 
@@ -236,6 +238,10 @@ impl Guards for Without {
 
     fn hold_swap_place(&self) -> SwapPlaceHold {
         unless!(self lacks SwapPlaceHold, hold_swap_place())
+    }
+
+    fn growth_under_lock<R>(&self, seen: R, look_again: impl FnOnce() -> R) -> R {
+        unless!(self lacks GrowthCheck, growth_under_lock(seen, look_again))
     }
 
     fn entry_under_lock(&self, seen: Entry, read_again: impl FnOnce() -> Entry) -> Entry {

@@ -12,7 +12,7 @@ use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, FolioFlags, FolioMapping,
     Invalidations, Mapping, Membership, MemoryMap, Mm, NoDrivers, Notify, Page, PageSlot, Parts, Platform, Protocols,
-    Shootdown, Sound, SpaceId, Tags,
+    Shootdown, Sound, SpaceId, StackLimits, Tags,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -64,6 +64,8 @@ const SWAP_PAGES: usize = 1 << 10;
 pub(crate) const SPACES: u16 = 3;
 /// The address space whose user addresses have tags in the bits 62 to 57.
 pub(crate) const TAGGED: u16 = 2;
+/// An address space whose stacks are short.
+pub(crate) const LIMITED: (u16, StackLimits) = (2, StackLimits { gap: 2, pages: 8 });
 /// Anonymous memory.
 pub(crate) const ANONYMOUS: FileId = FileId::new(0);
 /// A file of [`FILE_PAGES`] pages, each filled with its number.
@@ -135,7 +137,8 @@ impl Kernel {
             cpu.zero(tables.arena.table(root).expect("a frame of the arena").cells());
             let root = Root::new(&PROTOCOLS.mode, root.start()).expect("frames are aligned");
             let tags = if number == TAGGED { Tags::Lam57 } else { Tags::None };
-            AddressSpace::new(root, leak_all((0..AREAS).map(|_| AreaSlot::new()))).with_tags(tags)
+            let space = AddressSpace::new(root, leak_all((0..AREAS).map(|_| AreaSlot::new()))).with_tags(tags);
+            if number == LIMITED.0 { space.with_stack_limits(LIMITED.1) } else { space }
         };
         let spaces = leak_all((0..SPACES).map(space));
         let slots = leak_all((0..FILE_PAGES).map(|_| PageSlot::new(None)));
@@ -313,6 +316,6 @@ impl Kernel {
 }
 
 /// A private, writable area of anonymous memory.
-pub(crate) fn anonymous(start: VirtAddr, pages: u64, offset: u64) -> Area {
+pub(crate) const fn anonymous(start: VirtAddr, pages: u64, offset: u64) -> Area {
     Area::private(start, pages, AreaRights::ReadWrite, ANONYMOUS, offset)
 }

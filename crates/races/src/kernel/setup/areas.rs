@@ -2,7 +2,7 @@
 
 use machine::addr::PAGE_SIZE;
 use machine::{Access, VirtAddr};
-use mm::{AreaRights, FileKind, HugePages, Sharing};
+use mm::{AreaRights, FileKind, Growth, HugePages, Sharing};
 
 use super::{AreaSetup, Mapped, MappedSize, Setup, Start};
 use crate::arguments::{Arguments, impossible, unique};
@@ -39,6 +39,7 @@ impl Setup {
         let kind = if self.files[file].kind == FileKind::Anonymous { Sharing::Private } else { Sharing::Shared };
         let sharing = arguments.one_of(&[("shared", Sharing::Shared), ("private", Sharing::Private)], kind);
         let huge = arguments.one_of(&[("huge", HugePages::Allowed)], HugePages::Never);
+        let growth = arguments.one_of(&[("stack", Growth::Down)], Growth::Never);
         let space = match arguments.one("space")? {
             Some(space) => self.space_named(race, space)?,
             None => 0,
@@ -48,6 +49,7 @@ impl Setup {
         let area = mm::Area {
             sharing,
             huge,
+            growth,
             ..mm::Area::shared(VirtAddr::new(at), pages, rights, mm::FileId::new(file as u16), offset)
         };
         let end = user_end(race.litmus.mode.node);
