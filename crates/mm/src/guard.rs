@@ -8,8 +8,8 @@ use machine::seqcount::Sequence;
 use machine::{Cpu, CpuSet, SeqCount, Word64};
 use pagetable::recheck::Atomic;
 use pagetable::{
-    Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot, TableSource,
-    Unlinked,
+    Attributes, Entry, EntryWrite, Flags, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot,
+    TableSource, Unlinked,
 };
 
 use crate::batched_flush::Unflushed;
@@ -18,6 +18,7 @@ use crate::folio::FolioFlags;
 use crate::gup::Request;
 use crate::lazy::LazyState;
 use crate::lifetime::TableLifetime;
+use crate::notify::{Invalidations, Seen};
 use crate::order::FlushMoment;
 use crate::shootdown::{Shootdown, Stale};
 use crate::space::AddressSpace;
@@ -413,6 +414,34 @@ pub trait Guards {
     #[track_caller]
     fn is_only_user_of_unmerged(&self, is_only_user: impl FnOnce() -> bool, is_merged: impl FnOnce() -> bool) -> bool {
         is_only_user() && !is_merged()
+    }
+
+    /// Whether a device that has no reference may write to what a present leaf with these attributes maps.
+    ///
+    /// Only if the leaf is dirty. Else nobody knows that the device has written: write-back takes the page for clean. (Linux leaves that to drivers, which call
+    /// `set_page_dirty`.)
+    #[inline(always)]
+    fn device_may_write(&self, attributes: Attributes) -> bool {
+        attributes.has(Flags::WRITE.and(Flags::DIRTY))
+    }
+
+    /// Whether secondary TLBs are told of all that goes when an address space leaves a table that others share.
+    ///
+    /// If they are told only of what the operation is about, a device keeps the table's other pages, and nobody will tell it when those go: they are others' now, and this address space maps
+    /// them no more (Linux: `adjust_range_if_pmd_sharing_possible`, since 017b1660df89).
+    #[inline(always)]
+    fn tells_of_left_table(&self) -> bool {
+        true
+    }
+
+    /// Who puts pages into a device's page table, with the lock of that held: whether something was taken away since they were looked up.
+    ///
+    /// If so, the device was told to forget pages that it did not have yet, and nobody will tell it again: it would use frames that are freed (Linux:
+    /// `mmu_interval_read_retry`, which `Documentation/mm/hmm.rst` asks every driver for).
+    #[inline(always)]
+    #[track_caller]
+    fn mirror_is_stale<C: Cpu>(&self, cpu: &C, invalidations: &Invalidations, since: Seen) -> bool {
+        invalidations.changed(cpu, since)
     }
 
     /// When a zap takes a folio off its rmap.

@@ -38,6 +38,7 @@
 //! | [`frames`], [`swap`] | where data lives: memory, and where it goes from there |
 //! | [`special`] | drivers' own fault handlers and what they map; device memory |
 //! | [`notify`] | devices that translate by a copy of the page table |
+//! | [`hmm`] | looking pages up for one |
 //!
 //! # Locks, outermost first
 //!
@@ -71,6 +72,7 @@ mod gather;
 pub mod guard;
 pub mod gup;
 pub mod harvest;
+pub mod hmm;
 mod huge;
 mod kernel_folio;
 pub mod lazy;
@@ -110,6 +112,7 @@ pub use frames::{FrameSource, NoFrames};
 pub use guard::{Guards, Sound};
 pub use gup::{Foll, Run, Signal};
 pub use harvest::{Harvested, Usage};
+pub use hmm::{HmmError, HmmPage, HmmRequest, MirrorCheck, OutOfDate, UpToDate};
 pub use lazy::Lazy;
 pub use madvise_guard::GuardRegionError;
 pub use map::DriverFrames;

@@ -5,7 +5,7 @@
 //! | a fault of user code below it | makes it larger, if nothing else is nearer than the gap, and it stays in its limit |
 //! | mmap, mremap of what can be accessed | is refused in the gap: a stack that was grown page by page would run into it. (Linux lets in what is to lie at a fixed address.) |
 //! | mmap, mremap of what cannot be accessed (PROT_NONE) | is let in: a guard that somebody wants; the stack ends there |
-//! | GUP, [`Mm::populate`] | does not make it larger: what lies below it is no area (Linux since 6.5) |
+//! | GUP, [`Mm::populate`], [`Mm::mirror`] | does not make it larger: what lies below it is no area (Linux since 6.5) |
 //! | [`Mm::mprotect`] | does not look at gaps; the stack then grows no nearer |
 //!
 //! What a stack is cut into are stacks.

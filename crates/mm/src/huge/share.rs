@@ -207,18 +207,32 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// Context: as for [`Self::for_each_own_table`].
     pub(crate) fn leave_table(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, address: VirtAddr, level: Level) {
-        let head = cpu.loop_head();
-        loop {
-            cpu.round(&head, 0);
-            if self.try_to_leave(cpu, space, address, level) == Left::Done {
-                return;
+        let Some(upper) = level.upper() else { return };
+        let leave = || {
+            let head = cpu.loop_head();
+            loop {
+                cpu.round(&head, 0);
+                if self.try_to_leave(cpu, space, address, (level, upper)) == Left::Done {
+                    return;
+                }
             }
+        };
+        if self.protocols().guards.tells_of_left_table() {
+            let start = address.align_down(upper.size());
+            self.notify_of(cpu, space, (start, upper.next(start)), leave);
+        } else {
+            leave();
         }
     }
 
-    fn try_to_leave(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, address: VirtAddr, level: Level) -> Left {
+    fn try_to_leave(
+        &self,
+        cpu: &P::Cpu,
+        space: &AddressSpace<'m>,
+        address: VirtAddr,
+        (level, upper): (Level, Level),
+    ) -> Left {
         let Protocols { write, guards, lifetime, .. } = self.protocols();
-        let Some(upper) = level.upper() else { return Left::Done };
         let tables = self.page_tables(space);
         let (Ok(parent), Ok(child)) = (tables.find(cpu, address, upper), tables.find(cpu, address, level)) else {
             return Left::Done;

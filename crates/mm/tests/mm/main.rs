@@ -11,6 +11,7 @@ mod gup_flags;
 mod gup_model;
 mod gup_release;
 mod gup_threads;
+mod hmm;
 mod huge;
 mod huge_anonymous;
 mod huge_threads;

@@ -4,11 +4,12 @@ use lab::{Arena, End, Machine, Paging};
 use machine::addr::PAGE_SIZE;
 use machine::user::FaultCause;
 use machine::{Cpu, CpuId, PageFault, PhysAddr, VirtAddr, Word};
-use mm::{MemoryMap, Mm, NobodyListens, Parts, Sharing, SpaceId};
+use mm::{MemoryMap, Mm, Parts, Sharing, SpaceId};
 use pagetable::{FiveLevel, FourLevel, Level, Mode as PagingMode, Pae, PhysicalWidth, Root};
 
 use super::choices::{self, Choices};
 use super::drivers::LabDrivers;
+use super::mirror::LabNotify;
 use super::names::{FrameNames, name_tables};
 use super::operations::Column;
 use super::platform::{InLab, LabFrames, LabMap, LabTables, TABLES, protocols};
@@ -91,6 +92,7 @@ impl<M: PagingMode> Engine<'_, M> {
             files,
             spaces,
             shootdown,
+            mirror,
             ..
         } = self.shared;
         let tables = LabTables { cpu, arena, metas, frames_of_tables, aside, freed: self.choices.freed_tables };
@@ -103,7 +105,7 @@ impl<M: PagingMode> Engine<'_, M> {
             map: &map,
             frames: &frames,
             swap: &LabSwap { places: swap, frames: &frames },
-            notify: &NobodyListens,
+            notify: &LabNotify { mirror, spaces },
             drivers: &LabDrivers,
             spaces,
             files,

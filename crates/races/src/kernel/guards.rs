@@ -7,12 +7,13 @@ use mm::guard::{DriverLock, FileForgets, KeptPageHold, MergeFlush, RmapRemoval, 
 use mm::gup::Request;
 use mm::lazy::LazyState;
 use mm::lifetime::TableLifetime;
+use mm::notify::Seen;
 use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
-use mm::{AddressSpace, FolioFlags, Guards, PageSlot, Sound, Stale};
+use mm::{AddressSpace, FolioFlags, Guards, Invalidations, PageSlot, Sound, Stale};
 use pagetable::{
-    Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot, TableSource,
-    Unlinked,
+    Attributes, Entry, EntryWrite, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot,
+    TableSource, Unlinked,
 };
 
 use super::historic::steps;
@@ -68,11 +69,14 @@ pub(super) enum Step {
     ReferencesFirst,
     MergedAskedLast,
     GrowthCheck,
+    MirrorCheck,
+    LeftTableNotice,
+    DeviceDirty,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 47] = [
+    pub(super) const NAMES: [(&'static str, Self); 50] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -120,6 +124,9 @@ impl Step {
         ("references-first", Self::ReferencesFirst),
         ("merged-asked-last", Self::MergedAskedLast),
         ("growth-check", Self::GrowthCheck),
+        ("mirror-check", Self::MirrorCheck),
+        ("left-table-notice", Self::LeftTableNotice),
+        ("device-dirty", Self::DeviceDirty),
     ];
 }
 
@@ -369,6 +376,19 @@ impl Guards for Without {
     #[track_caller]
     fn is_only_user_of_unmerged(&self, is_only_user: impl FnOnce() -> bool, is_merged: impl FnOnce() -> bool) -> bool {
         unless!(self lacks MergedAskedLast, is_only_user_of_unmerged(is_only_user, is_merged))
+    }
+
+    fn device_may_write(&self, attributes: Attributes) -> bool {
+        unless!(self lacks DeviceDirty, device_may_write(attributes))
+    }
+
+    fn tells_of_left_table(&self) -> bool {
+        unless!(self lacks LeftTableNotice, tells_of_left_table())
+    }
+
+    #[track_caller]
+    fn mirror_is_stale<C: Cpu>(&self, cpu: &C, invalidations: &Invalidations, since: Seen) -> bool {
+        unless!(self lacks MirrorCheck, mirror_is_stale(cpu, invalidations, since))
     }
 
     fn rmap_removal(&self) -> RmapRemoval {

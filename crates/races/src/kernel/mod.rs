@@ -7,6 +7,7 @@
 //! | [`build`], [`shared`] | the machine, before the start |
 //! | [`drivers`] | what drivers do when their areas fault |
 //! | [`platform`], [`swap_device`] | where the engine finds tables, records and swap |
+//! | [`mirror`] | a device with a page table of its own |
 //! | [`run`] | operations are calls of the engine |
 //! | [`watch`] | the rules that need to know what pages and pins are |
 //! | [`names`] | names and words for traces |
@@ -19,6 +20,7 @@ mod choose;
 mod drivers;
 mod guards;
 mod historic;
+mod mirror;
 mod names;
 mod operations;
 mod platform;

@@ -6,7 +6,7 @@ use lab::{Arena, FrameKind};
 use machine::{Cpu, Frame, PhysAddr, Word64};
 use mm::folio::count_fits;
 use mm::special::DevicePages;
-use mm::{FrameSource, Membership, MemoryMap, NobodyListens, Page, Platform, Protocols};
+use mm::{FrameSource, Membership, MemoryMap, Page, Platform, Protocols};
 use pagetable::table::{Pdpt, Table};
 use pagetable::{Mode, NotATable, OutOfFrames, TableMemory, TableMeta, TableSource};
 
@@ -15,6 +15,7 @@ use super::choices::{
 };
 use super::drivers::LabDrivers;
 use super::guards::{Step, Without};
+use super::mirror::LabNotify;
 use super::setup::{Owner, TableFrames};
 use super::swap_device::LabSwap;
 use super::watch::Told;
@@ -43,7 +44,7 @@ impl<'l, M: Mode, C: CheckedCpu> Platform for InLab<'l, M, C> {
     type Guards = Without;
     type Frames = LabFrames<'l>;
     type Swap = LabSwap<'l>;
-    type Notify = NobodyListens;
+    type Notify = LabNotify<'l>;
     type Drivers = LabDrivers;
 }
 

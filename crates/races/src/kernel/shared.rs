@@ -9,6 +9,7 @@ use mm::{
 use pagetable::{Root, TableMeta};
 
 use super::build::Kernel;
+use super::mirror::Mirror;
 use super::names::FrameNames;
 use super::platform::{Records, SpareFrames, TABLES};
 use super::setup::{Contents, FrameSetup, Owner, Setup, TableFrames};
@@ -36,6 +37,7 @@ pub(super) struct Shared<'l> {
     slots: &'l [&'l [AreaSlot]],
     mappings: &'l [&'l [Mapping]],
     pub(super) shootdown: &'l Shootdown,
+    pub(super) mirror: Option<&'l Mirror<'l>>,
 }
 
 impl Kernel {
@@ -149,6 +151,7 @@ impl Kernel {
             slots,
             mappings,
             shootdown: arena.alloc(Shootdown::new()),
+            mirror: Mirror::place(arena, &self.columns),
         }
     }
 }
@@ -232,6 +235,13 @@ impl<'l> Shared<'l> {
             checker.name(&place.word, format!("contents of swap place {number}"));
         }
         checker.name(self.aside, "table put aside");
+        if let Some(mirror) = self.mirror {
+            checker.name(mirror.lock.word(), "lock of the mirror");
+            checker.name(mirror.invalidations.word(), "invalidations");
+            for page in mirror.pages {
+                checker.name(&page.entry, format!("mirror of {}", setup.page_name(page.space, page.address)));
+            }
+        }
         checker.name(self.shootdown.lock_word(), "shootdown lock");
         checker.name(self.shootdown.request_word(), "shootdown request");
         checker.name(self.shootdown.pending_word(), "shootdown pending");

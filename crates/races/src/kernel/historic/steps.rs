@@ -7,12 +7,13 @@ use mm::guard::{DriverLock, FileForgets, MergeFlush, RmapRemoval, UserCount};
 use mm::gup::Request;
 use mm::lazy::LazyState;
 use mm::lifetime::TableLifetime;
+use mm::notify::Seen;
 use mm::order::FlushMoment;
 use mm::shootdown::Shootdown;
-use mm::{AddressSpace, FolioFlags, Guards, PageSlot, Stale};
+use mm::{AddressSpace, FolioFlags, Guards, Invalidations, PageSlot, Stale};
 use pagetable::{
-    Entry, EntryWrite, Flags, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot, TableSource,
-    Unlinked,
+    Attributes, Entry, EntryWrite, Flags, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot,
+    TableSource, Unlinked,
 };
 
 /// Fast GUP looks at the entry of the page again, and not at that of its table: before Linux 70cbc3cc78a9.
@@ -317,6 +318,34 @@ pub(in crate::kernel) struct GrowthCheck;
 impl Guards for GrowthCheck {
     fn growth_under_lock<R>(&self, seen: R, _: impl FnOnce() -> R) -> R {
         seen
+    }
+}
+
+/// A driver puts pages into its device's page table without asking whether they were taken away since it looked them up: what Linux's
+/// `Documentation/mm/hmm.rst` warns of.
+pub(in crate::kernel) struct MirrorCheck;
+
+impl Guards for MirrorCheck {
+    fn mirror_is_stale<C: Cpu>(&self, _: &C, _: &Invalidations, _: Seen) -> bool {
+        false
+    }
+}
+
+/// A device may write wherever user code may: what `hmm_range_fault` says in Linux, where drivers then call `set_page_dirty`, or forget to.
+pub(in crate::kernel) struct DeviceDirty;
+
+impl Guards for DeviceDirty {
+    fn device_may_write(&self, attributes: Attributes) -> bool {
+        attributes.has(Flags::WRITE)
+    }
+}
+
+/// Who leaves a shared table tells devices of its own range only: Linux before 017b1660df89, and this engine before `mirror-unshare`.
+pub(in crate::kernel) struct LeftTableNotice;
+
+impl Guards for LeftTableNotice {
+    fn tells_of_left_table(&self) -> bool {
+        false
     }
 }
 

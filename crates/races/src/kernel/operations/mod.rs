@@ -48,6 +48,10 @@ pub(super) enum Action {
     Walk { space: SpaceId, address: VirtAddr },
     /// `r = dump(x, rcu)`: reads the entries on the way to the address without a lock.
     Dump { space: SpaceId, address: VirtAddr, section: Section },
+    /// `mirror(x, write)`: a device gets the page into its own page table.
+    Mirror { space: SpaceId, address: VirtAddr, access: Access },
+    /// `r = device(x, write=1)`: a device accesses an address by its own page table.
+    Device { space: SpaceId, address: VirtAddr, device: Device },
     /// `r = io(r0, write=1)`: a device accesses the frame in a register.
     Io { from: usize, device: Device },
     /// `write_protect(x)`.
@@ -157,6 +161,9 @@ impl Action {
             Self::Gup { space, start, .. } => Some((start, usize::from(space.number()))),
             Self::Touch { address, .. } => Some((address, own)),
             Self::Follow { space, start, .. } => Some((start, usize::from(space.number()))),
+            Self::Mirror { space, address, .. } | Self::Device { space, address, .. } => {
+                Some((address, usize::from(space.number())))
+            }
             _ => None,
         }
     }
@@ -260,6 +267,7 @@ impl Column {
                 step.action,
                 Action::Touch { user: User::Load | User::Store(_), .. }
                     | Action::Io { .. }
+                    | Action::Device { .. }
                     | Action::Follow { device: Some(_), .. }
             )
         })

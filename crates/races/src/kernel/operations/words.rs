@@ -73,6 +73,14 @@ const WORDS: &[(&str, Read)] = &[
         let device = cell.device()?;
         Ok(Action::Follow { start: cell.address("follow(x)")?, space: cell.space()?, device })
     }),
+    ("mirror", |cell| {
+        let access = cell.access();
+        Ok(Action::Mirror { address: cell.address("mirror(x, write)")?, space: cell.space()?, access })
+    }),
+    ("device", |cell| {
+        let device = cell.device()?.unwrap_or(Device::Load);
+        Ok(Action::Device { address: cell.address("device(x, write=1)")?, space: cell.space()?, device })
+    }),
     ("io", |cell| {
         let device = cell.device()?.unwrap_or(Device::Load);
         Ok(Action::Io { from: cell.register("io(r0, write=1)")?, device })

@@ -68,7 +68,7 @@ impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
     }
 
     /// A device accesses a frame. Returns what was in it.
-    pub(super) fn device(&self, frame: Frame, device: Device) -> u64 {
+    pub(in crate::kernel) fn device(&self, frame: Frame, device: Device) -> u64 {
         match device {
             Device::Load => self.cpu.device_access(frame, Access::Read, 0),
             Device::Store(word) => self.cpu.device_access(frame, Access::Write, word),

@@ -196,6 +196,16 @@ impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
                 }
             }
             Action::Kill { file } => self.done(into, results, self.kill(file)),
+            Action::Mirror { space, address, access } => {
+                let number = usize::from(space.number());
+                self.done(into, results, self.mirror(number, self.space(space), address, access));
+            }
+            Action::Device { space, address, device } => {
+                let held = self.mirrored_access(usize::from(space.number()), address, device);
+                if let Some(into) = into {
+                    results.registers[into] = held;
+                }
+            }
             Action::Io { from, device } => {
                 let frame = Some(results.registers[from]).filter(|frame| *frame != 0).map(Frame::new);
                 let held = frame.map(|frame| self.device(frame, device));

@@ -92,6 +92,12 @@ impl Watch<'_> {
                 }
                 Ok(())
             }
+            Told::DeviceWrote { frame } => {
+                if let Some(folio) = self.folio(frame) {
+                    ghost.set(self.written(folio), 1);
+                }
+                Ok(())
+            }
             Told::RecordsGone { frame } => {
                 if let Some(folio) = self.folio(frame) {
                     ghost.set(self.records_gone(folio), 1);

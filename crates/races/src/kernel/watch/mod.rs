@@ -141,7 +141,7 @@ impl Watch<'_> {
         self.active(self.calls()) + folio
     }
 
-    /// Whether user code wrote to a folio that is not known to be dirty in any other way.
+    /// Whether user code or a device without a reference wrote to a folio that is not known to be dirty in any other way.
     fn written(&self, folio: usize) -> usize {
         self.held(self.folios.len()) + folio
     }

@@ -104,7 +104,10 @@ impl Watch<'_> {
             if counted && allocated && ghost.get(self.written(number)) != 0 && !dirty && !marked {
                 self.broken(
                     rule::LOST_DIRTY,
-                    format!("user code wrote to {}, and neither an entry nor the folio is dirty", setup.name),
+                    format!(
+                        "user code or a device wrote to {}, and neither an entry nor the folio is dirty",
+                        setup.name
+                    ),
                 )?;
             }
         }

@@ -32,6 +32,8 @@ pub(in crate::kernel) enum Told {
     PutIntoFile { frame: Frame },
     /// The contents of the folio that starts at this frame are being written out: what is in it now is safe.
     WrittenOut { frame: Frame },
+    /// A device without a reference has written to a frame.
+    DeviceWrote { frame: Frame },
     /// The records of a device's folio are gone, and something else lies where they were.
     RecordsGone { frame: Frame },
     /// The last reference of the folio that starts at this frame is gone.
@@ -56,6 +58,7 @@ impl Told {
             Self::WrittenOut { frame } => emit(7, &[frame.number()]),
             Self::Released { frame } => emit(5, &[frame.number()]),
             Self::RecordsGone { frame } => emit(8, &[frame.number()]),
+            Self::DeviceWrote { frame } => emit(9, &[frame.number()]),
         }
     }
 
@@ -77,6 +80,7 @@ impl Told {
             (6, &[frame]) => Self::PutIntoFile { frame: Frame::new(frame) },
             (7, &[frame]) => Self::WrittenOut { frame: Frame::new(frame) },
             (8, &[frame]) => Self::RecordsGone { frame: Frame::new(frame) },
+            (9, &[frame]) => Self::DeviceWrote { frame: Frame::new(frame) },
             (5, &[frame]) => Self::Released { frame: Frame::new(frame) },
             _ => return None,
         })
