@@ -234,6 +234,11 @@ pub enum GupError {
         /// The address.
         address: VirtAddr,
     },
+    /// The gate page can only be read (-EFAULT).
+    ReadOnlyGate {
+        /// The address.
+        address: VirtAddr,
+    },
     /// The page is a file's (FOLL_ANON).
     NotAnonymous {
         /// The address.

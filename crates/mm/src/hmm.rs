@@ -159,7 +159,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         request: impl Fn(usize) -> HmmRequest,
         mut put: impl FnMut(&[HmmPage], MirrorCheck<'_, P>) -> Result<UpToDate, OutOfDate>,
     ) -> Result<(), HmmError> {
-        self.page_range(start, pages.len() as u64)?;
+        let (start, _) = self.tagged_range(space, start, pages.len() as u64)?;
         let head = cpu.loop_head();
         loop {
             cpu.round(&head, 0);

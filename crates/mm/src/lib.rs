@@ -110,7 +110,7 @@ pub use file::{File, FileId, FileKind, Mapping, PageSlot};
 pub use folio::{FolioFlags, FolioMapping, Membership, MemoryMap, Page, Reference};
 pub use frames::{FrameSource, NoFrames};
 pub use guard::{Guards, Sound};
-pub use gup::{Foll, Run, Signal};
+pub use gup::{Foll, GatePage, Run, Signal};
 pub use harvest::{Harvested, Usage};
 pub use hmm::{HmmError, HmmPage, HmmRequest, MirrorCheck, OutOfDate, UpToDate};
 pub use lazy::Lazy;

@@ -7,6 +7,7 @@ use pagetable::Root;
 use crate::area::{Area, AreaSlot};
 use crate::batched_flush::Unflushed;
 use crate::tags::Tags;
+use crate::gup::GatePage;
 use crate::stack::StackLimits;
 
 /// The number of an address space: its index in the slice that [`crate::Mm`] was given.
@@ -54,6 +55,7 @@ pub struct AddressSpace<'a> {
     /// What reclaim has cleared and not flushed (Linux: `tlb_flush_batched`).
     unflushed: Unflushed,
     stack_limits: StackLimits,
+    gate_page: Option<GatePage>,
 }
 
 /// Where an area would go among those that are there.
@@ -82,6 +84,7 @@ impl<'a> AddressSpace<'a> {
             has_guards: Word32::new(0),
             unflushed: Unflushed::new(),
             stack_limits: StackLimits::DEFAULT,
+            gate_page: None,
         }
     }
 
@@ -98,6 +101,17 @@ impl<'a> AddressSpace<'a> {
     #[must_use]
     pub const fn with_stack_limits(self, stack_limits: StackLimits) -> Self {
         Self { stack_limits, ..self }
+    }
+
+    /// The same with a page outside all areas that GUP can have.
+    #[must_use]
+    pub const fn with_gate_page(self, gate: GatePage) -> Self {
+        Self { gate_page: Some(gate), ..self }
+    }
+
+    /// The page outside all areas that GUP can have.
+    pub(crate) const fn gate_page(&self) -> Option<GatePage> {
+        self.gate_page
     }
 
     /// How far its stacks may grow.

@@ -5,6 +5,7 @@
 //! | `flags` | what a caller may ask for |
 //! | `fast` | the lockless path |
 //! | `slow`, `follow` | the path that takes locks and faults; one leaf on it |
+//! | `gate` | the one page outside all areas |
 //! | `file_pages` | the pages of a file, mapped or not |
 //! | `release` | giving references back |
 
@@ -12,6 +13,7 @@ mod fast;
 mod file_pages;
 mod flags;
 mod follow;
+mod gate;
 mod release;
 mod slow;
 
@@ -19,6 +21,7 @@ use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
 
 pub(crate) use fast::{needed, subframe};
 pub use flags::{Fallback, Foll, InvalidFlags, Request, Signal, Term};
+pub use gate::GatePage;
 
 use crate::error::{FaultError, GupError};
 use crate::folio::Reference;
@@ -137,7 +140,7 @@ impl<'m, P: Platform> Mm<'m, P> {
 
     /// [`Self::gup`] for the address space of somebody else, which need not be active on this CPU (Linux: `get_user_pages_remote`, `pin_user_pages_remote`).
     ///
-    /// Only the slow path is taken: it holds the mmap lock, so that no table is freed.
+    /// Only the slow path is taken: it holds the mmap lock, so that no table is freed. Alone, the [gate page](GatePage) can be had here even if it lies above what user code can have.
     ///
     /// Context: interrupts on, no spin lock, and the mmap lock of `space` not held.
     ///
@@ -156,7 +159,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         if request.fallback == Fallback::None {
             return Err(InvalidFlags::SlowOnly(Foll::REMOTE).into());
         }
-        let (start, end) = self.tagged_range(space, start, pages)?;
+        let (start, end) = self.range_or_gate(space, start, pages)?;
         let request = request.remote();
         self.note_pins(cpu, space, request);
         self.gup_slow(cpu, space, (start, end), request, &signal, &mut sink)
@@ -197,12 +200,12 @@ impl<'m, P: Platform> Mm<'m, P> {
         Ok(())
     }
 
-    /// Where the next area begins, at `end` at the latest.
+    /// Where the next area begins, or the gate page is, at `end` at the latest.
     fn next_area(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, at: VirtAddr, end: VirtAddr) -> VirtAddr {
         let mmap = space.mmap_lock().read(cpu);
-        let next = space.first_in(cpu, at, end).map_or(end, |(_, area)| area.start.max(at));
+        let area = space.first_in(cpu, at, end).map_or(end, |(_, area)| area.start.max(at));
         mmap.unlock();
-        next
+        space.gate_page().filter(|gate| gate.address >= at).map_or(area, |gate| area.min(gate.address))
     }
 
     /// A fork that comes after this looks for pins.

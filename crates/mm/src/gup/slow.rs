@@ -88,7 +88,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         mut request: Request,
         signal: &impl Fn() -> Signal,
     ) -> Result<Run, GupError> {
-        let area = space.find(cpu, at).ok_or(FaultError::NoArea { address: at })?;
+        let Some(area) = space.find(cpu, at) else {
+            return self.gate_page(cpu, space, at, request);
+        };
         self.check_request(&area, at, request)?;
         let end = end.min(area.end());
         let head = cpu.loop_head();

@@ -4,6 +4,7 @@ mod areas;
 mod areas_model;
 mod device_pages;
 mod driver_pressure;
+mod gate;
 mod guard_regions;
 mod gup;
 mod gup_files;

@@ -110,6 +110,16 @@ fn slot(frame: u64) -> &'static [PageSlot] {
 impl Kernel {
     /// A kernel on `cpus` CPUs with room for `tables` tables; page 0 of [`CACHED`] has these flags.
     pub(crate) fn build(cpus: u32, tables: u64, first_page: FolioFlags) -> Self {
+        Self::build_with(cpus, tables, first_page, |space| space)
+    }
+
+    /// The same, with the address space that `configure` makes of a plain one.
+    pub(crate) fn build_with(
+        cpus: u32,
+        tables: u64,
+        first_page: FolioFlags,
+        configure: impl FnOnce(AddressSpace<'static>) -> AddressSpace<'static>,
+    ) -> Self {
         let mm: &'static OnceLock<&'static Mm<'static, OnThreads>> = leak(OnceLock::new());
         let handler = move |cpu: &ThreadCpu, vector| mm.get().expect("interrupts come later").handle_ipi(cpu, vector);
         let machine = Threads::new(cpus, handler).expect("a small machine");
@@ -118,7 +128,8 @@ impl Kernel {
         let root = arena.allocate().expect("a frame for the root");
         cpu.zero(arena.table(root).expect("a frame of the arena").cells());
         let root = Root::new(&PROTOCOLS.mode, root.start()).expect("frames are aligned");
-        let spaces = leak_all([AddressSpace::new(root, leak_all((0..8).map(|_| AreaSlot::new())))]);
+        let space = AddressSpace::new(root, leak_all((0..8).map(|_| AreaSlot::new())));
+        let spaces = leak_all([configure(space)]);
         let small = leak_all((0..PAGES).map(|page| PageSlot::new(Some(FIRST_DATA.wrapping_add(page)))));
         let files = leak_all([
             File::new(FileKind::Cached, Level::Pte, small, mappings()),
