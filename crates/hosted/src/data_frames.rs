@@ -104,6 +104,12 @@ impl DataFrames {
         self.memory.frames()
     }
 
+    /// The record of a frame; `None` if it is not one of these. As [`MemoryMap::page`], for callers that have no CPU.
+    #[inline(always)]
+    pub fn record(&self, frame: Frame) -> Option<&Page> {
+        self.pages.get(self.index(frame)?)
+    }
+
     /// How many frames are handed out; the zero page is not.
     pub fn in_use(&self) -> u64 {
         self.states[1..].iter().filter(|state| state.load(Ordering::Relaxed) == TAKEN).count() as u64
@@ -254,7 +260,7 @@ impl FrameSource<ThreadCpu> for DataFrames {
 impl MemoryMap<ThreadCpu> for DataFrames {
     #[inline(always)]
     fn page(&self, _: &ThreadCpu, frame: Frame) -> Option<&Page> {
-        self.pages.get(self.index(frame)?)
+        self.record(frame)
     }
 
     /// # Panics

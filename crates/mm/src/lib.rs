@@ -33,6 +33,7 @@
 //! | [`shootdown`], [`lazy`] | making other CPUs' TLBs forget, now or when they come back |
 //! | [`lifetime`] | when a detached table may be freed |
 //! | [`gup`] | references on user pages, without a lock where possible |
+//! | [`table_check`] | counts of entries, to find frames that are mapped twice by mistake |
 //! | [`order`] | when flushes happen; who notices special entries |
 //! | [`guard`] | the steps that kernels once did without |
 //! | [`frames`], [`swap`] | where data lives: memory, and where it goes from there |
@@ -99,6 +100,7 @@ pub mod special;
 pub mod stack;
 pub mod swap;
 pub mod tags;
+pub mod table_check;
 mod zap;
 
 pub use area::{Area, AreaRights, AreaSlot, Growth, HugePages, Sharing};
@@ -130,3 +132,4 @@ pub use special::{
 pub use stack::{GrowthError, StackLimits};
 pub use swap::{NoSwap, SwapError, SwapPlace, SwapStore};
 pub use tags::Tags;
+pub use table_check::TableCheck;

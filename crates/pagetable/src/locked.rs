@@ -219,7 +219,7 @@ impl<'m, C: Cpu> LockedTable<'m, C> {
     #[track_caller]
     pub fn fill<W: EntryWrite>(&mut self, writer: &W, address: VirtAddr, new: Entry) {
         self.slot(address).set(self.cpu(), writer, new);
-        self.recount(Entry::NONE, new);
+        self.recount(writer, Entry::NONE, new);
     }
 
     /// Empties the entry and returns what it held, accessed and dirty exact.
@@ -227,7 +227,7 @@ impl<'m, C: Cpu> LockedTable<'m, C> {
     #[track_caller]
     pub fn get_and_clear<W: EntryWrite>(&mut self, writer: &W, address: VirtAddr) -> Entry {
         let old = writer.get_and_clear(self.cpu(), self.slot(address).cell(), &self.meta.sequence);
-        self.recount(old, Entry::NONE);
+        self.recount(writer, old, Entry::NONE);
         old
     }
 
@@ -236,7 +236,7 @@ impl<'m, C: Cpu> LockedTable<'m, C> {
     #[track_caller]
     pub fn replace<W: EntryWrite>(&mut self, writer: &W, address: VirtAddr, new: Entry) -> Entry {
         let old = writer.replace(self.cpu(), self.slot(address).cell(), &self.meta.sequence, new);
-        self.recount(old, new);
+        self.recount(writer, old, new);
         old
     }
 
@@ -246,7 +246,7 @@ impl<'m, C: Cpu> LockedTable<'m, C> {
     #[track_caller]
     pub fn update<W: EntryWrite>(&mut self, writer: &W, address: VirtAddr, change: impl Fn(Entry) -> Entry) -> Entry {
         let old = writer.update(self.cpu(), self.slot(address).cell(), &self.meta.sequence, &change);
-        self.recount(old, change(old));
+        self.recount(writer, old, change(old));
         old
     }
 
@@ -254,14 +254,18 @@ impl<'m, C: Cpu> LockedTable<'m, C> {
     #[inline]
     #[track_caller]
     pub fn clear_flags<W: EntryWrite>(&mut self, writer: &W, address: VirtAddr, flags: Flags) -> Entry {
-        writer.clear_flags(self.cpu(), self.slot(address).cell(), &self.meta.sequence, flags)
+        let old = writer.clear_flags(self.cpu(), self.slot(address).cell(), &self.meta.sequence, flags);
+        writer.changed(self.cpu(), self.level, old, old.without(flags));
+        old
     }
 
     /// Sets flags and returns what the entry held. The entry must not be none.
     #[inline]
     #[track_caller]
     pub fn set_flags<W: EntryWrite>(&mut self, writer: &W, address: VirtAddr, flags: Flags) -> Entry {
-        writer.set_flags(self.cpu(), self.slot(address).cell(), &self.meta.sequence, flags)
+        let old = writer.set_flags(self.cpu(), self.slot(address).cell(), &self.meta.sequence, flags);
+        writer.changed(self.cpu(), self.level, old, old.with(flags));
+        old
     }
 
     /// Links a new table, that nobody else knows yet, where there is nothing: `pmd_populate`.
@@ -285,7 +289,7 @@ impl<'m, C: Cpu> LockedTable<'m, C> {
         self.cpu().owned_store(&table.meta().children, 0);
         let entry = mode.table_entry(self.level, frame);
         publish.publish(self.cpu(), writer, self.slot(address), table, entry);
-        self.recount(Entry::NONE, entry);
+        self.recount(writer, Entry::NONE, entry);
         Ok(entry)
     }
 
@@ -318,10 +322,11 @@ impl<'m, C: Cpu> LockedTable<'m, C> {
         }
     }
 
-    /// Adjusts the child count to one entry's change.
+    /// Adjusts the child count to one entry's change, and tells who keeps account of entries.
     #[inline(always)]
     #[track_caller]
-    fn recount(&mut self, old: Entry, new: Entry) {
+    fn recount<W: EntryWrite>(&mut self, writer: &W, old: Entry, new: Entry) {
+        writer.changed(self.cpu(), self.level, old, new);
         if old.is_none() != new.is_none() {
             let step = if new.is_none() { u32::MAX } else { 1 };
             let children = self.cpu().owned_load(&self.meta.children);

@@ -12,6 +12,7 @@ use crate::nonpresent::{NonPresent, ProtNone};
 use crate::owner::Offline;
 use crate::table::Table;
 use crate::width::Width;
+use crate::write::{EntryWrite, Whole};
 
 impl<C: Cpu, M: Mode, T: TableMemory> Mapper<'_, C, M, T, Offline> {
     /// Replaces the huge leaf that maps `address` by a table of 512 leaves of the next smaller size, that map
@@ -37,7 +38,7 @@ impl<C: Cpu, M: Mode, T: TableMemory> Mapper<'_, C, M, T, Offline> {
                 return Err(WalkError::NotATable { address, level, table }.into());
             }
         };
-        table.fill_from_leaf::<M, C>(self.cpu, level, lower, entry);
+        table.fill_from_leaf::<M, C, _>(self.cpu, &Whole, level, lower, entry);
         M::Width::owned_store(self.cpu, slot.cell(), self.mode.table_entry(level, frame));
         Ok(())
     }
@@ -45,9 +46,17 @@ impl<C: Cpu, M: Mode, T: TableMemory> Mapper<'_, C, M, T, Offline> {
 
 impl Table<'_> {
     /// Fills a table of `lower` that nobody can reach yet with leaves that together map what `leaf`, of `level`, one above, maps: the same
-    /// frames, rights, caching, software bits, accessed and dirty. A PROT_NONE leaf becomes PROT_NONE leaves.
+    /// frames, rights, caching, software bits, accessed and dirty. A PROT_NONE leaf becomes PROT_NONE leaves. `writer` does not write, but is told of each
+    /// ([`EntryWrite::changed`]).
     #[track_caller]
-    pub fn fill_from_leaf<M: Mode, C: Cpu>(self, cpu: &C, level: Level, lower: Level, leaf: Entry) {
+    pub fn fill_from_leaf<M: Mode, C: Cpu, W: EntryWrite>(
+        self,
+        cpu: &C,
+        writer: &W,
+        level: Level,
+        lower: Level,
+        leaf: Entry,
+    ) {
         let kept = match leaf.non_present(level) {
             Ok(Some(NonPresent::ProtNone(kept))) => Some(kept),
             _ => None,
@@ -60,6 +69,7 @@ impl Table<'_> {
                 None => Entry::leaf_unchecked(lower, frame, attributes),
             };
             M::Width::owned_store(cpu, cell, entry);
+            writer.changed(cpu, lower, Entry::NONE, entry);
             frame = frame.wrapping_add(lower.frames());
         }
         cpu.owned_store(&self.meta().children, self.cells().len() as u32);

@@ -25,6 +25,7 @@
 use machine::{Cpu, SeqCount, Word64};
 
 use crate::entry::Entry;
+use crate::level::Level;
 use crate::rights::Flags;
 use crate::width::{Split, Wide, Width};
 
@@ -56,6 +57,17 @@ pub trait EntryWrite {
     /// Sets flags and returns what the entry held.
     #[track_caller]
     fn set_flags<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, flags: Flags) -> Entry;
+
+    /// An entry of `level` that was `old` is `new` now: for who keeps account of entries (Linux: `page_table_check`). By default nothing, at no cost.
+    ///
+    /// [`LockedTable`](crate::LockedTable) says so of every change that it makes, after it, with the page-table lock held;
+    /// [`Table::fill_from_leaf`](crate::Table::fill_from_leaf) of a table that nobody can reach yet. A single owner ([`crate::owner`]) does not. Accessed and dirty may be
+    /// out of date by then.
+    #[inline(always)]
+    #[track_caller]
+    fn changed<C: Cpu>(&self, cpu: &C, level: Level, old: Entry, new: Entry) {
+        let _ = (cpu, level, old, new);
+    }
 }
 
 /// `cmpxchg` until the hardware leaves the entry alone for a moment.
@@ -227,5 +239,10 @@ impl<W: EntryWrite> EntryWrite for Sequenced<W> {
     #[inline]
     fn set_flags<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, flags: Flags) -> Entry {
         self.0.set_flags(cpu, cell, sequence, flags)
+    }
+
+    #[inline(always)]
+    fn changed<C: Cpu>(&self, cpu: &C, level: Level, old: Entry, new: Entry) {
+        self.0.changed(cpu, level, old, new);
     }
 }

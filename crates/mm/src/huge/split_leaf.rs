@@ -148,7 +148,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                 leaf = guards.invalidate_leaf(&mut parent, write, address, invalid);
                 self.flush(cpu, space, Invalidation::page(address.align_down(level.size())), Stale::Leaves);
             }
-            table.fill_from_leaf::<P::Mode, P::Cpu>(cpu, level, lower, leaf);
+            table.fill_from_leaf::<P::Mode, _, _>(cpu, write, level, lower, leaf);
             if let Held::Page(_) = self.held(level, leaf)
                 && let Some(folio) = Folio::held(self.map(), cpu, kept.frame)
             {

@@ -6,7 +6,7 @@ use machine::{Access, Frame, VirtAddr, Word};
 use mm::folio::PIN_BIAS;
 use mm::gup::InvalidFlags;
 use mm::{Area, AreaRights, FaultError, FolioFlags, Foll, GupError, MemoryMap, Reference, Run, Signal, SpaceId};
-use pagetable::{Level, NonPresent, ProtNone, Whole};
+use pagetable::{Level, NonPresent, ProtNone};
 use std::cell::Cell;
 
 const AT: VirtAddr = VirtAddr::new(0x40_0000_0000);
@@ -302,7 +302,7 @@ fn hints_are_honoured_on_request() {
         let entry = table.entry(tables.mode, AT);
         let attributes = entry.attributes(Level::Pte);
         let none = NonPresent::ProtNone(ProtNone { frame, attributes }).encode(Level::Pte);
-        table.replace(&Whole, AT, none);
+        table.replace(tables.writer, AT, none);
         table.unlock();
     };
     hint();

@@ -29,6 +29,7 @@ mod special;
 mod special_ranges;
 mod tags;
 mod stack;
+mod table_check;
 mod threads;
 
 // What they share.

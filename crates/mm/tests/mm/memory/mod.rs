@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, OnceLock};
 use hosted::{DataFrames, FailingTables, Failures, FrameArena, MemorySwap, ThreadCpu, Threads, UserMemory};
 use machine::{Access, Cpu, Frame, VirtAddr, Word};
 use mm::lifetime::ByRcu;
-use mm::order::FlushAfterUnlock;
+use mm::order::{FlushAfterUnlock, SpecialCheck};
 use mm::shootdown::ByIpi;
+use mm::table_check::{CheckedFrame, CheckedFrames, DoubleUse, FrameUses};
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, FolioFlags, FolioMapping,
     Invalidations, Mapping, Membership, MemoryMap, Mm, NoDrivers, Notify, Page, PageSlot, Parts, Platform, Protocols,
-    Shootdown, Sound, SpaceId, StackLimits, Tags,
+    Shootdown, Sound, SpaceId, StackLimits, TableCheck, Tags,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -27,13 +28,13 @@ impl Platform for WithMemory {
     type Cpu = ThreadCpu;
     type Mode = FourLevel;
     type Tables = FailingTables;
-    type Map = DataFrames;
+    type Map = Checked;
     type Frames = DataFrames;
     type Swap = MemorySwap<'static>;
     type Notify = Shadow;
     type Drivers = NoDrivers;
     type Read = ReadOnce<Wide>;
-    type Write = Whole;
+    type Write = Write;
     type Recheck = Atomic;
     type Publish = ZeroThenLink;
     type FlushOrder = FlushAfterUnlock;
@@ -43,18 +44,69 @@ impl Platform for WithMemory {
     type Guards = Sound;
 }
 
-const PROTOCOLS: Protocols<WithMemory> = Protocols {
-    mode: FourLevel::new(PhysicalWidth::MAX),
-    read: ReadOnce::new(),
-    write: Whole,
-    recheck: Atomic,
-    publish: ZeroThenLink,
-    flush_order: FlushAfterUnlock,
-    remote_flush: ByIpi,
-    lifetime: ByRcu,
-    special: Softw1,
-    guards: Sound,
-};
+/// Every entry is counted.
+pub(crate) type Write = TableCheck<Whole, &'static Checked>;
+
+const MODE: FourLevel = FourLevel::new(PhysicalWidth::MAX);
+const READ: ReadOnce<Wide> = ReadOnce::new();
+
+fn protocols(checked: &'static Checked) -> Protocols<WithMemory> {
+    Protocols {
+        mode: MODE,
+        read: READ,
+        write: TableCheck { write: Whole, frames: checked, special: Softw1.mark() },
+        recheck: Atomic,
+        publish: ZeroThenLink,
+        flush_order: FlushAfterUnlock,
+        remote_flush: ByIpi,
+        lifetime: ByRcu,
+        special: Softw1,
+        guards: Sound,
+    }
+}
+
+/// The records of data, and how entries map it.
+pub(crate) struct Checked {
+    data: &'static DataFrames,
+    uses: Vec<FrameUses>,
+    broken: Mutex<Vec<DoubleUse>>,
+}
+
+impl Checked {
+    /// What was reported, and is now forgotten.
+    pub(crate) fn take_reports(&self) -> Vec<DoubleUse> {
+        std::mem::take(&mut *self.broken.lock().expect("nobody panics with it"))
+    }
+
+    /// The frames that are mapped.
+    fn in_use(&self) -> Vec<Frame> {
+        let is_used = |uses: &FrameUses| uses.words().iter().any(|word| word.atomic_load(Ordering::SeqCst) != 0);
+        let mapped = self.uses.iter().enumerate().filter(|(_, uses)| is_used(uses));
+        mapped.map(|(index, _)| FIRST_DATA.wrapping_add(index as u64)).collect()
+    }
+}
+
+impl CheckedFrames for Checked {
+    fn frame(&self, frame: Frame) -> Option<CheckedFrame<'_>> {
+        let uses = self.uses.get(frame.number().wrapping_sub(FIRST_DATA.number()) as usize)?;
+        Some(CheckedFrame { page: self.data.record(frame)?, uses })
+    }
+
+    fn report(&self, broken: DoubleUse) {
+        self.broken.lock().expect("nobody panics with it").push(broken);
+    }
+}
+
+impl MemoryMap<ThreadCpu> for Checked {
+    fn page(&self, cpu: &ThreadCpu, frame: Frame) -> Option<&Page> {
+        self.data.page(cpu, frame)
+    }
+
+    fn release(&self, cpu: &ThreadCpu, folio: Membership) {
+        self.check_free(cpu, folio);
+        self.data.release(cpu, folio);
+    }
+}
 
 const FIRST_TABLE: Frame = Frame::new(0x100);
 const FIRST_DATA: Frame = Frame::new(1 << 20);
@@ -109,6 +161,7 @@ pub(crate) struct Kernel {
     pub(crate) swap: &'static MemorySwap<'static>,
     pub(crate) failures: Arc<Failures>,
     pub(crate) shadow: &'static Shadow,
+    pub(crate) checked: &'static Checked,
     slots: &'static [PageSlot],
 }
 
@@ -131,11 +184,13 @@ impl Kernel {
         let arena = FrameArena::new(FIRST_TABLE, tables).expect("address space for tables");
         let tables = leak(FailingTables { arena, failures: failures.clone() });
         let data = leak(DataFrames::new(FIRST_DATA, DATA_FRAMES, failures.clone()).expect("address space for data"));
+        let uses = (0..DATA_FRAMES).map(|_| FrameUses::new()).collect();
+        let checked: &'static Checked = leak(Checked { data, uses, broken: Mutex::new(Vec::new()) });
         let swap = leak(MemorySwap::new(data, SWAP_PAGES, failures.clone()));
         let space = |number| {
             let root = tables.arena.allocate().expect("a frame for the root");
             cpu.zero(tables.arena.table(root).expect("a frame of the arena").cells());
-            let root = Root::new(&PROTOCOLS.mode, root.start()).expect("frames are aligned");
+            let root = Root::new(&MODE, root.start()).expect("frames are aligned");
             let tags = if number == TAGGED { Tags::Lam57 } else { Tags::None };
             let space = AddressSpace::new(root, leak_all((0..AREAS).map(|_| AreaSlot::new()))).with_tags(tags);
             if number == LIMITED.0 { space.with_stack_limits(LIMITED.1) } else { space }
@@ -152,7 +207,7 @@ impl Kernel {
         let shadow: &'static Shadow = leak(Shadow::default());
         let parts = Parts {
             tables,
-            map: data,
+            map: checked,
             frames: data,
             swap,
             notify: shadow,
@@ -161,10 +216,10 @@ impl Kernel {
             files,
             shootdown: leak(Shootdown::new()),
         };
-        let engine: &'static Mm<_> = leak(Mm::new(PROTOCOLS, parts));
+        let engine: &'static Mm<_> = leak(Mm::new(protocols(checked), parts));
         assert!(mm.set(engine).is_ok(), "set once");
         drop(cpu);
-        Self { machine, mm: engine, data, tables, swap, failures, shadow, slots }
+        Self { machine, mm: engine, data, tables, swap, failures, shadow, checked, slots }
     }
 
     pub(crate) fn space(&self, number: u16) -> &'static AddressSpace<'static> {
@@ -172,7 +227,7 @@ impl Kernel {
     }
 
     fn user(&self) -> UserMemory<'_, FourLevel, FailingTables> {
-        UserMemory { mode: PROTOCOLS.mode, tables: self.tables, data: self.data }
+        UserMemory { mode: MODE, tables: self.tables, data: self.data }
     }
 
     /// User code of space `number` stores, with as many faults as that takes.
@@ -208,12 +263,12 @@ impl Kernel {
     }
 
     /// The page tables of space `number`.
-    pub(crate) fn page_tables(&self, number: u16) -> Tables<'_, FourLevel, FailingTables, ReadOnce<Wide>, Whole> {
+    pub(crate) fn page_tables(&self, number: u16) -> Tables<'_, FourLevel, FailingTables, ReadOnce<Wide>, Write> {
         Tables {
-            mode: &PROTOCOLS.mode,
+            mode: &MODE,
             memory: self.tables,
-            reader: &PROTOCOLS.read,
-            writer: &PROTOCOLS.write,
+            reader: &READ,
+            writer: &self.mm.protocols().write,
             root: self.space(number).root(),
         }
     }
@@ -305,8 +360,10 @@ impl Kernel {
         page.flags_word().atomic_load(Ordering::SeqCst)
     }
 
-    /// Every frame is back, every table but the roots, and every place on swap.
+    /// Every frame is back, every table but the roots, and every place on swap; and no frame was ever mapped as it must not be.
     pub(crate) fn assert_all_is_back(&self, tables: u64) {
+        assert_eq!(self.checked.take_reports(), [], "frames were mapped as they must not be");
+        assert_eq!(self.checked.in_use(), [], "frames are mapped");
         assert_eq!(self.data.leaks(), [], "frames are in use or counted");
         assert_eq!((self.swap.in_use(), self.swap.counts()), (0, 0), "places on swap are in use");
         self.failures.fail_at(0);
