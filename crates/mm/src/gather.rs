@@ -238,7 +238,9 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
         }
         self.mm.protocols().lifetime.wait(cpu, self.mm.shootdown(), self.space.active(cpu));
         for table in self.tables.iter_mut().filter_map(Option::take) {
-            self.mm.protocols().guards.free_table(cpu, self.mm.tables(), table.after_flush(&Waited));
+            let table = table.after_flush(&Waited);
+            self.mm.trace_free(cpu, &table);
+            self.mm.protocols().guards.free_table(cpu, self.mm.tables(), table);
         }
         self.table_count = 0;
     }

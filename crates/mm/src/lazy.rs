@@ -33,6 +33,7 @@ use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::shootdown::Stale;
 use crate::space::{AddressSpace, SpaceId};
+use crate::trace::{Event, FlushReason};
 
 /// Of one CPU: whether it is lazy, and which flushes have passed it over.
 ///
@@ -150,6 +151,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             // A flush of everything.
             self.switch(cpu, loaded, to);
         } else if missed {
+            self.trace(cpu, || Event::flush(FlushReason::TaskSwitch, Invalidation::All));
             cpu.tlb_invalidate(Invalidation::All);
         }
     }
@@ -163,7 +165,10 @@ impl<'m, P: Platform> Mm<'m, P> {
                 self.switch(cpu, space, kernel);
                 cpu.store(&state.lazy, 0);
             }
-            _ => cpu.tlb_invalidate(what),
+            _ => {
+                self.trace(cpu, || Event::flush(FlushReason::RemoteShootdown, what));
+                cpu.tlb_invalidate(what);
+            }
         }
     }
 

@@ -35,6 +35,7 @@
 //! | [`gup`] | references on user pages, without a lock where possible |
 //! | [`table_check`] | counts of entries, to find frames that are mapped twice by mistake |
 //! | [`order`] | when flushes happen; who notices special entries |
+//! | [`mod@trace`] | who is told what happens |
 //! | [`guard`] | the steps that kernels once did without |
 //! | [`frames`], [`swap`] | where data lives: memory, and where it goes from there |
 //! | [`special`] | drivers' own fault handlers and what they map; device memory |
@@ -101,6 +102,7 @@ pub mod stack;
 pub mod swap;
 pub mod tags;
 pub mod table_check;
+pub mod trace;
 mod zap;
 
 pub use area::{Area, AreaRights, AreaSlot, Growth, HugePages, Sharing};
@@ -133,3 +135,4 @@ pub use stack::{GrowthError, StackLimits};
 pub use swap::{NoSwap, SwapError, SwapPlace, SwapStore};
 pub use tags::Tags;
 pub use table_check::TableCheck;
+pub use trace::{Event, FlushReason, NobodyTraces, Trace};

@@ -10,6 +10,7 @@ use crate::guard::Guards;
 use crate::platform::{Platform, Protocols};
 use crate::shootdown::{RemoteFlush, Shootdown, Stale};
 use crate::space::{AddressSpace, SpaceId};
+use crate::trace::{Event, FlushReason};
 
 /// The memory manager of one machine.
 ///
@@ -34,6 +35,8 @@ pub struct Parts<'m, P: Platform> {
     pub notify: &'m P::Notify,
     /// What drivers make of faults on their files.
     pub drivers: &'m P::Drivers,
+    /// Who is told what happens.
+    pub trace: &'m P::Trace,
     /// The address spaces; [`SpaceId`] is the index.
     pub spaces: &'m [AddressSpace<'m>],
     /// The files; [`FileId`] is the index.
@@ -90,6 +93,12 @@ impl<'m, P: Platform> Mm<'m, P> {
         self.parts.drivers
     }
 
+    /// Who is told what happens.
+    #[inline(always)]
+    pub const fn tracer(&self) -> &'m P::Trace {
+        self.parts.trace
+    }
+
     /// All address spaces.
     pub(crate) const fn spaces(&self) -> &'m [AddressSpace<'m>] {
         self.parts.spaces
@@ -113,6 +122,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     pub fn enter(&self, cpu: &P::Cpu, space: &AddressSpace<'_>) {
         // First into the set, then into CR3: between the two a shootdown is superfluous, the other way round it would be missed.
         space.enter(cpu);
+        self.trace(cpu, || Event::flush(FlushReason::TaskSwitch, Invalidation::All));
         cpu.load_root(space.root().address());
     }
 
@@ -143,13 +153,19 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// Context: interrupts on. Page-table locks may be held.
     #[inline]
     pub(crate) fn flush(&self, cpu: &P::Cpu, space: &AddressSpace<'_>, what: Invalidation, stale: Stale) {
-        self.flush_on(cpu, space.active(cpu), what, stale);
+        self.flush_for(cpu, FlushReason::LocalMmShootdown, space.active(cpu), what, stale);
     }
 
-    /// The same for these CPUs, and this one.
+    /// The same for these CPUs, and this one, whichever address spaces they translate by.
     #[inline]
     pub(crate) fn flush_on(&self, cpu: &P::Cpu, cpus: CpuSet, what: Invalidation, stale: Stale) {
+        self.flush_for(cpu, FlushReason::LocalShootdown, cpus, what, stale);
+    }
+
+    #[inline]
+    fn flush_for(&self, cpu: &P::Cpu, reason: FlushReason, cpus: CpuSet, what: Invalidation, stale: Stale) {
         let cpus = self.without_lazy(cpu, self.protocols().guards.cpus_to_flush(cpu, cpus), stale);
+        self.trace_flush(cpu, reason, cpus, what);
         self.protocols().remote_flush.flush(cpu, self.shootdown(), cpus, what);
     }
 

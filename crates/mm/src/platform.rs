@@ -12,6 +12,7 @@ use crate::order::{FlushOrder, SpecialCheck};
 use crate::shootdown::RemoteFlush;
 use crate::special::DriverFault;
 use crate::swap::SwapStore;
+use crate::trace::Trace;
 
 /// Machine, paging mode and protocols in one parameter, so that engine code reads `Mm<P>`.
 ///
@@ -34,6 +35,8 @@ pub trait Platform: Sized {
     type Notify: Notify<Self::Cpu>;
     /// What drivers make of faults on their files.
     type Drivers: DriverFault<Self>;
+    /// Who is told what happens.
+    type Trace: Trace<Self::Cpu>;
     /// How lockless walkers read an entry that may change.
     type Read: EntryRead;
     /// How entries are written.

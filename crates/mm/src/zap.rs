@@ -14,6 +14,7 @@ use crate::leaf::Held;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
+use crate::trace::Event;
 
 /// Which entries a zap takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,6 +146,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         end: VirtAddr,
         what: ZapOf,
     ) -> Result<(), ZapError> {
+        self.trace(cpu, || Event::Zap { start, end });
         let mut start = start;
         loop {
             let mut partial = None;

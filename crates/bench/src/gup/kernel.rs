@@ -12,7 +12,8 @@ use mm::order::FlushBeforeUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, File, FileId, FolioFlags, Mapping, Membership, MemoryMap, Mm, NoDrivers,
-    NoFrames, NoSwap, NobodyListens, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    NoFrames, NoSwap, NobodyListens, NobodyTraces, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound,
+    SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -39,6 +40,7 @@ impl Platform for OnThreads {
     type Swap = NoSwap;
     type Notify = NobodyListens;
     type Drivers = NoDrivers;
+    type Trace = NobodyTraces;
 }
 
 const PROTOCOLS: Protocols<OnThreads> = Protocols {
@@ -147,6 +149,7 @@ impl Kernel {
                 swap: &NoSwap,
                 notify: &NobodyListens,
                 drivers: &NoDrivers,
+                trace: &NobodyTraces,
                 spaces,
                 files,
                 shootdown: leak(Shootdown::new()),

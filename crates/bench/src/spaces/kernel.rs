@@ -10,7 +10,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoSwap, NobodyListens,
-    Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    NobodyTraces, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -28,6 +28,7 @@ impl Platform for OnThreads {
     type Swap = NoSwap;
     type Notify = NobodyListens;
     type Drivers = NoDrivers;
+    type Trace = NobodyTraces;
     type Read = ReadOnce<Wide>;
     type Write = Whole;
     type Recheck = Atomic;
@@ -112,6 +113,7 @@ impl Kernel {
             swap: &NoSwap,
             notify: &NobodyListens,
             drivers: &NoDrivers,
+            trace: &NobodyTraces,
             spaces,
             files,
             shootdown: leak(Shootdown::new()),

@@ -10,7 +10,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoDrivers,
-    NobodyListens, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    NobodyListens, NobodyTraces, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -29,6 +29,7 @@ impl Platform for OnThreads {
     type Frames = DataFrames;
     type Swap = MemorySwap<'static>;
     type Drivers = NoDrivers;
+    type Trace = NobodyTraces;
     type Notify = NobodyListens;
     type Read = ReadOnce<Wide>;
     type Write = Whole;
@@ -150,6 +151,7 @@ impl Kernel {
             frames: data,
             swap,
             drivers: &NoDrivers,
+            trace: &NobodyTraces,
             notify: &NobodyListens,
             spaces,
             files,

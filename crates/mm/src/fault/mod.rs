@@ -40,6 +40,7 @@ use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
 use crate::special::DriverFault;
+use crate::trace::Event;
 
 /// What the entry is to allow after the fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,6 +116,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// # Errors
     /// The access is not allowed there, or there are no frames. Nothing has changed then but that tables may have been added.
     pub fn handle_fault(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, fault: PageFault) -> Result<(), FaultError> {
+        self.trace(cpu, || Event::PageFault(fault));
         let head = cpu.loop_head();
         loop {
             cpu.round(&head, 0);

@@ -161,8 +161,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
         upper.unlock();
         if checked.is_ok() {
-            let table = DetachedTable::new(link.table_frame(), Level::Pte);
-            table.after_flush(&Drained).free(cpu, self.tables());
+            let table = DetachedTable::new(link.table_frame(), Level::Pte).after_flush(&Drained);
+            self.trace_free(cpu, &table);
+            table.free(cpu, self.tables());
         }
         checked.map(|_| ())
     }

@@ -92,6 +92,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
         gather.unlock(cpu, table);
         gather.finish(cpu);
-        DetachedTable::new(link.table_frame(), level).after_flush(&Drained).free(cpu, self.tables());
+        let table = DetachedTable::new(link.table_frame(), level).after_flush(&Drained);
+        self.trace_free(cpu, &table);
+        table.free(cpu, self.tables());
     }
 }

@@ -31,6 +31,7 @@ mod tags;
 mod stack;
 mod table_check;
 mod threads;
+mod trace;
 
 // What they share.
 mod audit;

@@ -6,7 +6,8 @@ use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
-    AddressSpace, FaultError, Mm, NoDrivers, NoSwap, NobodyListens, Parts, Platform, Protocols, Shootdown, Sound,
+    AddressSpace, FaultError, Mm, NoDrivers, NoSwap, NobodyListens, NobodyTraces, Parts, Platform, Protocols,
+    Shootdown, Sound,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -23,6 +24,7 @@ impl Platform for OnPae {
     type Swap = NoSwap;
     type Notify = NobodyListens;
     type Drivers = NoDrivers;
+    type Trace = NobodyTraces;
     type Read = Cmpxchg8b;
     type Write = Xchg64;
     type Recheck = Atomic;
@@ -72,6 +74,7 @@ fn frames_run_out() {
                 swap: &NoSwap,
                 notify: &NobodyListens,
                 drivers: &NoDrivers,
+                trace: &NobodyTraces,
                 spaces: &spaces,
                 files: &[],
                 shootdown: &shootdown,

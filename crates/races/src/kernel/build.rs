@@ -4,7 +4,7 @@ use lab::{Arena, End, Machine, Paging};
 use machine::addr::PAGE_SIZE;
 use machine::user::FaultCause;
 use machine::{Cpu, CpuId, PageFault, PhysAddr, VirtAddr, Word};
-use mm::{MemoryMap, Mm, Parts, Sharing, SpaceId};
+use mm::{MemoryMap, Mm, NobodyTraces, Parts, Sharing, SpaceId};
 use pagetable::{FiveLevel, FourLevel, Level, Mode as PagingMode, Pae, PhysicalWidth, Root};
 
 use super::choices::{self, Choices};
@@ -107,6 +107,7 @@ impl<M: PagingMode> Engine<'_, M> {
             swap: &LabSwap { places: swap, frames: &frames },
             notify: &LabNotify { mirror, spaces },
             drivers: &LabDrivers,
+            trace: &NobodyTraces,
             spaces,
             files,
             shootdown,

@@ -46,7 +46,7 @@ impl<'l> Mirror<'l> {
                 MirroredPage { space, address, entry: Word64::new(0) }
             };
             let pages = arena.alloc_slice(pages.len(), place);
-            &*arena.alloc(Self { lock: SpinLock::new(), invalidations: Invalidations::new(), pages })
+            arena.alloc(Self { lock: SpinLock::new(), invalidations: Invalidations::new(), pages })
         })
     }
 

@@ -6,7 +6,7 @@ use lab::{Arena, FrameKind};
 use machine::{Cpu, Frame, PhysAddr, Word64};
 use mm::folio::count_fits;
 use mm::special::DevicePages;
-use mm::{FrameSource, Membership, MemoryMap, Page, Platform, Protocols};
+use mm::{FrameSource, Membership, MemoryMap, NobodyTraces, Page, Platform, Protocols};
 use pagetable::table::{Pdpt, Table};
 use pagetable::{Mode, NotATable, OutOfFrames, TableMemory, TableMeta, TableSource};
 
@@ -46,6 +46,7 @@ impl<'l, M: Mode, C: CheckedCpu> Platform for InLab<'l, M, C> {
     type Swap = LabSwap<'l>;
     type Notify = LabNotify<'l>;
     type Drivers = LabDrivers;
+    type Trace = NobodyTraces;
 }
 
 /// The protocols that a variant chooses.

@@ -11,8 +11,8 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, DevicePages, DriverAnswer, DriverFault, DriverFaultContext, FaultError,
-    File, FileId, FileKind, FolioFlags, FrameSource, Invalidations, Mapping, Membership, MemoryMap, Mm, NoSwap, Notify,
-    Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    File, FileId, FileKind, FolioFlags, FrameSource, Invalidations, Mapping, Membership, MemoryMap, Mm, NoSwap,
+    NobodyTraces, Notify, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -32,6 +32,7 @@ impl Platform for WithDriver {
     type Swap = NoSwap;
     type Notify = Listener;
     type Drivers = Driver;
+    type Trace = NobodyTraces;
     type Read = ReadOnce<Wide>;
     type Write = Whole;
     type Recheck = Atomic;
@@ -224,6 +225,7 @@ impl Kernel {
             swap: &NoSwap,
             notify: listener,
             drivers: driver,
+            trace: &NobodyTraces,
             spaces,
             files,
             shootdown: leak(Shootdown::new()),

@@ -1,7 +1,7 @@
 //! A kernel with memory: address spaces whose user code loads and stores, frames with contents, a swap device, and failures where a test wants them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use hosted::{DataFrames, FailingTables, Failures, FrameArena, MemorySwap, ThreadCpu, Threads, UserMemory};
@@ -11,9 +11,9 @@ use mm::order::{FlushAfterUnlock, SpecialCheck};
 use mm::shootdown::ByIpi;
 use mm::table_check::{CheckedFrame, CheckedFrames, DoubleUse, FrameUses};
 use mm::{
-    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, FolioFlags, FolioMapping,
+    AddressSpace, Area, AreaRights, AreaSlot, Event, FaultError, File, FileId, FileKind, FolioFlags, FolioMapping,
     Invalidations, Mapping, Membership, MemoryMap, Mm, NoDrivers, Notify, Page, PageSlot, Parts, Platform, Protocols,
-    Shootdown, Sound, SpaceId, StackLimits, TableCheck, Tags,
+    Shootdown, Sound, SpaceId, StackLimits, TableCheck, Tags, Trace,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -33,6 +33,7 @@ impl Platform for WithMemory {
     type Swap = MemorySwap<'static>;
     type Notify = Shadow;
     type Drivers = NoDrivers;
+    type Trace = Recorder;
     type Read = ReadOnce<Wide>;
     type Write = Write;
     type Recheck = Atomic;
@@ -153,6 +154,31 @@ impl Notify<ThreadCpu> for Shadow {
     }
 }
 
+/// Who remembers what happens while a test wants to know.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    records: AtomicBool,
+    events: Mutex<Vec<(usize, Event)>>,
+}
+
+impl Recorder {
+    /// What happens meanwhile, and on which CPU.
+    pub(crate) fn during(&self, operate: impl FnOnce()) -> Vec<(usize, Event)> {
+        self.records.store(true, Ordering::SeqCst);
+        operate();
+        self.records.store(false, Ordering::SeqCst);
+        std::mem::take(&mut *self.events.lock().expect("nobody panics with it"))
+    }
+}
+
+impl Trace<ThreadCpu> for Recorder {
+    fn event(&self, cpu: &ThreadCpu, event: Event) {
+        if self.records.load(Ordering::SeqCst) {
+            self.events.lock().expect("nobody panics with it").push((cpu.id().index(), event));
+        }
+    }
+}
+
 pub(crate) struct Kernel {
     pub(crate) machine: Arc<Threads>,
     pub(crate) mm: &'static Mm<'static, WithMemory>,
@@ -162,6 +188,7 @@ pub(crate) struct Kernel {
     pub(crate) failures: Arc<Failures>,
     pub(crate) shadow: &'static Shadow,
     pub(crate) checked: &'static Checked,
+    pub(crate) recorder: &'static Recorder,
     slots: &'static [PageSlot],
 }
 
@@ -205,6 +232,7 @@ impl Kernel {
             File::new(FileKind::Cached, Level::Pmd, huge_slot, mappings(8)),
         ]);
         let shadow: &'static Shadow = leak(Shadow::default());
+        let recorder: &'static Recorder = leak(Recorder::default());
         let parts = Parts {
             tables,
             map: checked,
@@ -212,6 +240,7 @@ impl Kernel {
             swap,
             notify: shadow,
             drivers: &NoDrivers,
+            trace: recorder,
             spaces,
             files,
             shootdown: leak(Shootdown::new()),
@@ -219,7 +248,7 @@ impl Kernel {
         let engine: &'static Mm<_> = leak(Mm::new(protocols(checked), parts));
         assert!(mm.set(engine).is_ok(), "set once");
         drop(cpu);
-        Self { machine, mm: engine, data, tables, swap, failures, shadow, checked, slots }
+        Self { machine, mm: engine, data, tables, swap, failures, shadow, checked, recorder, slots }
     }
 
     pub(crate) fn space(&self, number: u16) -> &'static AddressSpace<'static> {

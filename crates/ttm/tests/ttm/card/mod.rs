@@ -12,7 +12,8 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, AreaRights, AreaSlot, DriverAnswer, DriverFault, DriverFaultContext, FaultError, File, FileId,
-    FileKind, FrameSource, Mapping, Mm, NobodyListens, PfnLeaf, Platform, Protocols, Shootdown, Sound, SpaceId,
+    FileKind, FrameSource, Mapping, Mm, NobodyListens, NobodyTraces, PfnLeaf, Platform, Protocols, Shootdown, Sound,
+    SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -35,6 +36,7 @@ impl Platform for OnThreads {
     type Swap = MemorySwap<'static>;
     type Notify = NobodyListens;
     type Drivers = Card;
+    type Trace = NobodyTraces;
     type Read = ReadOnce<Wide>;
     type Write = Whole;
     type Recheck = Atomic;
@@ -309,6 +311,7 @@ impl Machine {
             swap,
             notify: &NobodyListens,
             drivers: card,
+            trace: &NobodyTraces,
             spaces,
             files,
             shootdown: leak(Shootdown::new()),

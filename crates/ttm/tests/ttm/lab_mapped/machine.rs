@@ -9,7 +9,8 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, AreaRights, AreaSlot, DriverAnswer, DriverFault, DriverFaultContext, File, FileId, FileKind, Mapping,
-    Membership, MemoryMap, Mm, NoFrames, NoSwap, NobodyListens, Page, Platform, Protocols, Shootdown, Sound, SpaceId,
+    Membership, MemoryMap, Mm, NoFrames, NoSwap, NobodyListens, NobodyTraces, Page, Platform, Protocols, Shootdown,
+    Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -60,6 +61,7 @@ impl<'l> Platform for InLab<'l> {
     type Swap = NoSwap;
     type Notify = NobodyListens;
     type Drivers = Card<'l>;
+    type Trace = NobodyTraces;
     type Read = ReadOnce<Wide>;
     type Write = Whole;
     type Recheck = Atomic;
@@ -250,6 +252,7 @@ impl<'l> Scene<'l> {
             swap: &NoSwap,
             notify: &NobodyListens,
             drivers: card,
+            trace: &NobodyTraces,
             spaces,
             files: arena.alloc_slice(1, |_| File::new(FileKind::PfnMapped, level, &[], mappings).with_frames(own)),
             shootdown: arena.alloc(Shootdown::new()),
