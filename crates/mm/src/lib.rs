@@ -35,6 +35,7 @@
 //! | [`gup`] | references on user pages, without a lock where possible |
 //! | [`table_check`] | counts of entries, to find frames that are mapped twice by mistake |
 //! | [`order`] | when flushes happen; who notices special entries |
+//! | `ptdump` | how a range is mapped, for people and tools |
 //! | [`mod@trace`] | who is told what happens |
 //! | [`guard`] | the steps that kernels once did without |
 //! | [`frames`], [`swap`] | where data lives: memory, and where it goes from there |
@@ -93,6 +94,7 @@ pub mod order;
 pub mod platform;
 mod populate;
 mod protect;
+mod ptdump;
 pub mod reclaim;
 pub mod shootdown;
 mod soft_dirty;

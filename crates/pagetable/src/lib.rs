@@ -16,6 +16,7 @@
 //! | [`read`], [`write`](mod@write), [`recheck`] | the protocols: how an entry is read, written, compared |
 //! | [`publish`] | the protocol by which a new table becomes reachable |
 //! | [`walk`] | lockless walks |
+//! | [`mod@ptdump`] | what is mapped in a range, for people and tools |
 //! | [`tables`], [`locked`], [`locked_range`] | changes while others walk and change: page-table locks |
 //! | [`map`], [`range`], [`owner`] | changes by a single owner: pages, ranges, split, prune |
 //! | [`detach`] | the end of a table: detached, flushed, freed |
@@ -108,6 +109,7 @@ pub mod mode;
 pub mod nonpresent;
 pub mod owner;
 mod prune;
+pub mod ptdump;
 pub mod publish;
 pub mod range;
 pub mod read;

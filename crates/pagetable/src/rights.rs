@@ -162,6 +162,13 @@ impl Attributes {
         Self(self.0 | flags.0 as u64)
     }
 
+    /// The same with these flags clear.
+    #[inline]
+    #[must_use]
+    pub const fn without(self, flags: Flags) -> Self {
+        Self(self.0 & !(flags.0 as u64))
+    }
+
     /// Whether all these flags are set.
     #[inline]
     pub const fn has(self, flags: Flags) -> bool {

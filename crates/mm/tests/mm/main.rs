@@ -22,6 +22,7 @@ mod merge;
 mod notifiers;
 mod out_of_frames;
 mod prepare;
+mod ptdump;
 mod reclaim;
 mod reclaim_threads;
 mod shared_tables;

@@ -8,6 +8,7 @@ mod locked;
 mod malformed;
 mod model;
 mod protocols;
+mod ptdump;
 mod sdm;
 mod software_bits;
 mod visit;

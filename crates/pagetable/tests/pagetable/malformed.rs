@@ -1,7 +1,10 @@
 //! Random memory as page tables: nothing panics, and walks agree with the independent walker.
 
+use std::ops::ControlFlow;
+
 use crate::common::{Bare, FIRST, Memory, Outcome, Paging, hardware_walk};
 use machine::{PhysAddr, VirtAddr};
+use pagetable::ptdump::{Run, What, ptdump};
 use pagetable::{
     Attributes, FiveLevel, Flags, FourLevel, Level, Live, LongMode, Mapper, Mode, Offline, Pae, PhysicalWidth,
     ReadOnce, Rights, Root, TwoStep, WalkError, Whole, Width, walk,
@@ -82,6 +85,46 @@ fn check<M: Mode>(memory: &Memory, mode: M, paging: Paging, root: u64, address: 
     }
 }
 
+/// A dump covers its range without a gap, and says of each page what a walk to it says.
+fn dump<M: Mode>(memory: &Memory, mode: &M, root: Root, range: (VirtAddr, u64)) {
+    let arena = memory.arena();
+    let reader = ReadOnce::<M::Width>::new();
+    let mut runs: Vec<Run> = Vec::new();
+    let told = ptdump(&Bare, mode, &arena, &reader, root, range, |run| {
+        runs.push(run);
+        ControlFlow::<()>::Continue(())
+    });
+    assert_eq!(told.is_ok(), mode.check_range(range.0, range.1).is_ok());
+    let mut next = range.0;
+    for run in &runs {
+        assert_eq!(run.start, next);
+        assert!(run.bytes != 0 && run.bytes.is_multiple_of(4096));
+        next = next.wrapping_add(run.bytes);
+        for page in [run.start, run.last().align_down(4096)] {
+            let path = walk::lookup(&Bare, mode, &arena, &reader, root, page);
+            let (level, agree) = match path.end {
+                Ok(found) => {
+                    (found.level, matches!(run.what, What::Leaf { effective, .. } if effective == path.rights))
+                }
+                Err(WalkError::NotPresent { level, entry, .. }) if entry.is_none() => (level, run.what == What::Hole),
+                Err(WalkError::NotPresent { level, .. }) => {
+                    let other = [What::Swap, What::Migration, What::Unknown];
+                    let agree = matches!(run.what, What::ProtNone(_) | What::Marker(_)) || other.contains(&run.what);
+                    (level, agree)
+                }
+                Err(WalkError::Malformed(error)) => {
+                    (error.level, run.what == What::Malformed { reserved: error.reserved })
+                }
+                Err(WalkError::NotATable { level, .. }) => (level, run.what == What::NotATable),
+                Err(error) => panic!("{error}"),
+            };
+            assert!(agree && level == run.level, "{page}: {run:?}, and {:?}", path.end);
+        }
+    }
+    assert!(told.is_err() || next == range.0.wrapping_add(range.1));
+    assert!(runs.windows(2).all(|pair| (pair[0].level, pair[0].what) != (pair[1].level, pair[1].what)));
+}
+
 /// Whatever a single owner does to such tables, it ends.
 fn disturb<M: Mode>(memory: &Memory, mode: M, root: u64, address: u64, owner: impl pagetable::Ownership + Copy) {
     let arena = memory.arena();
@@ -94,6 +137,7 @@ fn disturb<M: Mode>(memory: &Memory, mode: M, root: u64, address: u64, owner: im
             assert!(!seen.entry.is_none());
             Ok(())
         });
+    dump(memory, &mode, root, range);
     let attributes = Attributes::new(Rights::USER);
     let before = mapper.translate(page);
     let mapped = mapper.map(memory, page, Level::Pte, machine::Frame::new(1), attributes);

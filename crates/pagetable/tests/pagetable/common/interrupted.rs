@@ -9,17 +9,35 @@ use super::Bare;
 /// A CPU whose accesses are counted; before each, the script says what the others do.
 pub(crate) struct Interrupted<'s> {
     accesses: Cell<usize>,
+    interrupts: Cell<IrqState>,
+    /// How many accesses were made with interrupts on.
+    open: Cell<usize>,
     script: RefCell<Box<dyn FnMut(usize) + 's>>,
 }
 
 impl<'s> Interrupted<'s> {
     pub(crate) fn by(script: impl FnMut(usize) + 's) -> Self {
-        Self { accesses: Cell::new(0), script: RefCell::new(Box::new(script)) }
+        Self {
+            accesses: Cell::new(0),
+            interrupts: Cell::new(IrqState::On),
+            open: Cell::new(0),
+            script: RefCell::new(Box::new(script)),
+        }
+    }
+
+    /// Accesses, and those of them that were made with interrupts on.
+    pub(crate) fn accesses(&self) -> (usize, usize) {
+        (self.accesses.get(), self.open.get())
+    }
+
+    pub(crate) fn interrupts(&self) -> IrqState {
+        self.interrupts.get()
     }
 
     fn access(&self) {
         let count = self.accesses.get();
         self.accesses.set(count + 1);
+        self.open.set(self.open.get() + usize::from(self.interrupts() == IrqState::On));
         (self.script.borrow_mut())(count);
     }
 }
@@ -68,9 +86,11 @@ impl Cpu for Interrupted<'_> {
     }
     fn fence(&self) {}
     fn irq_save(&self) -> IrqState {
-        IrqState::On
+        self.interrupts.replace(IrqState::Off)
     }
-    fn irq_restore(&self, _: IrqState) {}
+    fn irq_restore(&self, state: IrqState) {
+        self.interrupts.set(state);
+    }
     fn send_ipi(&self, _: CpuSet, _: Vector) {}
     fn tlb_invalidate(&self, _: Invalidation) {}
     fn tlb_invalidate_paravirtual(&self, _: CpuSet, _: Invalidation) {}

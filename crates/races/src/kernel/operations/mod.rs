@@ -48,6 +48,8 @@ pub(super) enum Action {
     Walk { space: SpaceId, address: VirtAddr },
     /// `r = dump(x, rcu)`: reads the entries on the way to the address without a lock.
     Dump { space: SpaceId, address: VirtAddr, section: Section },
+    /// `r = ptdump(x, pages=1)`: the engine's own dump of the range.
+    Ptdump { space: SpaceId, start: VirtAddr, pages: u64 },
     /// `mirror(x, write)`: a device gets the page into its own page table.
     Mirror { space: SpaceId, address: VirtAddr, access: Access },
     /// `r = device(x, write=1)`: a device accesses an address by its own page table.

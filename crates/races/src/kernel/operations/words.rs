@@ -90,6 +90,7 @@ const WORDS: &[(&str, Read)] = &[
         let section = cell.arguments.one_of(&sections, Section::None);
         Ok(Action::Dump { address: cell.address("dump(x)")?, space: cell.space()?, section })
     }),
+    ("ptdump", |cell| on_range(cell, |space, start, pages| Action::Ptdump { space, start, pages })),
     ("walk", |cell| Ok(Action::Walk { address: cell.address("walk(x)")?, space: cell.space()? })),
 ];
 

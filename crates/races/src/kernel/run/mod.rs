@@ -195,6 +195,12 @@ impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
                     results.registers[into] = frame.map_or(0, Frame::number);
                 }
             }
+            Action::Ptdump { space, start, pages } => {
+                let mapped = self.ptdump(self.space(space), (start, pages));
+                if let Some(into) = into {
+                    results.registers[into] = mapped;
+                }
+            }
             Action::Kill { file } => self.done(into, results, self.kill(file)),
             Action::Mirror { space, address, access } => {
                 let number = usize::from(space.number());

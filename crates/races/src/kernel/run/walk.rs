@@ -1,7 +1,11 @@
 //! Walkers that are neither hardware nor fast GUP.
 
+use std::ops::ControlFlow;
+
+use machine::addr::PAGE_SIZE;
 use machine::{Frame, VirtAddr};
 use mm::AddressSpace;
+use pagetable::ptdump::What;
 use pagetable::{Level, Mode, walk};
 
 use super::Runner;
@@ -14,6 +18,19 @@ impl<'m, M: Mode, C: CheckedCpu> Runner<'_, 'm, M, C> {
     pub(super) fn walk(&self, space: &AddressSpace<'m>, address: VirtAddr) -> Option<Frame> {
         match self.mm.small_entry(self.cpu, space, address) {
             Ok(entry) => entry.map(|entry| entry.leaf_frame(Level::Pte)),
+            Err(error) => self.cpu.violate(rule::USER, format_args!("{error:?}")),
+        }
+    }
+
+    /// How many pages of the range are mapped, by the engine's dump.
+    pub(super) fn ptdump(&self, space: &AddressSpace<'m>, range: (VirtAddr, u64)) -> u64 {
+        let mut mapped = 0;
+        let told = self.mm.ptdump(self.cpu, space, range, |run| {
+            mapped += if matches!(run.what, What::Leaf { .. }) { run.bytes / PAGE_SIZE } else { 0 };
+            ControlFlow::<()>::Continue(())
+        });
+        match told {
+            Ok(_) => mapped,
             Err(error) => self.cpu.violate(rule::USER, format_args!("{error:?}")),
         }
     }
