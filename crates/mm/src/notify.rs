@@ -16,7 +16,7 @@ use crate::space::AddressSpace;
 /// counts invalidations and tries again. [`Invalidations`] does that.
 ///
 /// Every operation calls them that takes entries or rights away: zaps by address and by rmap, `munmap`, `mprotect`, `mremap`, write protection, harvests that
-/// clear more than accessed bits, copies on write. Faults that only add do not.
+/// clear more than accessed bits, copies on write, leaving a table that others share. Faults that only add do not.
 pub trait Notify<C> {
     /// Entries of `start..end` are going to change: forget them. On return no secondary TLB uses them.
     ///
@@ -49,7 +49,8 @@ impl<C> Notify<C> for NobodyListens {
 /// The other side, to put something in: [`Self::begin`]; look the address up, by a walk or by GUP; take the secondary TLB's lock; if
 /// [`Self::changed`], drop the lock and begin again; put it in; drop the lock.
 ///
-/// Either the invalidation comes first, and the count has changed, or what was put in is there when the invalidation takes the lock.
+/// Either the invalidation comes first, and the count has changed, or what was put in is there when the invalidation takes the lock. [`Mm::mirror`] is this side
+/// for pages of memory.
 pub struct Invalidations(Word64);
 
 /// What [`Invalidations::begin`] saw.
