@@ -102,8 +102,8 @@ pub mod space;
 pub mod special;
 pub mod stack;
 pub mod swap;
-pub mod tags;
 pub mod table_check;
+pub mod tags;
 pub mod trace;
 mod zap;
 
@@ -135,6 +135,6 @@ pub use special::{
 };
 pub use stack::{GrowthError, StackLimits};
 pub use swap::{NoSwap, SwapError, SwapPlace, SwapStore};
-pub use tags::Tags;
 pub use table_check::TableCheck;
+pub use tags::Tags;
 pub use trace::{Event, FlushReason, NobodyTraces, Trace};

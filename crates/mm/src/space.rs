@@ -6,9 +6,9 @@ use pagetable::Root;
 
 use crate::area::{Area, AreaSlot};
 use crate::batched_flush::Unflushed;
-use crate::tags::Tags;
 use crate::gup::GatePage;
 use crate::stack::StackLimits;
+use crate::tags::Tags;
 
 /// The number of an address space: its index in the slice that [`crate::Mm`] was given.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -97,6 +97,8 @@ impl<'a> AddressSpace<'a> {
     /// What user addresses have for tags.
     pub const fn tags(&self) -> Tags {
         self.tags
+    }
+
     /// The same with other limits for its stacks.
     #[must_use]
     pub const fn with_stack_limits(self, stack_limits: StackLimits) -> Self {

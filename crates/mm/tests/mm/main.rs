@@ -28,9 +28,9 @@ mod reclaim_threads;
 mod shared_tables;
 mod special;
 mod special_ranges;
-mod tags;
 mod stack;
 mod table_check;
+mod tags;
 mod threads;
 mod trace;
 
