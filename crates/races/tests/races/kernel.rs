@@ -130,3 +130,31 @@ fn what_makes_no_sense_is_refused() {
     let spare = with("frame S = 0x2000 spare; file g = S;", "touch(x)", "");
     assert!(spare.contains("frame S is not of the kind of file g"), "{spare}");
 }
+
+#[test]
+fn a_device_that_mirrors_has_what_it_was_given_until_it_is_told() {
+    let text = "MM_X86_64 t\n{ tables=16; frame A = 0x1000 holds=5; file f = A; area x file=f; }\nP0 ;\n\
+                r0 = device(x) ;\n mirror(x) ;\n r1 = device(x) ;\n r2 = device(x, write=6) ;\n mirror(x, write) ;\n r3 = device(x, write=7) ;\n\
+                r4 = touch(x) ;\n zap(x) ;\n r5 = device(x) ;\nlocations [0:r0; 0:r1; 0:r2; 0:r3; 0:r4; 0:r5;]\n";
+    assert_eq!(finals(text), [["fault", "5", "fault", "5", "7", "fault"]]);
+}
+
+#[test]
+fn a_dump_counts_what_is_mapped() {
+    let text = "MM_X86_64 t\n{ tables=16; frame A = 0x1000; frame B = 0x1001; file f = A B; area x file=f pages=2; }\nP0 ;\n\
+                r0 = ptdump(x, pages=2) ;\n touch(x+0x1000) ;\n r1 = ptdump(x, pages=2) ;\n touch(x) ;\n r2 = ptdump(x, pages=2) ;\n\
+                munmap(x) ;\n r3 = ptdump(x, pages=2) ;\nlocations [0:r0; 0:r1; 0:r2; 0:r3;]\n";
+    assert_eq!(finals(text), [["0", "1", "2", "0"]]);
+}
+
+#[test]
+fn a_stack_grows_by_what_touches_below_it() {
+    let text = |stack: &str| {
+        format!(
+            "MM_X86_64 t\n{{ tables=16; frame A = 0x1000 spare; file f anonymous; area s file=f offset=4 at=0x40200000 {stack};\n\
+             area z file=f at=0x401ff000 later; }}\nP0 ;\n r0 = touch(z) ;\nlocations [0:r0;]\n"
+        )
+    };
+    assert_eq!(finals(&text("")), [["fault"]]);
+    assert_eq!(finals(&text("stack")), [["0"]]);
+}
