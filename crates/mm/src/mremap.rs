@@ -125,7 +125,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// The file of an area that is to be, if it can be.
     fn checked_file(&self, area: &Area) -> Result<&'m File<'m>, AreaError> {
         let file = self.file(area.file).ok_or(AreaError::BadArea(*area))?;
-        match self.check_area(area, file.leaf()) {
+        match self.check_area(area, file.alignment()) {
             Ok(()) => Ok(file),
             Err(MapError::NotLeafAligned { area, level }) => Err(AreaError::NotLeafAligned { area, level }),
             Err(_) => Err(AreaError::BadArea(*area)),

@@ -128,6 +128,27 @@ fn whole_areas_in_the_largest_leaves_that_fit() {
 }
 
 #[test]
+fn areas_are_moved_to_any_page_and_leaves_that_cannot_be_there_are_split() {
+    let kernel = Kernel::build(1);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    let (to, pages) = (AT.wrapping_add(3 * Level::Pud.size() + 5 * 4096), 1024);
+    kernel.map(&cpu, AT, pages, PFN);
+    let first = PfnLeaf::new(Level::Pmd, VRAM);
+    kernel.mm.remap_pfn_range(&cpu, kernel.space, (AT, pages), &first).expect("nothing is there");
+    let mapped = |start: VirtAddr, page: u64| kernel.entry(&cpu, start.wrapping_add(page * 4096));
+    // A part of a huge leaf, and a whole one, to where no huge leaf can be.
+    kernel.mm.mremap(&cpu, SPACE, (AT.wrapping_add(100 * 4096), pages - 100), (to, pages - 100)).expect("free");
+    for page in [0, 99, 100, 1023] {
+        let (moved, left) = (page >= 100, mapped(AT, page));
+        assert_eq!(left.is_none(), moved, "page {page}");
+        let (level, entry) = if moved { mapped(to, page - 100) } else { left }.expect("mapped");
+        let expected = (Level::Pte, VRAM.wrapping_add(page), true);
+        assert_eq!((level, entry.leaf_frame(level), entry.is_marked(Softw1.mark())), expected, "page {page}");
+    }
+    kernel.assert_all_is_back(&cpu);
+}
+
+#[test]
 fn mixed_files_count_what_has_records() {
     let kernel = Kernel::build(1);
     let cpu = kernel.machine.attach().expect("a free CPU");
