@@ -12,7 +12,7 @@ use std::collections::hash_map::Entry;
 
 use crate::choice::Choice;
 use crate::exchange::Sameness;
-use crate::explore::{Explorer, Found};
+use crate::explore::{Explorer, Found, UNKNOWN};
 use crate::hash::BuildSame;
 use crate::limits::Phase;
 
@@ -48,6 +48,7 @@ pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u64) -> Option<Found
     let mut path: Vec<u32> = vec![0];
     let mut level = 0..1;
     let mut choices = Vec::new();
+    let mut leads_to = Vec::new();
     let mut applied = 0u64;
     for depth in 0.. {
         let mut ends: Vec<Broken> = Vec::new();
@@ -62,8 +63,20 @@ pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u64) -> Option<Found
             if choices.is_empty() && explorer.judge_end().is_err() {
                 ends.push(Broken { node, by: None });
             }
-            for &choice in &choices {
+            // Most steps lead to states that are known. Where it is known what code does next, it need not run to find that out.
+            leads_to.clear();
+            explorer.look_ahead(&choices, &mut leads_to, |_| ());
+            for (&choice, fingerprint) in choices.iter().zip(&leads_to) {
                 applied += 1;
+                if *fingerprint != UNKNOWN
+                    && let Some(&to) = known.get(fingerprint)
+                {
+                    explorer.transitions += 1;
+                    if to >= next_level {
+                        steps.push(Step { from: node, to, choice });
+                    }
+                    continue;
+                }
                 let goes_on = explorer.apply(choice);
                 if explorer.core().quiet.is_wrong() {
                     // What was a step and what was not has changed: the ways to the nodes mean nothing now.
