@@ -12,7 +12,7 @@ use crate::checkpoints::{Place, Refusal};
 use crate::decide::{Limits, Options, Way, Witnesses, Work, way_of};
 use crate::orders;
 use crate::question::{Answer, Question};
-use crate::report::{Sampled, VariantReport, Verdict};
+use crate::report::{MemoryOrder, Sampled, VariantReport, Verdict};
 use crate::scenario::{Explorer, Prepared, Reader, Scenario, prepare};
 use crate::syntax::{Expectation, Quantifier};
 
@@ -212,6 +212,8 @@ fn judge(item: &Work<'_>, question: &Question, report: &mut VariantReport) {
     let answered = matches!(report.verdict, Verdict::Safe | Verdict::Violation);
     let (expected, met) = match item.variant.map(|variant| &variant.expectation.node) {
         Some(Expectation::Undecided) => return,
+        // Said of other memory orders than the one that was asked for.
+        Some(expectation) if !is_said_of(expectation, item) => return,
         Some(expectation @ Expectation::Safe) => (expectation.to_string(), report.verdict == Verdict::Safe),
         Some(expectation @ Expectation::Breaks(rules)) => {
             let met = rules.iter().any(|rule| Some(&rule.node) == report.rule.as_ref());
@@ -231,6 +233,12 @@ fn judge(item: &Work<'_>, question: &Question, report: &mut VariantReport) {
         Verdict::Error => Some(false),
         _ => answered.then_some(met),
     };
+}
+
+/// Whether the variant's expectation is one for this memory order. What is safe stays so under a stronger order than it is said of.
+fn is_said_of(expectation: &Expectation, item: &Work<'_>) -> bool {
+    let orders = orders::of(item.race, item.variant).unwrap_or_default();
+    orders.contains(&item.memory) || *expectation == Expectation::Safe && item.memory == MemoryOrder::Sc
 }
 
 /// What a search has found.

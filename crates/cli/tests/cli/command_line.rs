@@ -134,6 +134,23 @@ fn memory_orders_can_be_chosen() {
 }
 
 #[test]
+fn what_a_variant_says_of_one_memory_order_is_not_expected_of_another() {
+    let as_expected = |memory: &str, variant: &str| {
+        let output = run(&["check", "ipi-overtakes-store", "--json", "--memory", memory, "--variant", variant]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let verdict: Value = serde_json::from_str(text(&output.stdout)).expect("one verdict");
+        verdict["as_expected"].clone()
+    };
+    assert_eq!(as_expected("tso", "overtaken"), true);
+    // Of TSO nothing is said, and there it is not safe.
+    assert_eq!(as_expected("tso", "no-buffer"), Value::Null);
+    assert_eq!(as_expected("sc", "overtaken"), Value::Null);
+    assert_eq!(as_expected("sc", "no-buffer"), true);
+    // Said of both.
+    assert_eq!(as_expected("sc", "fenced"), true);
+}
+
+#[test]
 fn a_verdict_that_differs_has_its_own_exit_code() {
     let race = run(&["races", SEED]);
     let turned: String = text(&race.stdout)
