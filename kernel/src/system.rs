@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use machine::{Cpu, PhysAddr, UserAccess, Vector, VirtAddr, Word64};
+use machine::{Cpu, PhysAddr, ReaderLock, UserAccess, Vector, VirtAddr, Word64};
 use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
@@ -106,7 +106,11 @@ impl System {
         };
         let bare_roots = bump.all(arch::MAX_CPUS, |_| new_root());
         let slots = bump.all(SPACES * AREAS, |_| AreaSlot::new());
-        let spaces = bump.all(SPACES, |index| AddressSpace::new(new_root(), &slots[index * AREAS..][..AREAS]));
+        let reader_locks = bump.all(SPACES * arch::MAX_CPUS, |_| ReaderLock::new());
+        let spaces = bump.all(SPACES, |index| {
+            AddressSpace::new(new_root(), &slots[index * AREAS..][..AREAS])
+                .with_reader_locks(&reader_locks[index * arch::MAX_CPUS..][..arch::MAX_CPUS])
+        });
         let mappings = bump.all(SPACES * AREAS, |_| Mapping::new());
         let vram = bump.frames(VRAM_PAGES, 512);
         let own = bump.all(1, |_| vram..vram.wrapping_add(VRAM_PAGES));

@@ -9,7 +9,7 @@ use crate::page_tables::{
 use crate::protocol::{DECIDE, OURS_SYMMETRIC, RUMUR_SYMMETRIC, SPEED, SPIN, TARGETED};
 use crate::report::number;
 use crate::samples::{Samples, Series};
-use crate::spaces::{OWN_SPACES, TWO, TWO_FAULT, TWO_GUP, TWO_MAP, TWO_ZAP};
+use crate::spaces::{ONE_SPACE, OWN_SPACES, TWO, TWO_FAULT, TWO_GUP, TWO_MAP, TWO_ZAP};
 
 /// One thing that must be reached.
 pub(crate) struct Target {
@@ -76,6 +76,8 @@ pub(crate) const TARGETS: &[Target] = &[
     target(TWO, TWO_FAULT, OWN_SPACES, AtLeast(1.9)),
     target(TWO, TWO_ZAP, OWN_SPACES, AtLeast(1.9)),
     target(TWO, TWO_GUP, OWN_SPACES, AtLeast(1.9)),
+    target(TWO, TWO_FAULT, ONE_SPACE, AtLeast(1.9)),
+    target(TWO, TWO_GUP, ONE_SPACE, AtLeast(1.9)),
     target(FAMILY_A, DECIDE_ALL, OURS, AtMost(10.0)),
     target(PUBLISHED, DECIDE_ALL, OURS, AtMost(5.0)),
     target(ONE_SEARCH, lab::TWO_THREADS, OURS, AtLeast(1.8)),

@@ -16,7 +16,7 @@
 //! | [`addr`] | addresses and frame numbers |
 //! | [`word`] | the memory cells that CPUs share |
 //! | [`cpu`] | the trait [`Cpu`]: accesses, fences, waiting, interrupts, TLB invalidation, RCU |
-//! | [`lock`], [`rwlock`], [`seqcount`] | synchronisation built on [`Cpu`], nothing else |
+//! | [`lock`], [`rwlock`], [`percpu_rwlock`], [`seqcount`] | synchronisation built on [`Cpu`], nothing else |
 //! | [`irq`] | the proof that interrupts are off |
 //! | [`preempt`] | the proof that the thread stays on its CPU |
 //! | [`tlb`] | what to invalidate |
@@ -41,6 +41,7 @@ pub mod context;
 pub mod cpu;
 pub mod irq;
 pub mod lock;
+pub mod percpu_rwlock;
 pub mod preempt;
 pub mod rwlock;
 pub mod seqcount;
@@ -53,6 +54,7 @@ pub use context::{ContextInvalidation, Pcid, ProcessContexts, Retention};
 pub use cpu::{Cpu, CpuId, CpuSet, IrqState, LoopHead, Vector};
 pub use irq::IrqOff;
 pub use lock::{SpinGuard, SpinLock};
+pub use percpu_rwlock::{PerCpuRwLock, ReaderLock, WriteAllGuard};
 pub use preempt::PreemptOff;
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use seqcount::SeqCount;

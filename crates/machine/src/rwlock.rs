@@ -5,7 +5,7 @@ use crate::word::Word32;
 
 const WRITER: u32 = 1 << 31;
 
-/// Many readers or one writer; the mmap lock and the lock of a file's rmap are of this kind.
+/// Many readers or one writer; the lock of a file's rmap is of this kind.
 ///
 /// Context: interrupts on, outside spin locks (it may wait long). Writers may starve: readers do not queue behind them.
 #[repr(transparent)]
@@ -43,8 +43,20 @@ impl RwLock {
     #[inline]
     #[track_caller]
     pub fn write<'l, C: Cpu>(&'l self, cpu: &'l C) -> WriteGuard<'l, C> {
-        cpu.await_update(&self.0, |state| (state == 0).then_some(WRITER));
+        self.take_for_writing(cpu);
         WriteGuard { lock: self, cpu }
+    }
+
+    #[inline]
+    #[track_caller]
+    pub(crate) fn take_for_writing<C: Cpu>(&self, cpu: &C) {
+        cpu.await_update(&self.0, |state| (state == 0).then_some(WRITER));
+    }
+
+    #[inline]
+    #[track_caller]
+    pub(crate) fn release_from_writing<C: Cpu>(&self, cpu: &C) {
+        cpu.store(&self.0, 0);
     }
 
     /// The lock's own word, so that a machine or a trace can name it.
@@ -73,7 +85,7 @@ impl<C: Cpu> WriteGuard<'_, C> {
     #[inline]
     #[track_caller]
     fn release(&mut self) {
-        self.cpu.store(&self.lock.0, 0);
+        self.lock.release_from_writing(self.cpu);
     }
 }
 

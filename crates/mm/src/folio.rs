@@ -319,10 +319,11 @@ impl<'m> Folio<'m> {
         Some(Self { page: map.page(cpu, membership.head)?, membership })
     }
 
-    /// The folio whose first frame has this record, for a caller that holds a reference to it.
+    /// The folio whose first frame is `head`, for a caller that holds a reference to it.
     #[inline]
-    pub(crate) fn headed_by<C: Cpu>(head: &'m Page, cpu: &C) -> Self {
-        Self { page: head, membership: head.membership(cpu) }
+    pub(crate) fn headed_by<C: Cpu, M: MemoryMap<C>>(map: &'m M, cpu: &C, head: Frame) -> Option<Self> {
+        let page = map.page(cpu, head)?;
+        Some(Self { page, membership: page.membership(cpu) })
     }
 
     /// Makes a folio of frames that nobody knows, with one reference, the caller's; `None` if the map has no record of one of them.

@@ -1,7 +1,7 @@
 //! Address spaces.
 
 use machine::addr::VirtAddr;
-use machine::{Cpu, CpuSet, RwLock, SeqCount, Word32, Word64};
+use machine::{Cpu, CpuSet, PerCpuRwLock, ReaderLock, SeqCount, Word32, Word64};
 use pagetable::Root;
 
 use crate::area::{Area, AreaSlot};
@@ -38,7 +38,7 @@ pub struct AddressSpace<'a> {
     root: Root,
     tags: Tags,
     /// Protects the areas. Faults hold it for reading; whoever adds, cuts or moves areas for writing; zap by rmap does not hold it.
-    mmap_lock: RwLock,
+    mmap_lock: PerCpuRwLock<'a>,
     /// Sorted by address; the first [`Self::count`] are in use.
     slots: &'a [AreaSlot],
     count: Word64,
@@ -74,7 +74,7 @@ impl<'a> AddressSpace<'a> {
         Self {
             root,
             tags: Tags::None,
-            mmap_lock: RwLock::new(),
+            mmap_lock: PerCpuRwLock::new(&[]),
             slots,
             count: Word64::new(0),
             active: Word64::new(0),
@@ -86,6 +86,13 @@ impl<'a> AddressSpace<'a> {
             stack_limits: StackLimits::DEFAULT,
             gate_page: None,
         }
+    }
+
+    /// The same address space, whose mmap lock has these locks for readers: faults on different CPUs do not write the same line then, and whoever changes areas takes
+    /// all. More of them than CPUs are of no use.
+    #[must_use]
+    pub const fn with_reader_locks(self, locks: &'a [ReaderLock]) -> Self {
+        Self { mmap_lock: PerCpuRwLock::new(locks), ..self }
     }
 
     /// The same address space, whose user addresses have tags. The processor must have been told, too; and that of a child, by who forks.
@@ -127,7 +134,7 @@ impl<'a> AddressSpace<'a> {
     }
 
     /// The mmap lock, so that a trace can name it.
-    pub const fn mmap_lock(&self) -> &RwLock {
+    pub const fn mmap_lock(&self) -> &PerCpuRwLock<'a> {
         &self.mmap_lock
     }
 

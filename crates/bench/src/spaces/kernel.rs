@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use hosted::{DataFrames, Failures, FrameArena, ThreadCpu, Threads};
 use machine::user::FaultCause;
-use machine::{Access, Cpu, Frame, PageFault, VirtAddr};
+use machine::{Access, Cpu, Frame, PageFault, ReaderLock, VirtAddr};
 use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
@@ -101,7 +101,8 @@ impl Kernel {
             let root = tables.allocate().expect("a frame for the root");
             cpu.zero(tables.table(root).expect("a frame of the arena").cells());
             let root = Root::new(&PROTOCOLS.mode, root.start()).expect("frames are aligned");
-            AddressSpace::new(root, leak_all((0..SLOTS).map(|_| AreaSlot::new())))
+            let slots = leak_all((0..SLOTS).map(|_| AreaSlot::new()));
+            AddressSpace::new(root, slots).with_reader_locks(leak_all((0..CPUS).map(|_| ReaderLock::new())))
         };
         let spaces = leak_all((0..SPACES).map(space));
         let mappings = || leak_all((0..SLOTS).map(|_| Mapping::new()));

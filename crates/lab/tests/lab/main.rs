@@ -9,6 +9,7 @@ mod interchangeable;
 mod interrupts;
 mod litmus;
 mod livelock;
+mod locks;
 mod monitors;
 mod moves;
 mod protocol;

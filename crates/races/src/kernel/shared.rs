@@ -1,7 +1,7 @@
 //! What the CPUs share, in the arena: placed before the start, and named for traces.
 
 use lab::{Arena, FrameKind, Pool};
-use machine::{CpuId, Frame, Word, Word32, Word64};
+use machine::{CpuId, Frame, ReaderLock, Word, Word32, Word64};
 use mm::special::DevicePages;
 use mm::{
     AddressSpace, AreaSlot, File, FileId, FolioFlags, FolioMapping, Mapping, Membership, Page, PageSlot, Shootdown,
@@ -80,6 +80,7 @@ impl Kernel {
             + size_of::<Shootdown>()
             + (self.setup.spaces.len() + self.setup.files.len()) * size_of::<&[Mapping]>()
             + self.setup.spaces.len() * (areas * size_of::<AreaSlot>() + size_of::<AddressSpace<'_>>())
+            + self.setup.spaces.len() * (self.setup.reader_locks as usize + 1) * size_of::<ReaderLock>()
             + self.setup.files.len() * (mappings * size_of::<Mapping>() + size_of::<File<'_>>())
     }
 
@@ -134,7 +135,11 @@ impl Kernel {
             File::new(file.kind, file.leaf, pages, mappings[number])
         });
         let slots = arena.alloc_slice(roots.len(), |_| arena.alloc_slice(self.areas_of_space(), |_| AreaSlot::new()));
-        let spaces = arena.alloc_slice(roots.len(), |space| AddressSpace::new(roots[space], slots[space]));
+        let reader_locks =
+            arena.alloc_slice(roots.len(), |_| arena.alloc_slice(setup.reader_locks as usize, |_| ReaderLock::new()));
+        let spaces = arena.alloc_slice(roots.len(), |space| {
+            AddressSpace::new(roots[space], slots[space]).with_reader_locks(reader_locks[space])
+        });
         let started = arena.alloc_slice(roots.len(), |_| Word32::new(0));
         Shared {
             arena,
@@ -221,7 +226,10 @@ impl<'l> Shared<'l> {
         let of_space = self.spaces.iter().zip(&setup.spaces).zip(self.slots.iter().zip(self.started));
         for ((words, space), (slots, started)) in of_space {
             let of = if setup.spaces.len() == 1 { String::new() } else { format!(" of {}", space.name) };
-            checker.name(words.mmap_lock().word(), format!("mmap lock{of}"));
+            let mut locks = words.mmap_lock().words();
+            let writers = locks.next();
+            writers.into_iter().for_each(|word| checker.name(word, format!("mmap lock{of}")));
+            (0..).zip(locks).for_each(|(cpu, word)| checker.name(word, format!("mmap lock{of} of CPU {cpu}")));
             checker.name(words.active_word(), format!("active CPUs{of}"));
             checker.name(words.gathers_word(), format!("gathers{of}"));
             checker.name(words.write_protect().word(), format!("fork sequence{of}"));

@@ -108,7 +108,10 @@ impl Account {
         let mut account = Self::default();
         for (number, space) in spaces.iter().enumerate() {
             let read = |word: &Word32| word.atomic_load(Ordering::SeqCst);
-            assert_eq!(read(space.mmap_lock().word()), 0, "the mmap lock of space {number} is held");
+            assert!(
+                space.mmap_lock().words().map(read).all(|state| state == 0),
+                "the mmap lock of space {number} is held"
+            );
             assert_eq!(read(space.write_protect().word()) % 2, 0, "a fork of space {number} has not ended");
             assert_eq!(read(space.gathers_word()), 0, "a gather of space {number} has not ended");
             let root = Frame::new(space.root().address().as_u64() / 4096);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use hosted::{DataFrames, FailingTables, Failures, FrameArena, MemorySwap, ThreadCpu, Threads, UserMemory};
-use machine::{Access, Cpu, Frame, VirtAddr, Word};
+use machine::{Access, Cpu, Frame, ReaderLock, VirtAddr, Word};
 use mm::lifetime::ByRcu;
 use mm::order::{FlushAfterUnlock, SpecialCheck};
 use mm::shootdown::ByIpi;
@@ -219,7 +219,9 @@ impl Kernel {
             cpu.zero(tables.arena.table(root).expect("a frame of the arena").cells());
             let root = Root::new(&MODE, root.start()).expect("frames are aligned");
             let tags = if number == TAGGED { Tags::Lam57 } else { Tags::None };
-            let space = AddressSpace::new(root, leak_all((0..AREAS).map(|_| AreaSlot::new()))).with_tags(tags);
+            let space = AddressSpace::new(root, leak_all((0..AREAS).map(|_| AreaSlot::new())))
+                .with_tags(tags)
+                .with_reader_locks(leak_all((0..number % 3).map(|_| ReaderLock::new())));
             if number == LIMITED.0 { space.with_stack_limits(LIMITED.1) } else { space }
         };
         let spaces = leak_all((0..SPACES).map(space));

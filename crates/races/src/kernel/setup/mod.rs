@@ -13,7 +13,7 @@ mod spaces;
 mod tables;
 
 use machine::addr::PAGE_SIZE;
-use machine::{Access, Frame, VirtAddr};
+use machine::{Access, CpuSet, Frame, VirtAddr};
 use mm::{FileKind, FolioFlags};
 use pagetable::Level;
 
@@ -33,7 +33,8 @@ use tables::{FIRST_TABLE, MOST_TABLES};
 const DEFAULT_TABLES: u64 = 12;
 
 /// What can be set.
-const SETTINGS: [&str; 9] = ["cpus", "entries", "machine", "memory", "nmi", "swap", "tables", "tables-at", "tolerate"];
+const SETTINGS: [&str; 10] =
+    ["cpus", "entries", "machine", "memory", "nmi", "reader-locks", "swap", "tables", "tables-at", "tolerate"];
 
 /// The most places on swap.
 const MOST_PLACES: u64 = 16;
@@ -148,6 +149,8 @@ pub(super) struct Setup {
     /// What is faulted in before the start.
     pub(super) mapped: Vec<Mapped>,
     pub(super) contents: Contents,
+    /// How many locks for readers each mmap lock has.
+    pub(super) reader_locks: u64,
     /// How many places on swap there are.
     pub(super) swap: u64,
     /// What the machine is beyond what it always is.
@@ -169,6 +172,7 @@ impl Setup {
             tolerated: Vec::new(),
             mapped: Vec::new(),
             contents: Contents::Ignored,
+            reader_locks: 0,
             swap: 0,
             machine: MachineOptions::NONE,
             nmis: Vec::new(),
@@ -269,6 +273,7 @@ impl Setup {
                 }
                 "tolerate" => self.tolerated.push(tolerated(race, value)?),
                 "tables-at" => self.frames_of_tables.others = number(race, value, MOST_FRAME)?,
+                "reader-locks" => self.reader_locks = number(race, value, u64::from(CpuSet::CAPACITY))?,
                 "swap" => self.swap = number(race, value, MOST_PLACES)?,
                 "tables" => self.tables = number(race, value, MOST_TABLES)?,
                 "memory" => {

@@ -14,11 +14,13 @@
 //! for "nobody can reach my pages any more". So gathers of an address space count themselves, and one that is not alone at its end flushes
 //! everything (Linux: `mm_tlb_flush_nested`).
 
-use machine::Invalidation;
-use machine::addr::{PAGE_SIZE, VirtAddr};
+mod waiting;
+
+use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
+use machine::{Cpu, Invalidation};
 use pagetable::{DetachedTable, Entry, Flags, Level, LockedTable, NobodyWalks};
 
-use crate::folio::{Folio, FolioFlags, Page, Reference};
+use crate::folio::{Folio, FolioFlags, Reference};
 use crate::guard::{Guards, RmapRemoval};
 use crate::leaf::{Held, Leaf};
 use crate::lifetime::TableLifetime;
@@ -29,20 +31,10 @@ use crate::shootdown::Stale;
 use crate::space::AddressSpace;
 use crate::swap::{SwapPlace, SwapStore};
 
-/// How many folios wait for one flush. They lie on the stack of whoever zaps, so they are kept short.
-const FOLIOS: usize = 48;
+use waiting::{Full, Waiting};
 
 /// How many tables wait for one flush.
 const TABLES: usize = 8;
-
-/// Leaves of one folio that were cleared one after the other.
-#[derive(Clone, Copy)]
-struct Cleared<'m> {
-    /// The record of the folio's first frame.
-    head: &'m Page,
-    /// How many leaves: as many mappings, and as many references.
-    leaves: u32,
-}
 
 /// What was taken away and not given back yet.
 #[must_use = "what was gathered is lost without `finish`"]
@@ -53,8 +45,7 @@ pub(crate) struct Gather<'g, 'm, P: Platform> {
     stale: Option<(VirtAddr, VirtAddr)>,
     /// Whether a dirty file page waits: then the flush must come before the page-table lock is dropped.
     urgency: FlushMoment,
-    folios: [Option<Cleared<'m>>; FOLIOS],
-    folio_count: usize,
+    folios: Waiting,
     /// Of [`Self::folios`], how many have been taken off their rmap.
     off_rmap: usize,
     tables: [Option<DetachedTable>; TABLES],
@@ -75,8 +66,7 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
             space,
             stale: None,
             urgency: mm.protocols().flush_order.moment(),
-            folios: [None; FOLIOS],
-            folio_count: 0,
+            folios: Waiting::new(),
             off_rmap: 0,
             tables: [const { None }; TABLES],
             table_count: 0,
@@ -109,27 +99,23 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
                 self.urgency = FlushMoment::BeforeUnlock;
             }
         }
-        self.keep(cpu, folio.head_page());
+        self.keep(cpu, folio.membership().head);
         if self.mm.protocols().guards.rmap_removal() == RmapRemoval::BeforeFlush {
             self.take_off_rmap(cpu);
         }
     }
 
     /// One more leaf of the folio waits for the flush.
-    fn keep(&mut self, cpu: &P::Cpu, head: &'m Page) {
-        let on_rmap = &mut self.folios[self.off_rmap..self.folio_count];
-        if let Some(Some(last)) = on_rmap.last_mut()
-            && core::ptr::eq(last.head, head)
-        {
-            last.leaves += 1;
-            return;
-        }
-        if self.folio_count == FOLIOS {
-            self.flush(cpu);
+    fn keep(&mut self, cpu: &P::Cpu, head: Frame) {
+        let tables = self.mm.tables();
+        // A flush that interrupts nobody costs less than to come back to the records of many folios.
+        let interrupts_others = || !self.space.active(cpu).without(cpu.id()).is_empty();
+        if let Err(Full) = self.folios.keep(cpu, tables, self.off_rmap, head, interrupts_others) {
+            self.flush_stale(cpu);
             self.give_back_folios(cpu);
+            // Where nothing waits there is room for one.
+            let _ = self.folios.keep(cpu, tables, 0, head, || false);
         }
-        self.folios[self.folio_count] = Some(Cleared { head, leaves: 1 });
-        self.folio_count += 1;
     }
 
     /// Takes in a table that was detached just now.
@@ -166,12 +152,13 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
     /// Context: interrupts on, no page-table lock held.
     pub(crate) fn finish(mut self, cpu: &P::Cpu) {
         if self.mm.protocols().guards.is_gather_alone(cpu, self.space) {
-            self.flush(cpu);
+            self.flush_stale(cpu);
         } else {
-            self.flush_all(cpu);
+            self.invalidate(cpu, Invalidation::All);
         }
         self.free_tables(cpu);
         self.give_back_folios(cpu);
+        self.folios.free(cpu, self.mm.tables());
         self.space.gather_ends(cpu);
     }
 
@@ -195,17 +182,15 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
 
     /// Flushes what has not been flushed. The caller may hold page-table locks.
     pub(crate) fn flush(&mut self, cpu: &P::Cpu) {
+        self.flush_stale(cpu);
+        self.take_off_rmap(cpu);
+    }
+
+    fn flush_stale(&mut self, cpu: &P::Cpu) {
         if let Some((start, end)) = self.stale.take() {
             let pages = (end.as_u64() - start.as_u64()) / PAGE_SIZE;
             self.invalidate(cpu, Invalidation::pages(start, pages));
         }
-        self.take_off_rmap(cpu);
-    }
-
-    fn flush_all(&mut self, cpu: &P::Cpu) {
-        self.stale = None;
-        self.invalidate(cpu, Invalidation::All);
-        self.take_off_rmap(cpu);
     }
 
     fn invalidate(&self, cpu: &P::Cpu, what: Invalidation) {
@@ -216,19 +201,34 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
 
     /// The flush is over: no store can reach the folios through the mappings any more ([`Guards::rmap_removal`]).
     fn take_off_rmap(&mut self, cpu: &P::Cpu) {
-        for cleared in self.folios[self.off_rmap..self.folio_count].iter().flatten() {
-            Folio::headed_by(cleared.head, cpu).remove_rmap(cpu, cleared.leaves);
+        let waiting = self.off_rmap..self.folios.count();
+        self.off_rmap = waiting.end;
+        for index in waiting {
+            if let Some((folio, leaves)) = self.waiting(cpu, index) {
+                folio.remove_rmap(cpu, leaves);
+            }
         }
-        self.off_rmap = self.folio_count;
     }
 
+    /// The flush is over: takes off the rmap who still is on it, and gives back all.
     fn give_back_folios(&mut self, cpu: &P::Cpu) {
-        for cleared in self.folios[..self.folio_count].iter().flatten() {
+        for index in 0..self.folios.count() {
+            let Some((folio, leaves)) = self.waiting(cpu, index) else { continue };
+            if index >= self.off_rmap {
+                folio.remove_rmap(cpu, leaves);
+            }
             // Each mapping held one reference, so this cannot underflow.
-            let _ = Folio::headed_by(cleared.head, cpu).put(cpu, self.mm.map(), cleared.leaves, Reference::Get);
+            let _ = folio.put(cpu, self.mm.map(), leaves, Reference::Get);
         }
-        self.folio_count = 0;
+        self.folios.clear();
         self.off_rmap = 0;
+    }
+
+    /// The folio with this number among those that wait, and how many of its leaves were cleared.
+    #[inline]
+    fn waiting(&self, cpu: &P::Cpu, index: usize) -> Option<(Folio<'m>, u32)> {
+        let cleared = self.folios.get(cpu, self.mm.tables(), index)?;
+        Some((Folio::headed_by(self.mm.map(), cpu, cleared.head)?, cleared.leaves))
     }
 
     /// The flush is over, so hardware walkers are out of the tables; lockless software walkers may still be in them.
