@@ -79,6 +79,44 @@ fn three_processes_answer_as_one_does() {
 /// A search that takes some seconds.
 const LONG: [&str; 6] = ["check", "pae-four-threads", "--variant", "cmpxchg8b", "--memory", "tso"];
 
+/// Returns when each of three processes has a second checkpoint. Whoever is too fast for that has an answer, which is a failure.
+fn wait_for_second_checkpoints(kept: &Path, first: &mut Child) {
+    let has_second = |member: usize| {
+        let files = std::fs::read_dir(kept).into_iter().flatten().flatten();
+        let names: Vec<String> = files.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+        let number = |name: &String| -> Option<u64> {
+            name.split_once(&format!(".{member}of3."))?.1.strip_suffix(".checkpoint")?.parse().ok()
+        };
+        names.iter().filter_map(number).any(|number| number >= 2)
+    };
+    while !(0..3).all(has_second) {
+        assert!(first.try_wait().expect("it can be asked").is_none(), "it ended before its time");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn ctrl_c_to_one_process_ends_all_and_they_go_on_from_there() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let one = fastgup(&[&LONG[..], &["--team", "1"]].concat()).output().expect("the program starts");
+    let kept = folder.path().join("kept");
+    let kept_name = kept.to_str().expect("temporary paths are text");
+    let hosts_file = hosts(folder.path(), 3);
+    let first = [&LONG[..], &["--checkpoint", kept_name, "--checkpoint-every", "0.05"]].concat();
+    let mut children: Vec<Child> = (0..3).map(|number| process(number, &hosts_file, &first)).collect();
+    wait_for_second_checkpoints(&kept, &mut children[0]);
+    let interrupted = Command::new("kill").args(["-INT", &children[1].id().to_string()]).status().expect("kill");
+    assert!(interrupted.success());
+    let ended: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().expect("it ends")).collect();
+    let codes: Vec<_> = ended.iter().map(|output| output.status.code()).collect();
+    assert_eq!(codes, [Some(3), Some(130), Some(3)], "{}", text(&ended[0].stderr));
+    let answered = answer(&ended[0]);
+    assert_eq!(answered["verdict"], "bounded", "{answered}");
+    assert!(answered["states"].as_u64() > Some(0), "the answer so far: {answered}");
+    let three = all(&hosts(folder.path(), 3), 3, &[&LONG[..], &["--resume", kept_name]].concat());
+    assert_eq!(answer(&three[0]), answer(&one), "{}", text(&three[0].stderr));
+}
+
 #[test]
 fn who_is_killed_is_named_and_all_go_on_from_the_checkpoint() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -88,19 +126,7 @@ fn who_is_killed_is_named_and_all_go_on_from_the_checkpoint() {
     let hosts_file = hosts(folder.path(), 3);
     let first = [&LONG[..], &["--checkpoint", kept_name, "--checkpoint-every", "0.05"]].concat();
     let mut children: Vec<Child> = (0..3).map(|number| process(number, &hosts_file, &first)).collect();
-    // Until everybody has a second checkpoint. Whoever is too fast to be killed has an answer, which is a failure below.
-    let has_second = |member: usize| {
-        let files = std::fs::read_dir(&kept).into_iter().flatten().flatten();
-        let names: Vec<String> = files.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
-        let number = |name: &String| -> Option<u64> {
-            name.split_once(&format!(".{member}of3."))?.1.strip_suffix(".checkpoint")?.parse().ok()
-        };
-        names.iter().filter_map(number).any(|number| number >= 2)
-    };
-    while !(0..3).all(has_second) {
-        assert!(children[0].try_wait().expect("it can be asked").is_none(), "it ended before it was killed");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_for_second_checkpoints(&kept, &mut children[0]);
     let mut killed = children.remove(1);
     killed.kill().expect("it can be killed");
     let _ = killed.wait();
