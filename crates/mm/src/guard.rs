@@ -406,6 +406,21 @@ pub trait Guards {
         (references, mappings())
     }
 
+    /// Merge: whether the folio locks of both pages are held while one is mapped in the place of the other.
+    #[inline(always)]
+    fn merge_lock(&self) -> MergeLock {
+        MergeLock::Held
+    }
+
+    /// Merge, of a folio that is locked: which of its flags decide whether its page may be merged.
+    ///
+    /// All of them, those of the page that stays, too, which were looked at before: if its memory has failed since then, it was taken out wherever it was mapped, and nobody will take it out where it is
+    /// mapped next.
+    #[inline(always)]
+    fn flags_against_merge(&self, flags: FolioFlags) -> FolioFlags {
+        flags
+    }
+
     /// A write to an anonymous page that was shared: whether this space is its only user, and it was never merged. A merged page is copied in any case: its record does not say where this space
     /// maps it, and who merges it once more takes for granted that nobody can write to it (Linux 9a840895147b).
     ///
@@ -468,6 +483,15 @@ pub enum KeptPageHold {
     /// the scanner's own, since 31dbd01f3143).
     UntilMapped,
     /// Never. A store in between writes to the page that others are going to have; or it is freed, and used again.
+    Never,
+}
+
+/// Whether a merge holds the folio locks of its pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MergeLock {
+    /// While one is mapped in the place of the other: nobody goes through the mappings of either meanwhile (Linux: `try_to_merge_one_page`, `trylock_page`).
+    Held,
+    /// Never. Whoever takes the page that stays out wherever it is mapped may be done before it is mapped in another place.
     Never,
 }
 

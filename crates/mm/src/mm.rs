@@ -110,6 +110,11 @@ impl<'m, P: Platform> Mm<'m, P> {
         self.parts.spaces.get(id.index())
     }
 
+    /// All files.
+    pub(crate) const fn files(&self) -> &'m [File<'m>] {
+        self.parts.files
+    }
+
     /// The file with this number.
     #[inline]
     pub fn file(&self, id: FileId) -> Option<&'m File<'m>> {

@@ -19,9 +19,11 @@ pub const LOST_COUNT: &str = "lost-count";
 
 /// When all is quiet, an entry of a shared area maps a page that is no longer in its file.
 pub const STALE_ENTRY: &str = "stale-entry";
+/// Memory that has failed and was taken out of use is accessed, or mapped when all is quiet.
+pub const FAILED_MEMORY: &str = "failed-memory";
 
 /// Every rule that is held.
-pub const ALL: [&str; 13] = [
+pub const ALL: [&str; 14] = [
     PHANTOM_FRAME,
     WRONG_PAGE,
     SPECIAL_PINNED,
@@ -32,6 +34,7 @@ pub const ALL: [&str; 13] = [
     LOST_ACCESSED_DIRTY,
     LOST_COUNT,
     STALE_ENTRY,
+    FAILED_MEMORY,
     DEADLOCK,
     LIVELOCK,
     USER,

@@ -36,7 +36,7 @@
 //! # A merged page
 //!
 //! is an anonymous page that is not exclusive, like one that a fork has shared: a store copies it, and a pin for reading unshares it first. But its mappings are not only where its record
-//! says, so that nobody finds them by rmap. Hence reclaim leaves it where it is, as Linux 2.6.32 did. And its last user copies it all the same when he writes: the copy's record is right again.
+//! says, so that nobody finds them by rmap. Hence reclaim leaves it where it is, as Linux 2.6.32 did; and if its memory fails, all areas are looked through ([`Mm::memory_failure`]). And its last user copies it all the same when he writes: the copy's record is right again.
 //!
 //! # Locks
 //!
@@ -126,7 +126,8 @@ impl<'m, P: Platform> Mm<'m, P> {
             return Err(Unmergeable::Same);
         }
         self.with_folio(cpu, leaf.frame, |folio, _| {
-            // Locked: nobody finds out whether it may leave its frame, or takes it out of use, while it gets a mapping that its record does not tell of.
+            // Locked, and looked at once more: nobody finds out whether it may leave its frame, or takes it out of use because its memory has failed, while it gets a mapping that its record does not
+            // tell of; and who has done so before is noticed.
             self.with_locked(cpu, kept, |kept, _| {
                 let isolated = self.isolate(cpu, at, folio, &leaf)?;
                 if !self.frames().equal(cpu, frame, leaf.frame) {

@@ -7,7 +7,7 @@ use pagetable::{Entry, Level, LockedTable, Rights, WalkError};
 use crate::area::Sharing;
 use crate::folio::{Folio, FolioFlags, NotGrabbed, PIN_BIAS, Reference};
 use crate::folio_lock::FolioLock;
-use crate::guard::{Guards, MergeFlush, UserCount};
+use crate::guard::{Guards, MergeFlush, MergeLock, UserCount};
 use crate::leaf::{Held, Leaf};
 use crate::merge::error::Unmergeable;
 use crate::mm::Mm;
@@ -132,8 +132,12 @@ impl<'m, P: Platform> Mm<'m, P> {
         folio: &Folio<'m>,
         change: impl FnOnce(&Folio<'m>, FolioFlags) -> Result<(), Unmergeable>,
     ) -> Result<(), Unmergeable> {
-        let lock = FolioLock::try_take(cpu, folio).ok_or(Unmergeable::Locked)?;
-        let flags = folio.flags(cpu);
+        let guards = &self.protocols().guards;
+        let lock = match guards.merge_lock() {
+            MergeLock::Held => Some(FolioLock::try_take(cpu, folio).ok_or(Unmergeable::Locked)?),
+            MergeLock::Never => None,
+        };
+        let flags = guards.flags_against_merge(folio.flags(cpu));
         let result = if !flags.contains(FolioFlags::ANON) {
             Err(Unmergeable::NotAnonymous)
         } else if folio.membership().order > 0 {
@@ -143,7 +147,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         } else {
             change(folio, flags)
         };
-        lock.unlock();
+        if let Some(lock) = lock {
+            lock.unlock();
+        }
         result
     }
 

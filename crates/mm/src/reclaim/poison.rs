@@ -31,9 +31,19 @@ pub enum Contents {
     Lost,
 }
 
+/// Where a folio is mapped that fails.
+enum Place<'m> {
+    /// Where its record says.
+    Home(Home<'m>),
+    /// Anywhere: it was merged.
+    Anywhere,
+}
+
 impl<'m, P: Platform> Mm<'m, P> {
     /// Takes the folio of one page that `frame` belongs to out of use, because its memory has failed: from every address space and from its file. GUP
     /// refuses it from now on. The frame is never handed out again: this call's reference stays.
+    ///
+    /// Of a page that was [merged](Mm::merge) every area of every file is looked through: nobody knows where it is mapped. Memory fails seldom.
     ///
     /// Context: interrupts on; no folio lock, rmap lock or page-table lock. It may be called with mmap locks held.
     ///
@@ -43,11 +53,11 @@ impl<'m, P: Platform> Mm<'m, P> {
         let folio = self.reclaim_begin(cpu, frame)?;
         let lock = FolioLock::take(cpu, &folio);
         // Asked before it is marked: a poisoned folio stays where it is.
-        let home = self.home(cpu, &folio);
-        // First: whoever pins from here on sees the mark after the pin.
+        let place = self.failing_place(cpu, &folio);
+        // First: whoever pins or merges from here on sees the mark after the pin, or when it has the lock.
         folio.mark(cpu, FolioFlags::POISONED);
-        let result = home.and_then(|home| match folio.membership().order {
-            0 => self.fail_locked(cpu, &folio, &home),
+        let result = place.and_then(|place| match folio.membership().order {
+            0 => self.fail_locked(cpu, &folio, &place),
             order => Err(ReclaimError::Large { order }),
         });
         lock.unlock();
@@ -57,22 +67,41 @@ impl<'m, P: Platform> Mm<'m, P> {
         result
     }
 
-    fn fail_locked(&self, cpu: &P::Cpu, folio: &Folio<'m>, home: &Home<'m>) -> Result<Failure, ReclaimError> {
-        let clean = home.slot.is_some()
-            && self.clean_entries(cpu, folio, home.mapping)? == Entries::WereClean
-            && !folio.flags(cpu).contains(FolioFlags::DIRTY);
-        let contents = if clean { Contents::Elsewhere } else { Contents::Lost };
-        if let Some(slot) = home.slot {
+    /// Where a locked folio is mapped that fails.
+    fn failing_place(&self, cpu: &P::Cpu, folio: &Folio<'m>) -> Result<Place<'m>, ReclaimError> {
+        let flags = folio.flags(cpu);
+        if flags.contains(FolioFlags::KSM) && !flags.contains(FolioFlags::POISONED) {
+            Ok(Place::Anywhere)
+        } else {
+            self.home(cpu, folio).map(Place::Home)
+        }
+    }
+
+    fn fail_locked(&self, cpu: &P::Cpu, folio: &Folio<'m>, place: &Place<'m>) -> Result<Failure, ReclaimError> {
+        let of_file = match place {
+            Place::Home(Home { mapping, slot: Some(slot) }) => Some((*mapping, *slot)),
+            Place::Home(Home { slot: None, .. }) | Place::Anywhere => None,
+        };
+        let mut contents = Contents::Lost;
+        if let Some((mapping, slot)) = of_file {
+            let entries = self.clean_entries(cpu, folio, mapping)?;
+            if entries == Entries::WereClean && !folio.flags(cpu).contains(FolioFlags::DIRTY) {
+                contents = Contents::Elsewhere;
+            }
             // First: no fault maps it again.
             slot.replace(cpu, None);
         }
         let mut owed = FlushBatch::default();
-        let walked = self.for_each_mapping(cpu, home.mapping, folio.membership(), Intent::Take, |at, _| {
+        let take_out = |at: At<'_, 'm, '_, P>, _| {
             self.take_out(cpu, folio, at, contents, &mut owed);
             Step::Continue(())
-        });
+        };
+        let walked = match place {
+            Place::Home(home) => self.for_each_mapping(cpu, home.mapping, folio.membership(), Intent::Take, take_out),
+            Place::Anywhere => self.for_each_mapping_anywhere(cpu, folio.membership(), Intent::Take, take_out),
+        };
         owed.flush(cpu, self);
-        if home.slot.is_some() {
+        if of_file.is_some() {
             // The file's.
             self.drop_own_reference(cpu, folio);
         }

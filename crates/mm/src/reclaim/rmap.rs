@@ -117,7 +117,34 @@ impl<'m, P: Platform> Mm<'m, P> {
             _ => Step::Continue(()),
         })
     }
+
+    /// [`Self::for_each_mapping`] of a merged folio, whose mappings are not where its record says: all areas of all files are walked, one file after the other (Linux has a list of places for each,
+    /// `rmap_walk_ksm`). As the folio is locked, no merge adds one; a fork or a move of pages stays within a file, and what it makes of an entry that was visited is what the visitor left there.
+    ///
+    /// Context, errors: as for [`Self::for_each_place`].
+    pub(super) fn for_each_mapping_anywhere(
+        &self,
+        cpu: &P::Cpu,
+        folio: Membership,
+        intent: Intent,
+        mut visit: impl FnMut(At<'_, 'm, '_, P>, Leaf) -> Step,
+    ) -> Result<(), ZapError> {
+        let mut result = Ok(());
+        for file in self.files() {
+            let rmap = file.rmap_lock().read(cpu);
+            let walked = self.for_each_place_under(cpu, &rmap, file, EVERY_PAGE, intent, |at| match at.held {
+                Held::Page(leaf) if contains(folio, leaf.frame) => visit(at, leaf),
+                _ => Step::Continue(()),
+            });
+            rmap.unlock();
+            result = result.and(walked);
+        }
+        result
+    }
 }
+
+/// All pages that a file can have: the first, and the order of how many.
+const EVERY_PAGE: (u64, u8) = (0, 63);
 
 /// Whether the frame is one of the folio's.
 pub(super) const fn contains(folio: Membership, frame: Frame) -> bool {

@@ -3,7 +3,7 @@
 use machine::seqcount::Sequence;
 use machine::{Cpu, CpuSet, Frame, SeqCount, VirtAddr, Word64};
 use mm::batched_flush::Unflushed;
-use mm::guard::{DriverLock, FileForgets, KeptPageHold, MergeFlush, RmapRemoval, SwapPlaceHold, UserCount};
+use mm::guard::{DriverLock, FileForgets, KeptPageHold, MergeFlush, MergeLock, RmapRemoval, SwapPlaceHold, UserCount};
 use mm::gup::Request;
 use mm::lazy::LazyState;
 use mm::lifetime::TableLifetime;
@@ -68,6 +68,8 @@ pub(super) enum Step {
     ForkWait,
     ReferencesFirst,
     MergedAskedLast,
+    MergeLock,
+    PoisonCheck,
     GrowthCheck,
     MirrorCheck,
     LeftTableNotice,
@@ -76,7 +78,7 @@ pub(super) enum Step {
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 50] = [
+    pub(super) const NAMES: [(&'static str, Self); 52] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -123,6 +125,8 @@ impl Step {
         ("fork-wait", Self::ForkWait),
         ("references-first", Self::ReferencesFirst),
         ("merged-asked-last", Self::MergedAskedLast),
+        ("merge-lock", Self::MergeLock),
+        ("poison-check", Self::PoisonCheck),
         ("growth-check", Self::GrowthCheck),
         ("mirror-check", Self::MirrorCheck),
         ("left-table-notice", Self::LeftTableNotice),
@@ -376,6 +380,14 @@ impl Guards for Without {
     #[track_caller]
     fn is_only_user_of_unmerged(&self, is_only_user: impl FnOnce() -> bool, is_merged: impl FnOnce() -> bool) -> bool {
         unless!(self lacks MergedAskedLast, is_only_user_of_unmerged(is_only_user, is_merged))
+    }
+
+    fn merge_lock(&self) -> MergeLock {
+        unless!(self lacks MergeLock, merge_lock())
+    }
+
+    fn flags_against_merge(&self, flags: FolioFlags) -> FolioFlags {
+        unless!(self lacks PoisonCheck, flags_against_merge(flags))
     }
 
     fn device_may_write(&self, attributes: Attributes) -> bool {

@@ -2,6 +2,7 @@
 //! while others write.
 
 mod become_one;
+mod fails;
 mod model;
 mod refused;
 mod threads;

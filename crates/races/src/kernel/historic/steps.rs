@@ -449,6 +449,24 @@ impl Guards for MergedAskedLast {
     }
 }
 
+/// A merge takes no folio lock.
+pub(in crate::kernel) struct MergeLock;
+
+impl Guards for MergeLock {
+    fn merge_lock(&self) -> mm::guard::MergeLock {
+        mm::guard::MergeLock::Never
+    }
+}
+
+/// A merge does not look whether the memory of its pages has failed.
+pub(in crate::kernel) struct PoisonCheck;
+
+impl Guards for PoisonCheck {
+    fn flags_against_merge(&self, flags: FolioFlags) -> FolioFlags {
+        flags.without(FolioFlags::POISONED)
+    }
+}
+
 /// Of the kernel's list of used pages. A page that was faulted in waits in a batch of its CPU before it comes there.
 pub(in crate::kernel) const ON_LIST: FolioFlags = FolioFlags::platform(0);
 

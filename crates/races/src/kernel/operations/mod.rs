@@ -68,6 +68,8 @@ pub(super) enum Action {
     Mmap { space: SpaceId, area: Area },
     /// `swap_out(x, pages=1)`: the pages that are mapped there go to swap, with one flush for all.
     SwapOut { space: SpaceId, start: VirtAddr, pages: u64 },
+    /// `fail(x)`: the memory of the page that is mapped there fails.
+    Fail { space: SpaceId, address: VirtAddr },
     /// `migrate(x)`: the folio that is mapped there moves to other frames.
     Migrate { space: SpaceId, address: VirtAddr },
     /// `migrate_range(x, pages=1)`.

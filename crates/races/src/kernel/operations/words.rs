@@ -30,6 +30,7 @@ const WORDS: &[(&str, Read)] = &[
     ("enter_lazy", enter_lazy),
     ("leave_lazy", |cell| Ok(Action::LeaveLazy { space: cell.own })),
     ("swap_out", |cell| on_range(cell, |space, start, pages| Action::SwapOut { space, start, pages })),
+    ("fail", |cell| Ok(Action::Fail { address: cell.address("fail(x)")?, space: cell.space()? })),
     ("migrate", |cell| Ok(Action::Migrate { address: cell.address("migrate(x)")?, space: cell.space()? })),
     ("migrate_range", |cell| on_range(cell, |space, start, pages| Action::MigrateRange { space, start, pages })),
     ("write_back", |cell| {

@@ -120,6 +120,7 @@ impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
                 self.done(into, results, left.ok_or("the CPU is not lazy"));
             }
             Action::SwapOut { space, start, pages } => self.done(into, results, self.swap_out(space, start, pages)),
+            Action::Fail { space, address } => self.done(into, results, self.fail(space, address)),
             Action::Migrate { space, address } => self.done(into, results, self.migrate(space, address)),
             Action::MigrateRange { space, start, pages } => {
                 self.done(into, results, self.migrate_range(space, start, pages));

@@ -45,6 +45,14 @@ impl<M: Mode, C: CheckedCpu> Runner<'_, '_, M, C> {
         self.mm.migrate(self.cpu, frame).map(drop).map_err(Some)
     }
 
+    /// Whether a page was mapped there, and is out of use because its memory failed.
+    pub(super) fn fail(&self, space: SpaceId, address: VirtAddr) -> Result<(), Option<ReclaimError>> {
+        let frame = self.frame_at(space, address).ok_or(None)?;
+        self.mm.memory_failure(self.cpu, frame).map_err(Some)?;
+        Told::OutOfUse { frame }.tell(self.cpu);
+        Ok(())
+    }
+
     /// Whether a large folio was mapped there, and is in pieces.
     pub(super) fn split_folio(&self, space: SpaceId, address: VirtAddr) -> Result<(), Option<FolioSplitError>> {
         let frame = self.frame_at(space, address).ok_or(None)?;

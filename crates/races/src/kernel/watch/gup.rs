@@ -104,6 +104,14 @@ impl Watch<'_> {
                 }
                 Ok(())
             }
+            Told::OutOfUse { frame } => {
+                if let Some(folio) = self.folio(frame) {
+                    ghost.set(self.out_of_use(folio), 1);
+                    // Lost, and said to be.
+                    ghost.set(self.written(folio), 0);
+                }
+                Ok(())
+            }
             Told::Released { frame } => {
                 let Some(folio) = self.folio(frame) else { return Ok(()) };
                 ghost.set(self.written(folio), 0);

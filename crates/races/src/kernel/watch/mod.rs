@@ -76,7 +76,7 @@ pub(super) struct Watch<'w> {
 
 impl Watch<'_> {
     /// The rules that this watch holds; others are the lab's own.
-    pub(super) const RULES: [&'static str; 8] = [
+    pub(super) const RULES: [&'static str; 9] = [
         rule::PHANTOM_FRAME,
         rule::WRONG_PAGE,
         rule::SPECIAL_PINNED,
@@ -85,6 +85,7 @@ impl Watch<'_> {
         rule::LOST_ACCESSED_DIRTY,
         rule::LOST_COUNT,
         rule::STALE_ENTRY,
+        rule::FAILED_MEMORY,
     ];
 
     /// A rule is broken, unless that is tolerated.
@@ -156,8 +157,13 @@ impl Watch<'_> {
         self.put_into_file(self.folios.len()) + folio
     }
 
+    /// Whether the folio's memory has failed, and it was taken out of use.
+    fn out_of_use(&self, folio: usize) -> usize {
+        self.records_gone(self.folios.len()) + folio
+    }
+
     pub(super) fn ghost_words(&self) -> usize {
-        self.records_gone(self.folios.len())
+        self.out_of_use(self.folios.len())
     }
 }
 
@@ -236,8 +242,14 @@ impl Monitor for Watch<'_> {
                 }
                 self.record_written(ghost, cpu, address)
             }
-            Event::Accessed { access: Access::Write, frame, .. } => {
-                if let Some(folio) = self.folio(frame) {
+            Event::Accessed { cpu, access, frame, .. } => {
+                let Some(folio) = self.folio(frame) else { return Ok(()) };
+                if ghost.get(self.out_of_use(folio)) != 0 {
+                    let name = self.name(frame);
+                    let sentence = format!("{cpu} accesses {name}, whose memory has failed and was taken out of use");
+                    return self.broken(rule::FAILED_MEMORY, sentence);
+                }
+                if access == Access::Write {
                     ghost.set(self.written(folio), 1);
                 }
                 Ok(())

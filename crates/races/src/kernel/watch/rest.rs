@@ -85,6 +85,15 @@ impl Watch<'_> {
                 // The driver's own reference, which is none of the engine's business.
                 Owner::Driver | Owner::Device => 1,
             };
+            let out_of_use = ghost.get(self.out_of_use(number));
+            if out_of_use != 0 && mapped > 0 {
+                let name = &setup.name;
+                let sentence =
+                    format!("when all is quiet {name} is mapped, whose memory has failed and was taken out of use");
+                self.broken(rule::FAILED_MEMORY, sentence)?;
+            }
+            // That of whoever took it out of use stays.
+            let expected = expected + out_of_use;
             // It may have come round to 0, where nothing keeps it from that.
             let expected = u64::from((expected as u32).wrapping_add(setup.elsewhere));
             let found = end.read(folio.pages[0].refcount_word());

@@ -36,6 +36,8 @@ pub(in crate::kernel) enum Told {
     DeviceWrote { frame: Frame },
     /// The records of a device's folio are gone, and something else lies where they were.
     RecordsGone { frame: Frame },
+    /// The frame's memory has failed, and it was taken out of use.
+    OutOfUse { frame: Frame },
     /// The last reference of the folio that starts at this frame is gone.
     Released { frame: Frame },
 }
@@ -59,6 +61,7 @@ impl Told {
             Self::Released { frame } => emit(5, &[frame.number()]),
             Self::RecordsGone { frame } => emit(8, &[frame.number()]),
             Self::DeviceWrote { frame } => emit(9, &[frame.number()]),
+            Self::OutOfUse { frame } => emit(10, &[frame.number()]),
         }
     }
 
@@ -81,6 +84,7 @@ impl Told {
             (7, &[frame]) => Self::WrittenOut { frame: Frame::new(frame) },
             (8, &[frame]) => Self::RecordsGone { frame: Frame::new(frame) },
             (9, &[frame]) => Self::DeviceWrote { frame: Frame::new(frame) },
+            (10, &[frame]) => Self::OutOfUse { frame: Frame::new(frame) },
             (5, &[frame]) => Self::Released { frame: Frame::new(frame) },
             _ => return None,
         })
