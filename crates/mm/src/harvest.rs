@@ -146,10 +146,14 @@ impl<'m, P: Platform> Mm<'m, P> {
                 }
                 Usage::collect([(Usage::SOFT_DIRTY, is)])
             }
-            // It is told once it is a leaf again.
-            Held::Migration(_) | Held::Nothing | Held::Table | Held::Zero(_) | Held::Marker(_) | Held::Unknown => {
-                Usage::NONE
+            // Who merges leaves the mark of what was written; dirty and accessed say nothing of a page that all have.
+            Held::Zero(leaf) => {
+                let clear = Usage::collect([(Usage::SOFT_DIRTY, clear.contains(Usage::SOFT_DIRTY))]);
+                let usage = self.harvest_leaf(gather, table, at, &leaf, clear);
+                Usage::collect([(Usage::SOFT_DIRTY, usage.contains(Usage::SOFT_DIRTY))])
             }
+            // It is told once it is a leaf again.
+            Held::Migration(_) | Held::Nothing | Held::Table | Held::Marker(_) | Held::Unknown => Usage::NONE,
         }
     }
 

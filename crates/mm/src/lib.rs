@@ -122,6 +122,7 @@ pub use hmm::{HmmError, HmmPage, HmmRequest, MirrorCheck, OutOfDate, UpToDate};
 pub use lazy::Lazy;
 pub use madvise_guard::GuardRegionError;
 pub use map::DriverFrames;
+pub use merge::MergeInto;
 pub use merge::error::{MergeError, UnmergeError, Unmergeable};
 pub use mm::{Mm, Parts};
 pub use notify::{Invalidations, NobodyListens, Notify};

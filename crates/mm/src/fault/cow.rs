@@ -59,13 +59,13 @@ impl<'m, P: Platform> Mm<'m, P> {
                     return Err(FaultError::CountLimit { address: fault.address });
                 }
                 table.unlock();
-                let result = self.copy_to_new(cpu, space, fault, position, seen, Some((&leaf, &folio)));
+                let result = self.copy_to_new(cpu, space, fault, position, seen, (&leaf, Some(&folio)));
                 self.give_back(cpu, &folio);
                 result
             }
             (Want::Write | Want::ForcedWrite | Want::Unshare, Ownership::Nobody) => {
                 table.unlock();
-                self.copy_to_new(cpu, space, fault, position, seen, None)
+                self.copy_to_new(cpu, space, fault, position, seen, (&leaf, None))
             }
         }
     }
@@ -125,7 +125,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
     }
 
-    /// Puts a copy of the page (of the zero page: zeros) in its place.
+    /// Puts a copy of the page (of the zero page, which is no folio's: zeros) in its place.
     fn copy_to_new(
         &self,
         cpu: &P::Cpu,
@@ -133,18 +133,22 @@ impl<'m, P: Platform> Mm<'m, P> {
         fault: &Fault,
         position: &Position<'_>,
         seen: Entry,
-        from: Option<(&Leaf, &Folio<'m>)>,
+        (leaf, from): (&Leaf, Option<&Folio<'m>>),
     ) -> Result<Outcome, FaultError> {
         let new = self.allocate_anonymous(cpu, fault)?;
         let frame = new.membership().head;
         match from {
-            Some((leaf, _)) => self.frames().copy(cpu, leaf.frame, frame, 1),
+            Some(_) => self.frames().copy(cpu, leaf.frame, frame, 1),
             None => self.frames().zero(cpu, new.membership()),
         }
         let attributes = match (fault.want, from) {
             // The page is this space's, but who asked for it only reads: the first write faults and finds it exclusive. What the space has written before stays written.
-            (Want::Unshare | Want::Read, Some((leaf, _))) => {
+            (Want::Unshare | Want::Read, Some(_)) => {
                 leaf.attributes.with_rights(fault.read_only().rights()).with(fault.flags())
+            }
+            // The same: where a merge has put the zero page, that was written, too.
+            (Want::Unshare | Want::Read, None) if leaf.attributes.has(Flags::soft_dirty(Level::Pte)) => {
+                fault.read_only().with(Flags::soft_dirty(Level::Pte))
             }
             (Want::Unshare | Want::Read, None) => fault.read_only(),
             (Want::Write | Want::ForcedWrite, _) => fault.attributes(),
@@ -169,7 +173,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         self.notify().end(cpu, space, fault.address, end);
         match (outcome, from) {
             (Outcome::Changed | Outcome::Smaller, _) => self.give_back(cpu, &new),
-            (Outcome::Mapped, Some((_, old))) => {
+            (Outcome::Mapped, Some(old)) => {
                 old.remove_rmap(cpu, 1);
                 self.give_back(cpu, old);
             }

@@ -30,6 +30,8 @@ pub enum Unmergeable {
     NotAnonymous,
     /// The page is a driver's, or the zero page.
     Special,
+    /// There is no zero page.
+    NoZeroPage,
     /// The page is part of a large folio: split it first.
     Large,
     /// The page's memory has failed, or its contents are not for everybody.
@@ -106,6 +108,7 @@ impl fmt::Display for Unmergeable {
             Self::NotMapped => "no page is mapped there",
             Self::NotAnonymous => "it is a file's",
             Self::Special => "it is a driver's, or the zero page",
+            Self::NoZeroPage => "there is no zero page",
             Self::Large => "it is part of a large folio",
             Self::Unsuitable => "its memory has failed, or it is not for everybody",
             Self::Movable => "it must stay movable",

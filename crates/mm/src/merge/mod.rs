@@ -5,6 +5,7 @@
 //! | module | what |
 //! |---|---|
 //! | `place` | the entry of a place, its folio, and a page that nobody can write to |
+//! | `zero` | pages of zeros become the zero page |
 //! | `unmerge` | pages of their own again |
 //! | `error` | why pages were not merged |
 //!
@@ -38,6 +39,11 @@
 //! is an anonymous page that is not exclusive, like one that a fork has shared: a store copies it, and a pin for reading unshares it first. But its mappings are not only where its record
 //! says, so that nobody finds them by rmap. Hence reclaim leaves it where it is, as Linux 2.6.32 did; and if its memory fails, all areas are looked through ([`Mm::memory_failure`]). And its last user copies it all the same when he writes: the copy's record is right again.
 //!
+//! # Zeros
+//!
+//! A page that holds zeros need not be kept for anybody: [`MergeInto::ZeroPage`] maps the zero page in its place, as faults for reading do (Linux: `use_zero_pages`). Step 1 is left out. The zero
+//! page is not counted, so such an entry has no other mark than its dirty bit, which faults for reading do not set (Linux since 6.6: `is_ksm_zero_pte`). By that [`Mm::unmerge`] knows it.
+//!
 //! # Locks
 //!
 //! mmap lock (of one address space at a time), rmap lock, page-table lock. Folio locks are only tried for.
@@ -45,6 +51,7 @@
 pub(crate) mod error;
 mod place;
 mod unmerge;
+mod zero;
 
 use machine::addr::{Frame, VirtAddr};
 
@@ -58,8 +65,23 @@ use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::SpaceId;
 
+/// What takes the place of a page that goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MergeInto {
+    /// The page that is mapped there, if both are equal.
+    Page(SpaceId, VirtAddr),
+    /// The zero page, if the page that goes holds zeros.
+    ZeroPage,
+}
+
+impl From<(SpaceId, VirtAddr)> for MergeInto {
+    fn from((space, address): (SpaceId, VirtAddr)) -> Self {
+        Self::Page(space, address)
+    }
+}
+
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Maps the page at `into` at `from` as well, where an equal page is mapped, which is given back. Returns the frame of the page that stays.
+    /// Maps the page at `into`, or the zero page, at `from` as well, where an equal page is mapped, which is given back. Returns the frame of the page that stays.
     ///
     /// The two places may be of one address space or of two. User code sees the same contents there, and gets a copy when it writes. Who accesses them meanwhile waits.
     ///
@@ -68,6 +90,18 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// # Errors
     /// Why not, and of which of the two places. Nothing has changed then but that the page at `into` may have become read-only; faults make it writable again.
     pub fn merge(
+        &self,
+        cpu: &P::Cpu,
+        into: impl Into<MergeInto>,
+        from: (SpaceId, VirtAddr),
+    ) -> Result<Frame, MergeError> {
+        match into.into() {
+            MergeInto::Page(space, address) => self.merge_into_page(cpu, (space, address), from),
+            MergeInto::ZeroPage => self.merge_into_zero_page(cpu, from),
+        }
+    }
+
+    fn merge_into_page(
         &self,
         cpu: &P::Cpu,
         into: (SpaceId, VirtAddr),
@@ -80,9 +114,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
         match self.at_place(cpu, from, |at| self.replace(cpu, at, &kept, hold)) {
             Ok(gone) => {
-                gone.remove_rmap(cpu, 1);
-                // The entry's, and this CPU's own: this cannot underflow.
-                let _ = gone.put(cpu, self.map(), 2, Reference::Get);
+                self.give_back_gone(cpu, &gone);
                 Ok(kept.membership().head)
             }
             Err(error) => {
@@ -92,6 +124,13 @@ impl<'m, P: Platform> Mm<'m, P> {
                 Err(MergeError::From(error))
             }
         }
+    }
+
+    /// Gives back a page that nothing is mapped to any more in its place.
+    fn give_back_gone(&self, cpu: &P::Cpu, gone: &Folio<'m>) {
+        gone.remove_rmap(cpu, 1);
+        // The entry's, and this CPU's own: this cannot underflow.
+        let _ = gone.put(cpu, self.map(), 2, Reference::Get);
     }
 
     /// Step 1. The caller has a reference to the folio then.

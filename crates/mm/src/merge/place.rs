@@ -28,7 +28,7 @@ pub(super) struct Isolated {
     /// The entry as it was when it was cleared.
     pub(super) entry: Entry,
     /// The same, for software.
-    leaf: Leaf,
+    pub(super) leaf: Leaf,
     flush: MergeFlush,
 }
 

@@ -8,12 +8,13 @@ use crate::fault::Outcome;
 use crate::folio::{Folio, FolioFlags};
 use crate::leaf::Held;
 use crate::merge::error::UnmergeError;
+use crate::merge::zero::is_merged;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
 
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Gives an address space a page of its own wherever a merged one is mapped in `pages` pages from `start` on, as if each was written, but that nothing is. Returns how many those are.
+    /// Gives an address space a page of its own wherever a merged one is mapped, or the zero page by a merge, in `pages` pages from `start` on, as if each was written, but that nothing is. Returns how many those are.
     ///
     /// Pages that are merged there meanwhile may stay so.
     ///
@@ -85,6 +86,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                 let folio = Folio::held(self.map(), cpu, leaf.frame);
                 folio.is_some_and(|folio| folio.flags(cpu).contains(FolioFlags::KSM))
             }
+            Held::Zero(leaf) => is_merged(&leaf),
             _ => false,
         })
     }

@@ -7,6 +7,7 @@ mod model;
 mod refused;
 mod threads;
 mod unmerge;
+mod zero;
 
 use std::sync::atomic::Ordering;
 

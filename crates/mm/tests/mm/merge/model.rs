@@ -2,7 +2,7 @@
 
 use hosted::ThreadCpu;
 use machine::Access;
-use mm::{Area, AreaRights, FaultError, Foll, MergeError, Run, SpaceId, Unmergeable};
+use mm::{Area, AreaRights, FaultError, Foll, MergeError, MergeInto, Run, SpaceId, Unmergeable};
 use proptest::prelude::*;
 
 use super::{AT, EXCLUSIVE, KSM, ONE, TABLES, TWO, audit, build, page};
@@ -19,6 +19,7 @@ enum Op {
     Store { space: u16, page: u64, word: u64 },
     Load { space: u16, page: u64 },
     Merge { into: (u16, u64), from: (u16, u64) },
+    MergeZeros { from: (u16, u64) },
     Unmerge { space: u16, start: u64, pages: u64 },
     Pin { page: u64, flags: u8 },
     Device { which: usize, word: u64 },
@@ -40,6 +41,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         8 => (place(), word()).prop_map(|((space, page), word)| Op::Store { space, page, word }),
         4 => place().prop_map(|(space, page)| Op::Load { space, page }),
         16 => (place(), place()).prop_map(|(into, from)| Op::Merge { into, from }),
+        6 => place().prop_map(|from| Op::MergeZeros { from }),
         1 => (place(), page()).prop_map(|((space, start), pages)| Op::Unmerge { space, start, pages }),
         3 => (page(), 0..4_u8).prop_map(|(page, flags)| Op::Pin { page, flags }),
         3 => (0..4_usize, word()).prop_map(|(which, word)| Op::Device { which, word }),
@@ -102,6 +104,7 @@ impl Test<'_> {
                 }
             }
             Op::Merge { into, from } => self.merge(into, from),
+            Op::MergeZeros { from } => self.merge_zeros(from),
             Op::Unmerge { space, start, pages } => {
                 let pages = pages.min(PAGES - start);
                 kernel.mm.unmerge(cpu, kernel.space(space), page(start), pages).expect("enough frames");
@@ -191,6 +194,25 @@ impl Test<'_> {
             Err(MergeError::Into(why) | MergeError::From(why)) => {
                 let is_known = [Unmergeable::NotMapped, Unmergeable::NotAnonymous, Unmergeable::Special].contains(&why);
                 assert!(is_known, "{into:?}, {from:?}: {why}");
+            }
+        }
+    }
+
+    /// Puts the zero page in the place of a page, if that holds zeros.
+    fn merge_zeros(&mut self, (space, number): (u16, u64)) {
+        let zeros = self.of(space).map(|pages| pages[number as usize]) == Some((0, 0));
+        let pinned = space == PARENT && self.held.iter().any(|held| held.page == Some(number));
+        match self.kernel.mm.merge(self.cpu, MergeInto::ZeroPage, (SpaceId::new(space), page(number))) {
+            Ok(frame) => {
+                assert!(zeros && !pinned, "{space} {number}");
+                let mapped = self.kernel.frame_at(self.cpu, space, page(number));
+                assert!(mapped.is_none_or(|mapped| mapped == frame), "only PROT_NONE hides it");
+            }
+            Err(MergeError::From(Unmergeable::Different)) => assert!(!zeros, "{space} {number}"),
+            Err(MergeError::From(Unmergeable::Pinned)) => assert!(pinned, "{space} {number}"),
+            Err(error) => {
+                let known = [Unmergeable::NotMapped, Unmergeable::NotAnonymous, Unmergeable::Special];
+                assert!(known.map(MergeError::From).contains(&error), "{space} {number}: {error}");
             }
         }
     }

@@ -84,6 +84,8 @@ pub(super) enum Action {
     ShareTable { to: (SpaceId, VirtAddr), from: (SpaceId, VirtAddr) },
     /// `merge(x, y)`: the page that is mapped at `x` takes the place of the equal one at `y`.
     Merge { into: (SpaceId, VirtAddr), from: (SpaceId, VirtAddr) },
+    /// `merge_zeros(y)`: the zero page takes the place of the page of zeros at `y`.
+    MergeZeros { from: (SpaceId, VirtAddr) },
     /// `unmerge(x, pages=1)`.
     Unmerge { space: SpaceId, start: VirtAddr, pages: u64 },
     /// `drain(A)`: what was used lately comes on the kernel's list of used pages.

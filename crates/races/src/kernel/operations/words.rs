@@ -55,6 +55,7 @@ const WORDS: &[(&str, Read)] = &[
     ("fork", fork),
     ("share_table", share_table),
     ("merge", merge),
+    ("merge_zeros", |cell| Ok(Action::MergeZeros { from: place(cell, "merge_zeros(y)")? })),
     ("unmerge", |cell| on_range(cell, |space, start, pages| Action::Unmerge { space, start, pages })),
     ("unmap_mapping", unmap_mapping),
     ("replace", |cell| {

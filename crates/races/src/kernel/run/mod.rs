@@ -6,7 +6,7 @@ mod walk;
 
 use machine::addr::PAGE_SIZE;
 use machine::{Access, Frame, VirtAddr, Word32};
-use mm::{AddressSpace, FaultError, File, FileId, Foll, GupError, Lazy, MemoryMap, Mm, Run, SpaceId};
+use mm::{AddressSpace, FaultError, File, FileId, Foll, GupError, Lazy, MemoryMap, MergeInto, Mm, Run, SpaceId};
 use pagetable::Mode;
 
 use super::historic::steps;
@@ -141,6 +141,7 @@ impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
             }
             Action::ShareTable { to, from } => self.done(into, results, mm.share_table(cpu, to, from)),
             Action::Merge { into: stays, from } => self.done(into, results, mm.merge(cpu, stays, from)),
+            Action::MergeZeros { from } => self.done(into, results, mm.merge(cpu, MergeInto::ZeroPage, from)),
             Action::Unmerge { space, start, pages } => {
                 self.done(into, results, mm.unmerge(cpu, self.space(space), start, pages));
             }

@@ -69,7 +69,9 @@ impl Watch<'_> {
     pub(super) fn counts(&self, ghost: &Ghost<'_>, end: &End<'_>) -> Result<(), Violation> {
         for (number, (folio, mappings)) in self.folios.iter().zip(self.mappings(end)).enumerate() {
             let setup = folio.setup;
-            let (mapped, dirty) = (mappings.of_heads[0], mappings.dirty);
+            // Nobody counts who maps the zero page.
+            let is_zero_page = setup.flags.contains(FolioFlags::ZERO);
+            let (mapped, dirty) = (if is_zero_page { 0 } else { mappings.of_heads[0] }, mappings.dirty);
             if setup.owner == Owner::Device || ghost.get(self.records_gone(number)) != 0 {
                 continue;
             }
