@@ -4,6 +4,7 @@ use std::io;
 use std::sync::{Arc, OnceLock};
 
 use hosted::{DataFrames, FailingTables, Failures, FrameArena, MemorySwap, ThreadCpu, Threads, UserMemory};
+use machine::addr::PAGE_SIZE;
 use machine::{Access, Cpu, Frame, VirtAddr, Word64};
 use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
@@ -89,6 +90,21 @@ pub(crate) const fn own(thread: u32) -> VirtAddr {
     VirtAddr::new(0x70_0000_0000 + thread as u64 * 0x1_0000_0000)
 }
 
+/// How many pages a thread's stack has when it has grown as far as its thread uses it.
+pub(crate) const STACK_PAGES: u64 = 128;
+/// How many it begins with.
+const STACK_BEGINS: u64 = 2;
+/// All addresses at which threads have stacks, in pages.
+const STACK_ADDRESSES: u64 = 16 << 12;
+
+/// The page of a thread's stack that lies so many below the highest. Below all of them there is room for the gap.
+pub(crate) const fn stack(thread: u32, page: u64) -> VirtAddr {
+    let end = STACKS + (thread as u64 + 1) * (STACK_ADDRESSES / 16) * PAGE_SIZE;
+    VirtAddr::new(end - (page + 1) * PAGE_SIZE)
+}
+
+const STACKS: u64 = 0x68_0000_0000;
+
 const FIRST_TABLE: Frame = Frame::new(0x1000);
 
 /// The machine, the engine, and what all threads know about pages.
@@ -124,7 +140,7 @@ impl Kernel {
         };
         let machine = Threads::new(threads + 1, handler).expect("at most 17 CPUs");
         let failures = Failures::none();
-        let frames = 2 * PRIVATE_PAGES * (u64::from(threads) + 2) + FILE_PAGES;
+        let frames = 2 * (PRIVATE_PAGES + STACK_PAGES) * (u64::from(threads) + 2) + FILE_PAGES;
         let data = leak(DataFrames::new(FIRST_DATA, frames.next_multiple_of(512), Arc::clone(&failures))?);
         let swap = leak(MemorySwap::new(data, SWAP_PAGES, Arc::clone(&failures)));
         let spaces = u64::from(threads) + 1;
@@ -136,10 +152,10 @@ impl Kernel {
             cpu.zero(tables.table(root).expect("a frame of the arena").cells());
             Root::new(&MODE, root.start()).expect("frames are aligned")
         };
-        let space = || AddressSpace::new(root(), leak_all((0..32).map(|_| AreaSlot::new())));
+        let space = || AddressSpace::new(root(), leak_all((0..64).map(|_| AreaSlot::new())));
         let spaces = leak_all((0..spaces).map(|_| space()));
         let slots = leak_all((0..FILE_PAGES).map(|_| PageSlot::new(None)));
-        let mappings = || leak_all((0..32 * (threads + 1)).map(|_| Mapping::new()));
+        let mappings = || leak_all((0..64 * (threads + 1)).map(|_| Mapping::new()));
         let files = leak_all([
             File::new(FileKind::Anonymous, Level::Pte, &[], mappings()),
             File::new(FileKind::Cached, Level::Pte, slots, mappings()),
@@ -179,6 +195,7 @@ impl Kernel {
         };
         for thread in 0..threads {
             engine.mmap(&cpu, SHARED, Self::own_area(thread, own(thread))).expect("a good area");
+            engine.mmap(&cpu, SHARED, Self::stack_area(thread)).expect("a good area");
         }
         let private = Area::private(PRIVATE, PRIVATE_PAGES, AreaRights::ReadWrite, ANONYMOUS, 0).with_huge_pages();
         for area in [private, kernel.file_area(), Area::shared(DEVICE, 512, AreaRights::ReadWrite, DRIVER, 0)] {
@@ -191,6 +208,13 @@ impl Kernel {
     /// The area that this thread alone accesses, at this place.
     pub(crate) const fn own_area(thread: u32, at: VirtAddr) -> Area {
         Area::private(at, OWN_PAGES, AreaRights::ReadWrite, ANONYMOUS, 0x1_0000 * (thread as u64 + 1))
+    }
+
+    /// A thread's stack as it begins.
+    pub(crate) const fn stack_area(thread: u32) -> Area {
+        let start = stack(thread, STACK_BEGINS - 1);
+        let offset = 0x100_0000 + 0x1_0000 * (thread as u64 + 1);
+        Area::private(start, STACK_BEGINS, AreaRights::ReadWrite, ANONYMOUS, offset).as_stack()
     }
 
     pub(crate) fn file_area(&self) -> Area {
@@ -213,18 +237,24 @@ impl Kernel {
     pub(crate) fn access<R>(
         &self,
         cpu: &ThreadCpu,
-        space: SpaceId,
+        id: SpaceId,
         address: VirtAddr,
         kind: Access,
         access: impl Fn(&Word64) -> R,
     ) -> Option<R> {
-        let space = self.space(space);
+        let space = self.space(id);
         loop {
             match self.user.access(cpu, space.root(), address, kind, &access) {
                 Ok(result) => return Some(result),
                 Err(fault) => match self.mm.handle_fault(cpu, space, fault) {
                     // Out of frames on purpose, or because children hold them: they will be back.
                     Ok(()) | Err(FaultError::OutOfFrames | FaultError::Swap { .. }) => {}
+                    // Who has guarded it takes the guards away again. A child has those of others, whom nobody tells of it.
+                    Err(FaultError::Guarded { .. }) if id == SHARED => std::thread::yield_now(),
+                    Err(FaultError::Guarded { address }) => {
+                        let start = address.align_down(PAGE_SIZE);
+                        self.mm.remove_guards(cpu, space, start, 1).expect("whole tables");
+                    }
                     Err(FaultError::NoArea { .. }) => return None,
                     Err(error) => panic!("{kind:?} at {address}: {error}"),
                 },
@@ -244,6 +274,7 @@ impl Kernel {
             (FILE, FILE_PAGES),
             (DEVICE, 512),
             (VirtAddr::new(0x70_0000_0000), OWN_ADDRESSES),
+            (VirtAddr::new(STACKS), STACK_ADDRESSES),
         ] {
             self.mm.munmap(&cpu, SHARED, start, pages).map_err(|error| format!("munmap: {error:?}"))?;
         }

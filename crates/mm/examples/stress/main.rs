@@ -1,4 +1,4 @@
-//! Everything at once, for a long time: threads fault, store, load, pin, fork, zap, split, collapse, swap out, move and revoke on the same memory, at random.
+//! Everything at once, for a long time: threads fault, store, load, pin, fork, zap, guard, split, collapse, swap out, move and revoke on the same memory, and grow stacks, at random.
 //!
 //! ```text
 //! cargo run --release -p fastgup-mm --example stress -- --ops 100000000

@@ -1,5 +1,8 @@
 //! One thread: it does something at random, and checks what it can.
 
+mod guards;
+mod stack;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hosted::ThreadCpu;
@@ -8,7 +11,9 @@ use machine::{Access, CpuId, Frame, VirtAddr, Word};
 use mm::{AreaRights, Foll, ForkError, MapError, Run, SpaceId, Usage};
 
 use crate::contents::{Over, Word as Content, Zaps};
-use crate::kernel::{CACHED, DEVICE, DRIVER, FILE, FILE_PAGES, Kernel, OWN_PAGES, PRIVATE, PRIVATE_PAGES, SHARED, own};
+use crate::kernel::{
+    CACHED, DEVICE, DRIVER, FILE, FILE_PAGES, Kernel, OWN_PAGES, PRIVATE, PRIVATE_PAGES, SHARED, STACK_PAGES, own,
+};
 use crate::random::Random;
 use crate::tally::{Came, Tally};
 
@@ -42,6 +47,10 @@ struct Worker<'k> {
     own: Vec<Content>,
     /// Where they lie now.
     own_at: VirtAddr,
+    /// The pages of its stack, the highest first.
+    stack: Vec<Content>,
+    /// How many of them its stack has grown to have, as far as the thread has used it.
+    stack_used: u64,
     held: Vec<Held>,
     tally: Tally,
 }
@@ -59,6 +68,8 @@ pub(crate) fn run(kernel: &Kernel, number: u32, seed: u64, operations: u64, done
         file: vec![Content::default(); FILE_PAGES as usize],
         own: vec![Content::default(); OWN_PAGES as usize],
         own_at: own(number),
+        stack: vec![Content::default(); STACK_PAGES as usize],
+        stack_used: 0,
         held: Vec::new(),
         tally: Tally::default(),
     };
@@ -99,6 +110,8 @@ impl Worker<'_> {
             996..997 => self.own_rights(),
             997 if self.random.below(2) == 0 => self.fork(),
             997 => self.harvest(page),
+            998 if self.random.below(2) == 0 => self.stack(),
+            998 => self.guards(page),
             _ => self.fail_an_allocation(),
         }
         if self.held.len() > MOST_HELD {
