@@ -421,6 +421,15 @@ pub trait Guards {
         flags
     }
 
+    /// page_table_check, of an entry that has come: counts the mapping, and looks how often the frame is mapped as what it is not. Returns both counts.
+    ///
+    /// Counts first. Two that map one frame, as anonymous memory and as a file's, have different locks: if both look first, neither sees the other.
+    #[inline(always)]
+    fn count_then_look(&self, count: impl FnOnce() -> u64, look: impl FnOnce() -> u64) -> (u64, u64) {
+        let counted = count();
+        (counted, look())
+    }
+
     /// A write to an anonymous page that was shared: whether this space is its only user, and it was never merged. A merged page is copied in any case: its record does not say where this space
     /// maps it, and who merges it once more takes for granted that nobody can write to it (Linux 9a840895147b).
     ///

@@ -18,12 +18,14 @@
 //! # Protocol
 //!
 //! An entry is counted once it is there, and counted off once it is gone, with the page-table lock held. Two that map one frame have different locks: each adds to the count *first*, by a locked
-//! instruction, and looks whether a rule is broken second. So whoever comes second sees it.
+//! instruction, and looks whether a rule is broken second. So whoever comes second sees it. (Linux looks whether the frame is mapped as the other kind *before* it counts: two at once can both miss it, `table-check`
+//! in the catalogue of races.)
 
 use machine::{Cpu, Frame, SeqCount, Word64};
 use pagetable::{Entry, EntryWrite, Flags, Level, Mark, Rights};
 
 use crate::folio::{FolioFlags, Membership, Page};
+use crate::guard::{Guards, Sound};
 
 /// What a checker has for each frame.
 pub trait CheckedFrames {
@@ -178,16 +180,18 @@ pub enum DoubleUse {
 }
 
 /// Entries are written by `W`, and counted.
-pub struct TableCheck<W, F> {
+pub struct TableCheck<W, F, G = Sound> {
     /// How they are written.
     pub write: W,
     /// What is counted where.
     pub frames: F,
     /// Which bit says that a leaf is special.
     pub special: Mark,
+    /// The step that must not be left out: [`Guards::count_then_look`].
+    pub guards: G,
 }
 
-impl<W, F: CheckedFrames> TableCheck<W, F> {
+impl<W, F: CheckedFrames, G: Guards> TableCheck<W, F, G> {
     /// What user code may do through an entry, if it counts: the first frame, and one mapping as a word.
     fn counted(&self, level: Level, entry: Entry) -> Option<(Frame, u64)> {
         let counts = entry.is_present()
@@ -209,12 +213,13 @@ impl<W, F: CheckedFrames> TableCheck<W, F> {
     fn came<C: Cpu>(&self, cpu: &C, frame: Frame, mapping: u64) {
         let Some(CheckedFrame { page, uses }) = self.frames.frame(frame) else { return };
         let kind = self.kind(cpu, frame, page);
-        let now = Uses::unpack(cpu.fetch_add(uses.word(kind), mapping).wrapping_add(mapping));
+        let count = || cpu.fetch_add(uses.word(kind), mapping).wrapping_add(mapping);
+        let (now, other) = self.guards.count_then_look(count, || cpu.load(uses.word(kind.other())));
+        let now = Uses::unpack(now);
         if kind == FrameKind::Anonymous && now.mappings > 1 && now.writable > 0 {
             self.frames.report(DoubleUse::SharedWritable { frame, uses: now });
         }
-        // Whoever counts second, by a locked instruction, sees the other's count.
-        if cpu.load(uses.word(kind.other())) != 0 {
+        if other != 0 {
             self.frames.report(DoubleUse::AnonymousAndFile { frame });
         }
     }
@@ -230,7 +235,7 @@ impl<W, F: CheckedFrames> TableCheck<W, F> {
     }
 }
 
-impl<W: EntryWrite, F: CheckedFrames> EntryWrite for TableCheck<W, F> {
+impl<W: EntryWrite, F: CheckedFrames, G: Guards> EntryWrite for TableCheck<W, F, G> {
     #[inline]
     #[track_caller]
     fn set<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, new: Entry) {

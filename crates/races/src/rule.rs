@@ -21,9 +21,11 @@ pub const LOST_COUNT: &str = "lost-count";
 pub const STALE_ENTRY: &str = "stale-entry";
 /// Memory that has failed and was taken out of use is accessed, or mapped when all is quiet.
 pub const FAILED_MEMORY: &str = "failed-memory";
+/// When all is quiet, a frame is mapped as anonymous memory and as a file's, and page_table_check has said nothing.
+pub const MISSED_DOUBLE_USE: &str = "missed-double-use";
 
 /// Every rule that is held.
-pub const ALL: [&str; 14] = [
+pub const ALL: [&str; 15] = [
     PHANTOM_FRAME,
     WRONG_PAGE,
     SPECIAL_PINNED,
@@ -35,6 +37,7 @@ pub const ALL: [&str; 14] = [
     LOST_COUNT,
     STALE_ENTRY,
     FAILED_MEMORY,
+    MISSED_DOUBLE_USE,
     DEADLOCK,
     LIVELOCK,
     USER,

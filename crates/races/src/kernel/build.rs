@@ -17,6 +17,7 @@ use super::run::Runner;
 use super::setup::{Mapped, MappedSize, Owner, Setup, Start};
 use super::shared::{Shared, data_pool};
 use super::swap_device::LabSwap;
+use super::table_check::LabUses;
 use super::watch::{NmiHandlers, Watch, WatchedFolio, WatchedPage};
 use crate::checker::{CheckedCpu, Checker};
 use crate::error::{Error, Problem};
@@ -112,7 +113,7 @@ impl<M: PagingMode> Engine<'_, M> {
             files,
             shootdown,
         };
-        let mm = Mm::new(protocols(self.mode, &self.choices), parts);
+        let mm = Mm::new(protocols(self.mode, &self.choices, LabUses { cpu, records }), parts);
         work(&mm);
     }
 }
@@ -353,6 +354,7 @@ impl Kernel {
             slots: slots.collect(),
             cpus: self.columns.len(),
             nmis: if self.nmis.is_empty() { NmiHandlers::None } else { NmiHandlers::Some },
+            table_checks: self.setup.table_checks,
             tolerated: self.setup.tolerated.clone(),
         }
     }

@@ -70,6 +70,7 @@ pub(super) enum Step {
     MergedAskedLast,
     MergeLock,
     PoisonCheck,
+    CountFirst,
     GrowthCheck,
     MirrorCheck,
     LeftTableNotice,
@@ -78,7 +79,7 @@ pub(super) enum Step {
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 52] = [
+    pub(super) const NAMES: [(&'static str, Self); 53] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -127,6 +128,7 @@ impl Step {
         ("merged-asked-last", Self::MergedAskedLast),
         ("merge-lock", Self::MergeLock),
         ("poison-check", Self::PoisonCheck),
+        ("count-first", Self::CountFirst),
         ("growth-check", Self::GrowthCheck),
         ("mirror-check", Self::MirrorCheck),
         ("left-table-notice", Self::LeftTableNotice),
@@ -388,6 +390,10 @@ impl Guards for Without {
 
     fn flags_against_merge(&self, flags: FolioFlags) -> FolioFlags {
         unless!(self lacks PoisonCheck, flags_against_merge(flags))
+    }
+
+    fn count_then_look(&self, count: impl FnOnce() -> u64, look: impl FnOnce() -> u64) -> (u64, u64) {
+        unless!(self lacks CountFirst, count_then_look(count, look))
     }
 
     fn device_may_write(&self, attributes: Attributes) -> bool {

@@ -7,6 +7,7 @@
 //! | [`build`], [`shared`] | the machine, before the start |
 //! | [`drivers`] | what drivers do when their areas fault |
 //! | [`platform`], [`swap_device`] | where the engine finds tables, records and swap |
+//! | [`table_check`] | page_table_check, where a file asks for it |
 //! | [`mirror`] | a device with a page table of its own |
 //! | [`run`] | operations are calls of the engine |
 //! | [`watch`] | the rules that need to know what pages and pins are |
@@ -28,6 +29,7 @@ mod run;
 mod setup;
 mod shared;
 mod swap_device;
+mod table_check;
 mod watch;
 
 use std::sync::Arc;

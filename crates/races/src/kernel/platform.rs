@@ -5,8 +5,10 @@ use std::marker::PhantomData;
 use lab::{Arena, FrameKind};
 use machine::{Cpu, Frame, PhysAddr, Word64};
 use mm::folio::count_fits;
+use mm::order::SpecialCheck;
 use mm::special::DevicePages;
-use mm::{FrameSource, Membership, MemoryMap, NobodyTraces, Page, Platform, Protocols};
+use mm::table_check::FrameUses;
+use mm::{FrameSource, Membership, MemoryMap, NobodyTraces, Page, Platform, Protocols, TableCheck};
 use pagetable::table::{Pdpt, Table};
 use pagetable::{Mode, NotATable, OutOfFrames, TableMemory, TableMeta, TableSource};
 
@@ -18,6 +20,7 @@ use super::guards::{Step, Without};
 use super::mirror::LabNotify;
 use super::setup::{Owner, TableFrames};
 use super::swap_device::LabSwap;
+use super::table_check::LabUses;
 use super::watch::Told;
 use crate::checker::CheckedCpu;
 use crate::rule;
@@ -34,7 +37,7 @@ impl<'l, M: Mode, C: CheckedCpu> Platform for InLab<'l, M, C> {
     type Tables = LabTables<'l, C>;
     type Map = LabMap<'l, C>;
     type Read = ReadBy<M::Width>;
-    type Write = WriteBy;
+    type Write = TableCheck<WriteBy, LabUses<'l, C>, Without>;
     type Recheck = Check;
     type Publish = Link;
     type FlushOrder = FlushTime;
@@ -50,19 +53,25 @@ impl<'l, M: Mode, C: CheckedCpu> Platform for InLab<'l, M, C> {
 }
 
 /// The protocols that a variant chooses.
-pub(super) fn protocols<'l, M: Mode, C: CheckedCpu>(mode: M, choices: &Choices) -> Protocols<InLab<'l, M, C>> {
+pub(super) fn protocols<'l, M: Mode, C: CheckedCpu>(
+    mode: M,
+    choices: &Choices,
+    frames: LabUses<'l, C>,
+) -> Protocols<InLab<'l, M, C>> {
     let sequenced = choices.read == Read::Sequence || choices.recheck == Check::Sequence;
     let bracket = if sequenced { Bracket::Sequenced } else { Bracket::Plain };
+    let special = SpecialBy { mark: choices.special, levels: choices.special_check };
+    let write = WriteBy { write: choices.write, bracket };
     Protocols {
         mode,
         read: ReadBy(choices.read, PhantomData),
-        write: WriteBy { write: choices.write, bracket },
+        write: TableCheck { write, frames, special: special.mark(), guards: choices.without },
         recheck: choices.recheck,
         publish: choices.publish,
         flush_order: choices.flush,
         remote_flush: choices.remote,
         lifetime: choices.lifetime,
-        special: SpecialBy { mark: choices.special, levels: choices.special_check },
+        special,
         guards: choices.without,
     }
 }
@@ -139,6 +148,8 @@ pub(super) const MOST_RECORDS_ORDER: u8 = 9;
 pub(super) struct Records<'l> {
     pub(super) first: Frame,
     pub(super) pages: &'l [Page],
+    /// How entries map them; empty where nobody counts that.
+    pub(super) uses: &'l [FrameUses],
     /// What is in them; empty where contents do not matter.
     pub(super) contents: &'l [Word64],
     /// Of a device's memory, which goes with its records.

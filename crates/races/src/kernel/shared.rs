@@ -3,6 +3,7 @@
 use lab::{Arena, FrameKind, Pool};
 use machine::{CpuId, Frame, ReaderLock, Word, Word32, Word64};
 use mm::special::DevicePages;
+use mm::table_check::FrameUses;
 use mm::{
     AddressSpace, AreaSlot, File, FileId, FolioFlags, FolioMapping, Mapping, Membership, Page, PageSlot, Shootdown,
 };
@@ -14,6 +15,7 @@ use super::names::FrameNames;
 use super::platform::{Records, SpareFrames, TABLES};
 use super::setup::{Contents, FrameSetup, Owner, Setup, TableFrames};
 use super::swap_device::PlaceWords;
+use super::table_check::TableChecks;
 use crate::checker::Checker;
 
 /// Room for objects beside those that are counted.
@@ -68,6 +70,7 @@ impl Kernel {
     pub(super) fn object_bytes(&self) -> usize {
         let records: usize = self.setup.frames.iter().map(records_of).sum();
         let contents: usize = self.setup.frames.iter().map(|frame| self.contents_of(frame)).sum();
+        let uses: usize = self.setup.frames.iter().map(|frame| self.uses_of(frame)).sum();
         let slots: usize = self.setup.files.iter().map(|file| file.pages.len()).sum();
         let (areas, mappings) = (self.areas_of_space(), self.areas_of_space() * self.setup.spaces.len());
         SPARE_BYTES
@@ -75,6 +78,7 @@ impl Kernel {
             + records * size_of::<Page>()
             + self.setup.frames.len() * size_of::<Records<'_>>()
             + contents * size_of::<Word64>()
+            + uses * size_of::<FrameUses>()
             + slots * size_of::<PageSlot>()
             + self.setup.tables as usize * size_of::<TableMeta>()
             + size_of::<Shootdown>()
@@ -97,6 +101,14 @@ impl Kernel {
         }
     }
 
+    /// How many of a folio's frames have counts of their uses.
+    fn uses_of(&self, frame: &FrameSetup) -> usize {
+        match self.setup.table_checks {
+            TableChecks::None => 0,
+            TableChecks::Counted => records_of(frame),
+        }
+    }
+
     /// Puts everything that CPUs share into the arena.
     pub(super) fn place<'l>(&self, arena: &'l Arena, roots: &[Root]) -> Shared<'l> {
         let setup = &self.setup;
@@ -115,9 +127,10 @@ impl Kernel {
                     _ => page,
                 }
             });
+            let uses = arena.alloc_slice(self.uses_of(frame), |_| FrameUses::new());
             let contents = arena.alloc_slice(self.contents_of(frame), |_| Word64::new(frame.holds));
             let device = (frame.owner == Owner::Pagemap).then(|| DevicePages::new(frame.first, pages));
-            Records { first: frame.first, pages, contents, device, owner: frame.owner }
+            Records { first: frame.first, pages, uses, contents, device, owner: frame.owner }
         });
         let orders = self.spare_orders();
         let spare = arena
@@ -190,6 +203,11 @@ impl<'l> Shared<'l> {
             for (index, word) in records.contents.iter().enumerate() {
                 let name = if index == 0 { frame.name.clone() } else { format!("{}+{index:#x}", frame.name) };
                 checker.name(word, format!("contents of {name}"));
+            }
+            if let Some(uses) = records.uses.first() {
+                let [anonymous, file] = uses.words();
+                checker.name(anonymous, format!("anonymous uses of {}", frame.name));
+                checker.name(file, format!("file uses of {}", frame.name));
             }
             if frame.owner == Owner::Device {
                 continue;

@@ -55,7 +55,7 @@ fn protocols(checked: &'static Checked) -> Protocols<WithMemory> {
     Protocols {
         mode: MODE,
         read: READ,
-        write: TableCheck { write: Whole, frames: checked, special: Softw1.mark() },
+        write: TableCheck { write: Whole, frames: checked, special: Softw1.mark(), guards: Sound },
         recheck: Atomic,
         publish: ZeroThenLink,
         flush_order: FlushAfterUnlock,

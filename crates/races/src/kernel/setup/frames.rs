@@ -145,7 +145,8 @@ impl Setup {
                 Owner::Cache => kind == FileKind::Cached,
                 Owner::Driver | Owner::Device => kind.is_pfn_mapped() || kind == FileKind::Mixed,
                 Owner::Pagemap => kind == FileKind::Mixed,
-                Owner::Spare => false,
+                // An allocator that does not know of a file's reference.
+                Owner::Spare => kind == FileKind::Cached && frame.elsewhere > 0,
             };
             if !right_owner {
                 let why = format!("frame {} is not of the kind of file {name}", frame.name);

@@ -17,6 +17,7 @@ use machine::{Access, CpuSet, Frame, VirtAddr};
 use mm::{FileKind, FolioFlags};
 use pagetable::Level;
 
+use super::table_check::TableChecks;
 use super::watch::Watch;
 use crate::arguments::{Arguments, find, impossible, named, number};
 use crate::error::{Error, Problem};
@@ -33,8 +34,8 @@ use tables::{FIRST_TABLE, MOST_TABLES};
 const DEFAULT_TABLES: u64 = 12;
 
 /// What can be set.
-const SETTINGS: [&str; 10] =
-    ["cpus", "entries", "machine", "memory", "nmi", "reader-locks", "swap", "tables", "tables-at", "tolerate"];
+const SETTINGS: [&str; 11] =
+    ["check", "cpus", "entries", "machine", "memory", "nmi", "reader-locks", "swap", "tables", "tables-at", "tolerate"];
 
 /// The most places on swap.
 const MOST_PLACES: u64 = 16;
@@ -157,6 +158,7 @@ pub(super) struct Setup {
     pub(super) machine: MachineOptions,
     /// The CPUs that something outside sends an NMI.
     pub(super) nmis: Vec<usize>,
+    pub(super) table_checks: TableChecks,
 }
 
 impl Setup {
@@ -176,6 +178,7 @@ impl Setup {
             swap: 0,
             machine: MachineOptions::NONE,
             nmis: Vec::new(),
+            table_checks: TableChecks::None,
         };
         for statement in &script.init {
             setup.add(race, script, statement)?;
@@ -263,6 +266,9 @@ impl Setup {
                         );
                         return Err(impossible(race, value.span, why, "one column for each CPU"));
                     }
+                }
+                "check" => {
+                    self.table_checks = named(race, "check", value, &[("page-tables", TableChecks::Counted)])?;
                 }
                 // It stands for itself in the rest of the file: `scope.rs`.
                 scope::ENTRIES => {}

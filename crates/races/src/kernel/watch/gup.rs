@@ -104,6 +104,12 @@ impl Watch<'_> {
                 }
                 Ok(())
             }
+            Told::DoubleUse { frame } => {
+                if let Some(folio) = self.folio(frame) {
+                    ghost.set(self.double_use(folio), 1);
+                }
+                Ok(())
+            }
             Told::OutOfUse { frame } => {
                 if let Some(folio) = self.folio(frame) {
                     ghost.set(self.out_of_use(folio), 1);

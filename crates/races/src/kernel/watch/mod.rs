@@ -25,6 +25,7 @@ use told::Caller;
 pub(super) use told::Told;
 
 use super::setup::FrameSetup;
+use super::table_check::TableChecks;
 use crate::rule;
 
 /// A virtual page that the file speaks of.
@@ -70,13 +71,14 @@ pub(super) struct Watch<'w> {
     pub(super) cpus: usize,
     /// Whether an NMI handler may call GUP as well.
     pub(super) nmis: NmiHandlers,
+    pub(super) table_checks: TableChecks,
     /// Rules that are not held.
     pub(super) tolerated: Vec<&'static str>,
 }
 
 impl Watch<'_> {
     /// The rules that this watch holds; others are the lab's own.
-    pub(super) const RULES: [&'static str; 9] = [
+    pub(super) const RULES: [&'static str; 10] = [
         rule::PHANTOM_FRAME,
         rule::WRONG_PAGE,
         rule::SPECIAL_PINNED,
@@ -86,6 +88,7 @@ impl Watch<'_> {
         rule::LOST_COUNT,
         rule::STALE_ENTRY,
         rule::FAILED_MEMORY,
+        rule::MISSED_DOUBLE_USE,
     ];
 
     /// A rule is broken, unless that is tolerated.
@@ -162,8 +165,13 @@ impl Watch<'_> {
         self.records_gone(self.folios.len()) + folio
     }
 
+    /// Whether page_table_check has said that a folio is used in two ways.
+    fn double_use(&self, folio: usize) -> usize {
+        self.out_of_use(self.folios.len()) + folio
+    }
+
     pub(super) fn ghost_words(&self) -> usize {
-        self.out_of_use(self.folios.len())
+        self.double_use(self.folios.len())
     }
 }
 
@@ -264,6 +272,7 @@ impl Monitor for Watch<'_> {
 
     fn at_rest(&self, ghost: &Ghost<'_>, end: &End<'_>) -> Result<(), Violation> {
         self.entries(end)?;
+        self.double_uses(ghost)?;
         self.counts(ghost, end)
     }
 }

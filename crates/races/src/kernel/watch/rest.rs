@@ -7,8 +7,9 @@ use mm::folio::PIN_BIAS;
 use mm::{FileKind, FolioFlags, Membership};
 
 use super::walk::Walked;
-use super::{Watch, WatchedFolio};
+use super::{Watch, WatchedFolio, WatchedPage};
 use crate::kernel::setup::Owner;
+use crate::kernel::table_check::TableChecks;
 use crate::rule;
 
 /// A page slot that holds a frame.
@@ -43,6 +44,29 @@ impl Watch<'_> {
                 let sentence =
                     format!("when all is quiet {name} maps {frame}, which is no longer that page of its file");
                 self.broken(rule::STALE_ENTRY, sentence)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is mapped in two ways was reported, where that is checked. Pages of shared areas of files have slots; no other area of such a file maps the file's own page.
+    pub(super) fn double_uses(&self, ghost: &Ghost<'_>) -> Result<(), Violation> {
+        if self.table_checks == TableChecks::None {
+            return Ok(());
+        }
+        let mapped = |page: &WatchedPage| self.walk(page).and_then(|walked| walked.leaf);
+        for of_file in self.pages.iter().filter(|page| page.slot.is_some()) {
+            let Some(frame) = mapped(of_file) else { continue };
+            let mut anonymous = self.pages.iter().filter(|page| page.slot.is_none() && mapped(page) == Some(frame));
+            let (Some(other), Some(folio)) = (anonymous.next(), self.folio(frame)) else { continue };
+            if ghost.get(self.double_use(folio)) == 0 {
+                let sentence = format!(
+                    "when all is quiet {} and {} map {}, as a file's page and as anonymous memory, and page_table_check has said nothing",
+                    of_file.name,
+                    other.name,
+                    self.name(frame),
+                );
+                self.broken(rule::MISSED_DOUBLE_USE, sentence)?;
             }
         }
         Ok(())

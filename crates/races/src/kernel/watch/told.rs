@@ -38,6 +38,8 @@ pub(in crate::kernel) enum Told {
     RecordsGone { frame: Frame },
     /// The frame's memory has failed, and it was taken out of use.
     OutOfUse { frame: Frame },
+    /// page_table_check says that the frame is used in two ways.
+    DoubleUse { frame: Frame },
     /// The last reference of the folio that starts at this frame is gone.
     Released { frame: Frame },
 }
@@ -62,6 +64,7 @@ impl Told {
             Self::RecordsGone { frame } => emit(8, &[frame.number()]),
             Self::DeviceWrote { frame } => emit(9, &[frame.number()]),
             Self::OutOfUse { frame } => emit(10, &[frame.number()]),
+            Self::DoubleUse { frame } => emit(11, &[frame.number()]),
         }
     }
 
@@ -85,6 +88,7 @@ impl Told {
             (8, &[frame]) => Self::RecordsGone { frame: Frame::new(frame) },
             (9, &[frame]) => Self::DeviceWrote { frame: Frame::new(frame) },
             (10, &[frame]) => Self::OutOfUse { frame: Frame::new(frame) },
+            (11, &[frame]) => Self::DoubleUse { frame: Frame::new(frame) },
             (5, &[frame]) => Self::Released { frame: Frame::new(frame) },
             _ => return None,
         })
