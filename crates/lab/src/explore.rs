@@ -459,14 +459,15 @@ impl<'e, 'a> Explorer<'e, 'a> {
     fn shortest(&mut self) -> Option<Found> {
         let known = self.core().quiet.known().facts();
         self.core().quiet.begin();
+        let mut search = shortest::Search::default();
         let shortest = loop {
             self.start_anew();
-            let shortest = shortest::search(self, self.limits.shortening);
+            let shortest = search.go_on(self, self.limits.shortening);
             self.rewind();
             if !self.core().quiet.is_wrong() {
                 break shortest;
             }
-            self.core().quiet.begin_again();
+            search.take_back(&mut self.core().quiet);
         };
         if shortest.is_none() {
             self.core().quiet.restore(&known);

@@ -145,6 +145,7 @@ mod record;
 mod recording;
 mod replay;
 mod replicas;
+mod route;
 mod sample;
 mod schedule;
 mod shortest;

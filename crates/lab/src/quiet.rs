@@ -73,6 +73,8 @@ impl Known {
 /// What is known, and what was assumed, of every word.
 pub(crate) struct QuietWords {
     known: Arc<Known>,
+    /// What was assumed here first, in order: the unit, and the bit.
+    assumptions: Vec<(u32, u32)>,
     /// Quiet accesses since the latest step.
     in_a_row: u32,
 }
@@ -84,7 +86,7 @@ impl QuietWords {
     pub(crate) fn new(arena_bytes: usize) -> Self {
         let units = (0..arena_bytes / 4).map(|_| AtomicU32::new(0)).collect();
         let (wrong, has_news) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { known: Arc::new(Known { units, wrong, has_news }), in_a_row: 0 }
+        Self { known: Arc::new(Known { units, wrong, has_news }), assumptions: Vec::new(), in_a_row: 0 }
     }
 
     /// What is known, for others to share.
@@ -119,6 +121,15 @@ impl QuietWords {
         self.known.has_news.store(true, Ordering::Relaxed);
     }
 
+    /// Assumes something of a unit. Returns what was known and assumed of it before.
+    #[cold]
+    fn assume(&mut self, number: usize, bit: u32) -> u32 {
+        let before = self.known.units[number].fetch_or(bit, Ordering::Relaxed);
+        self.assumptions.push((number as u32, bit));
+        self.note_news();
+        before
+    }
+
     /// Whether a load may be assumed to be of a constant word. If so, that is remembered.
     #[inline(always)]
     pub(crate) fn assume_constant(&mut self, offset: usize, bytes: usize) -> bool {
@@ -127,10 +138,9 @@ impl QuietWords {
             return false;
         }
         let mut written = false;
-        for unit in self.units(offset, bytes) {
-            if !is(unit, ASSUMED_CONSTANT) {
-                written |= unit.fetch_or(ASSUMED_CONSTANT, Ordering::Relaxed) & WRITTEN != 0;
-                self.note_news();
+        for number in offset / 4..(offset + bytes).div_ceil(4) {
+            if !is(&self.known.units[number], ASSUMED_CONSTANT) {
+                written |= self.assume(number, ASSUMED_CONSTANT) & WRITTEN != 0;
             }
         }
         self.in_a_row += 1;
@@ -146,10 +156,9 @@ impl QuietWords {
             return false;
         }
         let mut shared = false;
-        for unit in self.units(offset, bytes) {
-            if unit.load(Ordering::Relaxed) & ASSUMED_PRIVATE == 0 {
-                shared |= unit.fetch_or(ASSUMED_PRIVATE, Ordering::Relaxed) & ACCESSOR != mine;
-                self.note_news();
+        for number in offset / 4..(offset + bytes).div_ceil(4) {
+            if self.known.units[number].load(Ordering::Relaxed) & ASSUMED_PRIVATE == 0 {
+                shared |= self.assume(number, ASSUMED_PRIVATE) & ACCESSOR != mine;
             }
         }
         self.in_a_row += 1;
@@ -231,6 +240,29 @@ impl QuietWords {
         self.begin_with(ACCESSOR | WRITTEN);
     }
 
+    /// How many assumptions were made.
+    pub(crate) fn assumptions(&self) -> usize {
+        self.assumptions.len()
+    }
+
+    /// How many assumptions were made before the first that turned out wrong.
+    pub(crate) fn right_assumptions(&self) -> usize {
+        let is_wrong = |&(unit, bit): &(u32, u32)| {
+            let bits = self.known.units[unit as usize].load(Ordering::Relaxed);
+            is_contradiction(bits & (ACCESSOR | WRITTEN | bit))
+        };
+        self.assumptions.iter().position(is_wrong).unwrap_or(0)
+    }
+
+    /// As [`Self::begin_again`], but the search still relies on the first so many assumptions.
+    pub(crate) fn begin_again_after(&mut self, assumptions: usize) {
+        for (number, bit) in self.assumptions.drain(assumptions..) {
+            self.known.units[number as usize].fetch_and(!bit, Ordering::Relaxed);
+        }
+        self.known.wrong.store(false, Ordering::Relaxed);
+        self.in_a_row = 0;
+    }
+
     /// As [`Self::begin_again`], where everybody knows the same.
     pub(crate) fn begin_again_telling(&mut self, told: &mut [u32]) {
         self.begin_again();
@@ -242,8 +274,7 @@ impl QuietWords {
             // No locked operation: there are many.
             unit.store(unit.load(Ordering::Relaxed) & kept, Ordering::Relaxed);
         }
-        self.known.wrong.store(false, Ordering::Relaxed);
-        self.in_a_row = 0;
+        self.begin_again_after(0);
     }
 
     /// What was learnt and assumed since `told` was brought up to date, which this does. `told` has a place for each unit that was ever told of.

@@ -1,27 +1,31 @@
 //! The second search: the shortest run that breaks a rule, and of these one with the fewest context switches.
 //!
 //! Level by level, where a level holds the states that are reached in so many steps and no fewer. States are not kept, only how they were
-//! reached; the machine goes from one to the next by undoing to where their paths part, and doing the rest again. As the nodes of a
-//! level are in the order of their parents, that is short on the average.
+//! reached; the machine goes from one to the next by undoing to where their paths part, and doing the rest again (`route.rs` says in which order).
 //!
 //! Every shortest run takes a step from one level to the next each time, so these steps are kept, too. Once the level is known in which a rule is broken,
 //! the fewest context switches are found among them alone, by going through them once: for each node and each CPU that may have moved last.
+//!
+//! The search begins with nothing known of words (`quiet.rs`), so it makes many an assumption that turns out wrong. What was found before the first step that relied on it stays right: the search goes
+//! on from that level.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use crate::choice::Choice;
 use crate::exchange::Sameness;
-use crate::explore::{Explorer, Found, UNKNOWN};
+use crate::explore::{CLOCK_EVERY, Explorer, Found, UNKNOWN};
 use crate::hash::BuildSame;
 use crate::limits::Phase;
+use crate::quiet::QuietWords;
+use crate::route;
 
 /// A step from a node to one of the next level.
 #[derive(Clone, Copy)]
-struct Step {
-    from: u32,
-    to: u32,
-    choice: Choice,
+pub(crate) struct Step {
+    pub(crate) from: u32,
+    pub(crate) to: u32,
+    pub(crate) choice: Choice,
 }
 
 /// Where a run breaks a rule: at the end of a node, or by a step from it.
@@ -30,32 +34,71 @@ struct Broken {
     by: Option<Choice>,
 }
 
-/// How a node was reached first.
+/// A way to a node.
 #[derive(Clone, Copy)]
-struct Node {
-    parent: u32,
-    choice: Option<Choice>,
+pub(crate) struct Node {
+    pub(crate) parent: u32,
+    pub(crate) choice: Choice,
 }
 
-/// Searches among at most `most` states. The machine is in its initial state.
-pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u64) -> Option<Found> {
-    // A run is to be done step by step, by the CPUs that it names.
-    explorer.core().take_for_same(Sameness::Exact);
-    let mut nodes = vec![Node { parent: 0, choice: None }];
-    let mut known: HashMap<u128, u32, BuildSame> = HashMap::default();
-    known.insert(explorer.core().fingerprint(), 0);
-    let mut steps: Vec<Step> = Vec::new();
-    let mut path: Vec<u32> = vec![0];
-    let mut level = 0..1;
-    let mut choices = Vec::new();
-    let mut leads_to = Vec::new();
-    let mut applied = 0u64;
-    for depth in 0.. {
+/// Where a level begins.
+#[derive(Clone, Copy)]
+pub(crate) struct Level {
+    pub(crate) node: usize,
+    /// The first step that leads from it.
+    pub(crate) step: usize,
+    /// So many assumptions were made before.
+    assumptions: usize,
+}
+
+/// What was found so far.
+#[derive(Default)]
+pub(crate) struct Search {
+    /// In the order of their levels; of each level, in the order of their first parents, and these in that of their choices.
+    pub(crate) nodes: Vec<Node>,
+    /// Which level a state belongs to: it has a number among those of this level's nodes.
+    known: HashMap<u128, u32, BuildSame>,
+    /// In the order of the nodes that they lead from.
+    pub(crate) steps: Vec<Step>,
+    /// The last one is gone on from next.
+    pub(crate) levels: Vec<Level>,
+}
+
+impl Search {
+    /// Searches among at most `most` states. The machine is in its initial state. Without an answer, an assumption may have turned out wrong: then [`Self::take_back`].
+    pub(crate) fn go_on(&mut self, explorer: &mut Explorer<'_, '_>, most: u64) -> Option<Found> {
+        // A run is to be done step by step, by the CPUs that it names.
+        explorer.core().take_for_same(Sameness::Exact);
+        if self.levels.is_empty() {
+            self.nodes.push(Node { parent: 0, choice: Choice::NONE });
+            self.known.insert(explorer.core().fingerprint(), 0);
+            self.levels.push(Level { node: 0, step: 0, assumptions: explorer.core().quiet.assumptions() });
+        }
+        let mut path = vec![0];
+        loop {
+            let broken = self.next_level(explorer, &mut path)?;
+            if !broken.is_empty() {
+                return Some(fewest_switches(explorer.core().cpus(), self.nodes.len(), &self.steps, &broken));
+            }
+            let level = self.levels.last().expect("the one that was found just now");
+            if level.node == self.nodes.len() || self.nodes.len() as u64 > most {
+                return None;
+            }
+        }
+    }
+
+    /// Finds the level after the last one, unless rules are broken there: then says where. `None` if the search cannot go on.
+    fn next_level(&mut self, explorer: &mut Explorer<'_, '_>, path: &mut Vec<u32>) -> Option<Vec<Broken>> {
+        let first_step = self.steps.len();
+        let first_new = self.nodes.len() as u32;
+        let mut found = first_new;
         let mut ends: Vec<Broken> = Vec::new();
         let mut breaks: Vec<Broken> = Vec::new();
-        let next_level = nodes.len() as u32;
-        for node in level.clone() {
-            if !go_to(explorer, &nodes, &mut path, node, depth) {
+        let mut choices = Vec::new();
+        let mut leads_to = Vec::new();
+        let mut look_next = explorer.transitions + CLOCK_EVERY;
+        for node in route::through(self) {
+            if !self.go_to(explorer, path, node) {
                 return None;
             }
             choices.clear();
@@ -63,62 +106,110 @@ pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u64) -> Option<Found
             if choices.is_empty() && explorer.judge_end().is_err() {
                 ends.push(Broken { node, by: None });
             }
-            // Most steps lead to states that are known. Where it is known what code does next, it need not run to find that out.
+            // Where it is known what code does next, it need not run.
             leads_to.clear();
             explorer.look_ahead(&choices, &mut leads_to, |_| ());
-            for (&choice, fingerprint) in choices.iter().zip(&leads_to) {
-                applied += 1;
-                if *fingerprint != UNKNOWN
-                    && let Some(&to) = known.get(fingerprint)
-                {
+            for (&choice, &foreseen) in choices.iter().zip(&leads_to) {
+                let reached = if foreseen == UNKNOWN {
+                    let reached = explorer.apply(choice).then(|| explorer.core().fingerprint());
+                    explorer.core().undo();
+                    reached
+                } else {
                     explorer.transitions += 1;
-                    if to >= next_level {
-                        steps.push(Step { from: node, to, choice });
-                    }
-                    continue;
-                }
-                let goes_on = explorer.apply(choice);
+                    Some(foreseen)
+                };
                 if explorer.core().quiet.is_wrong() {
                     // What was a step and what was not has changed: the ways to the nodes mean nothing now.
                     return None;
                 }
-                if goes_on {
-                    let to = match known.entry(explorer.core().fingerprint()) {
-                        Entry::Vacant(place) => {
-                            nodes.push(Node { parent: node, choice: Some(choice) });
-                            *place.insert(nodes.len() as u32 - 1)
-                        }
-                        Entry::Occupied(place) => *place.get(),
-                    };
-                    if to >= next_level {
-                        steps.push(Step { from: node, to, choice });
-                    }
-                } else {
+                let Some(reached) = reached else {
                     breaks.push(Broken { node, by: Some(choice) });
+                    continue;
+                };
+                let to = match self.known.entry(reached) {
+                    Entry::Vacant(place) => {
+                        found += 1;
+                        *place.insert(found - 1)
+                    }
+                    Entry::Occupied(place) => *place.get(),
+                };
+                if to >= first_new {
+                    self.steps.push(Step { from: node, to, choice });
                 }
-                explorer.core().undo();
-                if explorer.core().quiet.is_wrong() {
-                    // What was quiet is a step from now on: the paths to other nodes mean nothing any more.
-                    return None;
-                }
-                if applied.is_multiple_of(1 << 12)
-                    && explorer.look_at_clock(Phase::Shortening, nodes.len() as u64, explorer.transitions).is_err()
-                {
-                    return None;
-                }
+            }
+            if explorer.transitions >= look_next {
+                look_next = explorer.transitions + CLOCK_EVERY;
+                explorer.look_at_clock(Phase::Shortening, u64::from(found), explorer.transitions).ok()?;
             }
         }
         // A rule that is broken at the end of a run of this length comes before one that takes another step.
-        let broken = if ends.is_empty() { breaks } else { ends };
-        if !broken.is_empty() {
-            return Some(fewest_switches(explorer.core().cpus(), nodes.len(), &steps, &broken));
-        }
-        level = next_level..nodes.len() as u32;
-        if level.is_empty() || nodes.len() as u64 > most {
-            return None;
+        let mut broken = if ends.is_empty() { breaks } else { ends };
+        broken.sort_by_key(|broken| broken.node);
+        self.bring_into_order(first_step, (found - first_new) as usize);
+        let assumptions = explorer.core().quiet.assumptions();
+        self.levels.push(Level { node: first_new as usize, step: self.steps.len(), assumptions });
+        Some(broken)
+    }
+
+    /// Names the nodes of a new level, so that nothing depends on the order in which those of the level before were gone through. `first`: the first step to them.
+    fn bring_into_order(&mut self, first: usize, found: usize) {
+        const NO_NAME: u32 = u32::MAX;
+        let first_new = self.nodes.len();
+        let mut names = vec![NO_NAME; found];
+        self.steps[first..].sort_by_key(|step| step.from);
+        for step in &mut self.steps[first..] {
+            let name = &mut names[step.to as usize - first_new];
+            if *name == NO_NAME {
+                *name = self.nodes.len() as u32;
+                self.nodes.push(Node { parent: step.from, choice: step.choice });
+            }
+            step.to = *name;
         }
     }
-    None
+
+    /// Some assumption turned out wrong: forgets what was found since it was made. Afterwards the machine has to be started anew.
+    pub(crate) fn take_back(&mut self, quiet: &mut QuietWords) {
+        let right = quiet.right_assumptions();
+        let kept = self.levels.partition_point(|level| level.assumptions <= right);
+        if let Some(beyond) = self.levels.get(kept) {
+            self.nodes.truncate(beyond.node);
+        }
+        self.levels.truncate(kept);
+        match self.levels.last() {
+            Some(level) => {
+                self.steps.truncate(level.step);
+                self.known.retain(|_, node| (*node as usize) < self.nodes.len());
+                quiet.begin_again_after(level.assumptions);
+            }
+            None => {
+                *self = Self::default();
+                quiet.begin_again();
+            }
+        }
+    }
+
+    /// Brings the machine from the state of `path` to that of `node`, of the last level. Returns whether it is there: code that is not deterministic may stop on the way.
+    fn go_to(&self, explorer: &mut Explorer<'_, '_>, path: &mut Vec<u32>, node: u32) -> bool {
+        let mut missing = Vec::new();
+        let mut ancestor = node;
+        let mut at = self.levels.len() - 1;
+        while path.get(at) != Some(&ancestor) {
+            missing.push(ancestor);
+            ancestor = self.nodes[ancestor as usize].parent;
+            at -= 1;
+        }
+        while path.len() > at + 1 {
+            path.pop();
+            explorer.core().undo();
+        }
+        for &node in missing.iter().rev() {
+            if explorer.step(self.nodes[node as usize].choice, UNKNOWN, |_| true).is_none() {
+                return false;
+            }
+            path.push(node);
+        }
+        true
+    }
 }
 
 /// The best way to a node when a certain CPU moved last.
@@ -183,29 +274,4 @@ fn fewest_switches(cpus: usize, nodes: usize, steps: &[Step], broken: &[Broken])
     }
     path.reverse();
     Found { path }
-}
-
-/// Brings the machine from the state of `path` to that of `node`, at this depth. Returns whether it is there: code that is not deterministic may stop on the way.
-fn go_to(explorer: &mut Explorer<'_, '_>, nodes: &[Node], path: &mut Vec<u32>, node: u32, depth: usize) -> bool {
-    let mut missing = Vec::new();
-    let mut ancestor = node;
-    let mut at = depth;
-    while path.get(at) != Some(&ancestor) {
-        missing.push(ancestor);
-        ancestor = nodes[ancestor as usize].parent;
-        at -= 1;
-    }
-    while path.len() > at + 1 {
-        path.pop();
-        explorer.core().undo();
-    }
-    for &node in missing.iter().rev() {
-        if let Some(choice) = nodes[node as usize].choice
-            && !explorer.apply(choice)
-        {
-            return false;
-        }
-        path.push(node);
-    }
-    true
 }

@@ -17,6 +17,7 @@ mod reduction;
 mod replay;
 mod rules;
 mod sampling;
+mod shortest;
 mod together;
 mod translation;
 mod weaken;
