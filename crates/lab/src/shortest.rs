@@ -62,6 +62,8 @@ pub(crate) struct Search {
     pub(crate) steps: Vec<Step>,
     /// The last one is gone on from next.
     pub(crate) levels: Vec<Level>,
+    /// When so many steps were made, it is time to look at the clock.
+    look_next: u64,
 }
 
 impl Search {
@@ -96,7 +98,6 @@ impl Search {
         let mut breaks: Vec<Broken> = Vec::new();
         let mut choices = Vec::new();
         let mut leads_to = Vec::new();
-        let mut look_next = explorer.transitions + CLOCK_EVERY;
         for node in route::through(self) {
             if !self.go_to(explorer, path, node) {
                 return None;
@@ -137,8 +138,8 @@ impl Search {
                     self.steps.push(Step { from: node, to, choice });
                 }
             }
-            if explorer.transitions >= look_next {
-                look_next = explorer.transitions + CLOCK_EVERY;
+            if explorer.transitions >= self.look_next {
+                self.look_next = explorer.transitions + CLOCK_EVERY;
                 explorer.look_at_clock(Phase::Shortening, u64::from(found), explorer.transitions).ok()?;
             }
         }
