@@ -95,7 +95,8 @@
 //! **`iret` with nothing in the store buffer is part of the handler's last operation.** It only lets the next interrupt come, which from then on may be
 //! taken but need not, and ends waits for this CPU's section, which may end later as well.
 //!
-//! **The shortest run is found by a second search**, level by level. Its verdict does not depend on the first.
+//! **The shortest run is found by a second search**, level by level. Its verdict does not depend on the first: it begins with nothing known of words, and goes
+//! back to the level where it first relied on what turns out wrong.
 //!
 //! Everything is deterministic: two explorations of the same lab give the same verdict, trace and numbers.
 
