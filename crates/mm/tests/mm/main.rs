@@ -5,6 +5,7 @@ mod areas_model;
 mod device_pages;
 mod driver_pressure;
 mod gate;
+mod gather;
 mod guard_regions;
 mod gup;
 mod gup_files;
