@@ -64,3 +64,30 @@ fn frames_that_are_there_are_used_when_no_more_can_be_had() {
 fn who_interrupts_nobody_takes_no_frame() {
     assert_eq!(zap(&[0], 1), Zapped { ipis: 0, refused: 0 });
 }
+
+/// How many interrupts CPU 1 takes when CPU 0 unmaps an area of so many page tables, with a page in each.
+fn munmap(page_tables: u64) -> u64 {
+    const TABLE: u64 = 512;
+    let kernel = Kernel::build(2, TABLES);
+    let cpus: [ThreadCpu; 2] = [0, 1].map(|cpu| kernel.machine.attach_as(CpuId::new(cpu)).expect("a free CPU"));
+    let cpu = &cpus[0];
+    kernel.mm.mmap(cpu, SPACE, anonymous(AT, page_tables * TABLE, 0)).expect("a good area");
+    cpus.iter().for_each(|cpu| kernel.mm.enter(cpu, kernel.space(0)));
+    for table in 0..page_tables {
+        let page = AT.wrapping_add(table * TABLE * 4096);
+        kernel.mm.populate(cpu, kernel.space(0), page, 1, Access::Write).expect("memory");
+    }
+    let ipis = || kernel.machine.statistics(cpus[1].id()).ipis;
+    let before = ipis();
+    kernel.mm.munmap(cpu, SPACE, AT, page_tables * TABLE).expect("the tables are whole");
+    let taken = ipis() - before;
+    kernel.mm.exit(cpu, SPACE).expect("the tables are whole");
+    kernel.assert_all_is_back(TABLES);
+    taken
+}
+
+#[test]
+fn tables_are_freed_after_one_flush_for_all() {
+    // Those above them are freed with them: eight in all, as many as wait for one flush.
+    assert_eq!(munmap(6), munmap(1));
+}
