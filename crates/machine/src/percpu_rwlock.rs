@@ -17,6 +17,9 @@ pub struct ReaderLock(RwLock);
 ///
 /// Without locks for CPUs, readers take the writers', too: then it is an [`RwLock`].
 ///
+/// While a writer waits for the reader of one CPU, readers of others already wait for the writer; with [`RwLock`] they would come in. So who holds it for reading neither takes it again, as the thread may have
+/// been moved, nor waits for somebody who is about to take it.
+///
 /// Context: interrupts on, outside spin locks (it may wait long). Writers may starve.
 pub struct PerCpuRwLock<'l> {
     /// In one line with what readers read and nobody writes: so they do not take it.

@@ -79,6 +79,15 @@ fn three_processes_answer_as_one_does() {
 /// A search that takes some seconds.
 const LONG: [&str; 6] = ["check", "pae-four-threads", "--variant", "cmpxchg8b", "--memory", "tso"];
 
+/// Three processes on their way with [`LONG`], each of which has two checkpoints in the folder.
+fn three_under_way(folder: &Path, kept: &str) -> Vec<Child> {
+    let hosts_file = hosts(folder, 3);
+    let arguments = [&LONG[..], &["--checkpoint", kept, "--checkpoint-every", "0.05"]].concat();
+    let mut children: Vec<Child> = (0..3).map(|number| process(number, &hosts_file, &arguments)).collect();
+    wait_for_second_checkpoints(Path::new(kept), &mut children[0]);
+    children
+}
+
 /// Returns when each of three processes has a second checkpoint. Whoever is too fast for that has an answer, which is a failure.
 fn wait_for_second_checkpoints(kept: &Path, first: &mut Child) {
     let has_second = |member: usize| {
@@ -101,10 +110,7 @@ fn ctrl_c_to_one_process_ends_all_and_they_go_on_from_there() {
     let one = fastgup(&[&LONG[..], &["--team", "1"]].concat()).output().expect("the program starts");
     let kept = folder.path().join("kept");
     let kept_name = kept.to_str().expect("temporary paths are text");
-    let hosts_file = hosts(folder.path(), 3);
-    let first = [&LONG[..], &["--checkpoint", kept_name, "--checkpoint-every", "0.05"]].concat();
-    let mut children: Vec<Child> = (0..3).map(|number| process(number, &hosts_file, &first)).collect();
-    wait_for_second_checkpoints(&kept, &mut children[0]);
+    let children = three_under_way(folder.path(), kept_name);
     let interrupted = Command::new("kill").args(["-INT", &children[1].id().to_string()]).status().expect("kill");
     assert!(interrupted.success());
     let ended: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().expect("it ends")).collect();
@@ -123,10 +129,7 @@ fn who_is_killed_is_named_and_all_go_on_from_the_checkpoint() {
     let one = fastgup(&[&LONG[..], &["--team", "1"]].concat()).output().expect("the program starts");
     let kept = folder.path().join("kept");
     let kept_name = kept.to_str().expect("temporary paths are text");
-    let hosts_file = hosts(folder.path(), 3);
-    let first = [&LONG[..], &["--checkpoint", kept_name, "--checkpoint-every", "0.05"]].concat();
-    let mut children: Vec<Child> = (0..3).map(|number| process(number, &hosts_file, &first)).collect();
-    wait_for_second_checkpoints(&kept, &mut children[0]);
+    let mut children = three_under_way(folder.path(), kept_name);
     let mut killed = children.remove(1);
     killed.kill().expect("it can be killed");
     let _ = killed.wait();

@@ -4,8 +4,7 @@ use machine::Access;
 use mm::{AreaRights, FaultError, Foll, ReclaimError, Usage};
 use pagetable::{Flags, Level};
 
-use super::{AT, EXCLUSIVE, KSM, ONE, THREE, TWO, audit, end, frame, gup, page, two_spaces};
-use crate::memory::Kernel;
+use super::{AT, EXCLUSIVE, KSM, ONE, THREE, TWO, audit, end, frame, gup, page, two_spaces, written};
 
 #[test]
 fn equal_pages_become_one_and_a_store_makes_a_copy() {
@@ -107,28 +106,18 @@ fn without_a_frame_a_merged_page_stays_merged() {
 #[test]
 fn marks_survive_merges_and_copies() {
     let (kernel, cpu) = two_spaces(7, 2);
-    let written = |kernel: &Kernel, clear| {
-        let mut pages = Vec::new();
-        let each = |found: mm::Harvested| {
-            if found.usage.contains(Usage::SOFT_DIRTY) {
-                pages.push(found.address);
-            }
-        };
-        kernel.mm.harvest(&cpu, kernel.space(0), (AT, 2), clear, each).expect("whole tables");
-        pages
-    };
-    written(&kernel, Usage::SOFT_DIRTY);
+    written(&kernel, &cpu, Usage::SOFT_DIRTY);
     kernel.store(&cpu, 0, page(1), 7).expect("memory");
     for number in 0..2 {
         kernel.mm.merge(&cpu, (TWO, page(number)), (ONE, page(number))).expect("equal");
     }
-    assert_eq!(written(&kernel, Usage::NONE), [page(1)]);
+    assert_eq!(written(&kernel, &cpu, Usage::NONE), [page(1)]);
     assert_eq!(kernel.mm.unmerge(&cpu, kernel.space(0), AT, 2), Ok(2));
-    assert_eq!(written(&kernel, Usage::NONE), [page(1)], "copies remember");
+    assert_eq!(written(&kernel, &cpu, Usage::NONE), [page(1)], "copies remember");
     // The same of a page that a fork has shared and a pin for reading unshares.
     kernel.mm.fork(&cpu, ONE, THREE).expect("room for a child");
     let run = gup(&kernel, &cpu, page(1), Foll::PIN);
-    assert_eq!(written(&kernel, Usage::NONE), [page(1)]);
+    assert_eq!(written(&kernel, &cpu, Usage::NONE), [page(1)]);
     kernel.mm.release(&cpu, run, Access::Read).expect("held");
     end(&kernel, &cpu);
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 
 use hosted::ThreadCpu;
 use machine::{Frame, VirtAddr, Word};
-use mm::{FolioFlags, Foll, FrameSource, Run, SpaceId};
+use mm::{FolioFlags, Foll, FrameSource, Harvested, Run, SpaceId, Usage};
 
 use crate::audit::{Account, Hold};
 use crate::memory::{FILE_PAGES, Kernel, SPACES, anonymous};
@@ -56,6 +56,18 @@ fn gup(kernel: &Kernel, cpu: &ThreadCpu, at: VirtAddr, flags: Foll) -> Run {
     let mut got = None;
     assert_eq!(kernel.mm.gup(cpu, kernel.space(0), at, 1, flags, |run| got = Some(run)), Ok(1));
     got.expect("one run")
+}
+
+/// Which of the first two pages of the first address space count as written. Then clears these marks of them.
+fn written(kernel: &Kernel, cpu: &ThreadCpu, clear: Usage) -> Vec<VirtAddr> {
+    let mut pages = Vec::new();
+    let each = |found: Harvested| {
+        if found.usage.contains(Usage::SOFT_DIRTY) {
+            pages.push(found.address);
+        }
+    };
+    kernel.mm.harvest(cpu, kernel.space(0), (AT, 2), clear, each).expect("whole tables");
+    pages
 }
 
 /// Checks every count there is, besides what these runs and the file hold.

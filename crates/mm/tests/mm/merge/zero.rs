@@ -7,7 +7,7 @@ use machine::{Access, CpuId, Frame, Word};
 use mm::{AreaRights, FaultError, Foll, FrameSource, MergeError, MergeInto, UnmergeError, Unmergeable, Usage};
 use pagetable::{Flags, Level};
 
-use super::{AT, EXCLUSIVE, KSM, ONE, TABLES, THREE, TWO, audit, end, frame, gup, page, two_spaces};
+use super::{AT, EXCLUSIVE, KSM, ONE, TABLES, THREE, TWO, audit, end, frame, gup, page, two_spaces, written};
 use crate::memory::{Kernel, anonymous};
 
 fn zero_page(kernel: &Kernel) -> Frame {
@@ -102,32 +102,22 @@ fn who_unmerges_gets_zeros_of_his_own() {
 #[test]
 fn written_zeros_count_as_written() {
     let (kernel, cpu) = two_spaces(0, 2);
-    let written = |kernel: &Kernel, clear| {
-        let mut pages = Vec::new();
-        let each = |found: mm::Harvested| {
-            if found.usage.contains(Usage::SOFT_DIRTY) {
-                pages.push(found.address);
-            }
-        };
-        kernel.mm.harvest(&cpu, kernel.space(0), (AT, 2), clear, each).expect("whole tables");
-        pages
-    };
-    written(&kernel, Usage::SOFT_DIRTY);
+    written(&kernel, &cpu, Usage::SOFT_DIRTY);
     kernel.store(&cpu, 0, page(1), 0).expect("memory");
     for number in 0..2 {
         kernel.mm.merge(&cpu, MergeInto::ZeroPage, (ONE, page(number))).expect("zeros");
     }
-    assert_eq!(written(&kernel, Usage::NONE), [page(1)]);
-    written(&kernel, Usage::ACCESSED.and(Usage::DIRTY));
+    assert_eq!(written(&kernel, &cpu, Usage::NONE), [page(1)]);
+    written(&kernel, &cpu, Usage::ACCESSED.and(Usage::DIRTY));
     assert_eq!(
         kernel.mm.unmerge(&cpu, kernel.space(0), AT, 2),
         Ok(2),
         "who asks for dirty pages leaves the mark of a merge"
     );
-    assert_eq!(written(&kernel, Usage::NONE), [page(1)], "copies remember");
+    assert_eq!(written(&kernel, &cpu, Usage::NONE), [page(1)], "copies remember");
     kernel.mm.merge(&cpu, MergeInto::ZeroPage, (ONE, page(1))).expect("zeros");
-    written(&kernel, Usage::SOFT_DIRTY);
-    assert_eq!(written(&kernel, Usage::NONE), []);
+    written(&kernel, &cpu, Usage::SOFT_DIRTY);
+    assert_eq!(written(&kernel, &cpu, Usage::NONE), []);
     end(&kernel, &cpu);
 }
 
