@@ -22,6 +22,11 @@ pub(crate) enum Turn {
     Move,
 }
 
+impl Turn {
+    /// How many kinds there are.
+    pub(crate) const COUNT: usize = Self::Move as usize + 1;
+}
+
 impl Choice {
     /// No choice at all: no machine has so many CPUs.
     pub(crate) const NONE: Self = Self(u32::MAX);

@@ -10,6 +10,7 @@ use crate::exchange::Sameness;
 use crate::lab::Observer;
 use crate::limits::{Limit, Limits, Phase, Progress};
 use crate::livelock::{self, Endless};
+use crate::machine_config::Threads;
 use crate::preempt;
 use crate::record::Recorder;
 use crate::sample::{self, Sampling};
@@ -229,7 +230,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
             Way::Preempt(_) | Way::Sample(_) | Way::Livelock => Sameness::Exact,
         });
         self.core().check_alike();
-        self.core().check_moves(self.way);
+        self.core().check_moves();
         if self.core().stop.is_some() {
             return;
         }
@@ -494,8 +495,12 @@ impl<'e, 'a> Explorer<'e, 'a> {
         let trace = self.core().take_trace();
         let moving: BTreeSet<usize> = endless.path[endless.before..].iter().map(|choice| choice.cpu()).collect();
         let moving: Vec<String> = moving.into_iter().map(|cpu| format!("CPU{cpu}")).collect();
+        let nobody_moves = match self.core().machine.threads {
+            Threads::Stay => "",
+            Threads::Move => " and nobody is moved any more",
+        };
         let sentence = format!(
-            "{} may go on for ever although everybody gets his turn: after the first {} steps, the other {} repeat",
+            "{} may go on for ever although everybody gets his turn{nobody_moves}: after the first {} steps, the other {} repeat",
             moving.join(" and "),
             endless.before,
             endless.path.len() - endless.before,

@@ -219,7 +219,7 @@ impl<'a> Lab<'a> {
 
     /// Explores every interleaving, and breaks the rule [`crate::rule::LIVELOCK`] if one never ends although everybody gets his turn: whoever can move from some moment on,
     /// code or hardware, does so. Two CPUs that let go of a lock for each other again and again are an example; a CPU that waits for another,
-    /// which the run never lets move, is none.
+    /// which the run never lets move, is none. Nobody owes it to anybody that a walker sets a flag unasked, or that the scheduler moves a thread; and it moves threads finitely often.
     ///
     /// Takes more memory than [`Self::explore`]: the graph of states is kept.
     pub fn explore_livelocks(&mut self, limits: &Limits<'_>, progress: &mut dyn FnMut(&Progress)) -> Report {

@@ -6,12 +6,20 @@
 //! ([`crate::Schedule`]) that could move in each of its states does move along one of its edges: then a tour of all edges, for ever, is fair; otherwise nothing
 //! in there is. So looking at the components decides it.
 //!
+//! *Somebody who could move* is somebody who has to in the end: code, a store that waits, an interrupt that is pending, a broadcast on its way. Two kinds of steps are
+//! freedoms, which nobody may count on:
+//!
+//! * A walker that sets an accessed flag unasked ([`Turn::Speculate`]) may do so as often as it likes, and need never.
+//! * The scheduler that moves a thread to another CPU ([`Turn::Move`], MODEL.md F15) does so finitely often, and need never. From its last move on, the run is one in the graph without
+//!   moves, so the components are those of that graph; only the way there may have moves. In it no thread changes its place, so a source is one CPU's hardware, or one thread on
+//!   one CPU, for all of the run that matters. And nobody waits for a move: a thread is always on some CPU. If what it waits for depends on which one, it may be left there for ever.
+//!
 //! The whole graph is kept, 12 bytes for each of its edges.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::choice::Choice;
+use crate::choice::{Choice, Turn};
 use crate::explore::{CLOCK_EVERY, Ended, Explorer, Found};
 use crate::hash::BuildSame;
 use crate::limits::Phase;
@@ -33,12 +41,24 @@ struct Edge {
     choice: Choice,
 }
 
+impl Edge {
+    /// Whether a run may take it again and again.
+    fn lasts(&self) -> bool {
+        self.choice.turn() != Turn::Move
+    }
+
+    /// Who takes it, if he has to in the end, as long as he can.
+    fn owed_by(&self) -> Option<usize> {
+        (!matches!(self.choice.turn(), Turn::Speculate | Turn::Move)).then(|| source(self.choice))
+    }
+}
+
 /// The states and steps, in the order in which they were met; the initial state is the first.
 #[derive(Default)]
 struct Graph {
     nodes: usize,
     edges: Vec<Edge>,
-    /// Where the edges of each state begin, when they are sorted.
+    /// Where the edges of each state begin, when they are sorted. Those that last come first.
     begins: Vec<usize>,
 }
 
@@ -126,7 +146,7 @@ fn explore(explorer: &mut Explorer<'_, '_>, report: &mut Report) -> Result<Graph
 
 impl Graph {
     fn sort(&mut self) {
-        self.edges.sort_by_key(|edge| edge.from);
+        self.edges.sort_by_key(|edge| (edge.from, !edge.lasts()));
         self.begins = vec![0; self.nodes + 1];
         for edge in &self.edges {
             self.begins[edge.from as usize + 1] += 1;
@@ -140,11 +160,18 @@ impl Graph {
         &self.edges[self.begins[node as usize]..self.begins[node as usize + 1]]
     }
 
+    /// Those that a run may take again and again.
+    fn lasting(&self, node: u32) -> &[Edge] {
+        let edges = self.edges(node);
+        &edges[..edges.partition_point(Edge::lasts)]
+    }
+
     /// The run without an end that begins soonest.
     fn endless(&self) -> Option<Endless> {
         let component = self.components();
+        let is_inside = |edge: &Edge, number: u32| edge.lasts() && component[edge.to as usize] == number;
         let mut members: HashMap<u32, Vec<u32>> = HashMap::new();
-        for edge in self.edges.iter().filter(|edge| component[edge.from as usize] == component[edge.to as usize]) {
+        for edge in self.edges.iter().filter(|edge| is_inside(edge, component[edge.from as usize])) {
             members.entry(component[edge.from as usize]).or_default();
         }
         for (node, component) in component.iter().enumerate() {
@@ -158,10 +185,10 @@ impl Graph {
                 let moves: BTreeSet<usize> = members
                     .iter()
                     .flat_map(|&node| self.edges(node))
-                    .filter(|edge| component[edge.to as usize] == **number)
-                    .map(|edge| source(edge.choice))
+                    .filter(|edge| is_inside(edge, **number))
+                    .filter_map(Edge::owed_by)
                     .collect();
-                self.always_possible(members).is_subset(&moves)
+                self.always_owed(members).is_subset(&moves)
             })
             .map(|(&number, _)| number)
             .collect();
@@ -172,23 +199,22 @@ impl Graph {
         let before = path.len();
         let number = component[start as usize];
         let mut at = start;
-        let is_inside = |edge: &Edge| component[edge.to as usize] == number;
+        let is_inside = |edge: &Edge| is_inside(edge, number);
         // Whoever could always move does so once; whoever could not is met where it cannot.
-        let always = self.always_possible(&members[&number]);
-        let sources: BTreeSet<usize> =
-            members[&number].iter().flat_map(|&node| self.edges(node)).map(|edge| source(edge.choice)).collect();
-        for wanted in sources {
+        let always = self.always_owed(&members[&number]);
+        let owed: BTreeSet<usize> =
+            members[&number].iter().flat_map(|&node| self.edges(node)).filter_map(Edge::owed_by).collect();
+        for wanted in owed {
+            let is_wanted = |edge: &&Edge| edge.owed_by() == Some(wanted);
             if always.contains(&wanted) {
-                let moves = |node: u32| {
-                    self.edges(node).iter().find(|edge| is_inside(edge) && source(edge.choice) == wanted).copied()
-                };
+                let moves = |node: u32| self.edges(node).iter().filter(is_wanted).find(|edge| is_inside(edge)).copied();
                 let (node, way) = self.way(at, |node| moves(node).is_some(), is_inside)?;
                 path.extend(way);
                 let edge = moves(node)?;
                 path.push(edge.choice);
                 at = edge.to;
             } else {
-                let rests = |node: u32| self.edges(node).iter().all(|edge| source(edge.choice) != wanted);
+                let rests = |node: u32| !self.edges(node).iter().any(|edge| is_wanted(&edge));
                 let (node, way) = self.way(at, rests, is_inside)?;
                 path.extend(way);
                 at = node;
@@ -204,16 +230,16 @@ impl Graph {
         Some(Endless { path, before })
     }
 
-    /// The sources that could move in each of these states.
-    fn always_possible(&self, nodes: &[u32]) -> BTreeSet<usize> {
-        let possible = |node: u32| self.edges(node).iter().map(|edge| source(edge.choice)).collect::<BTreeSet<_>>();
+    /// The sources that could move in each of these states, and have to in the end.
+    fn always_owed(&self, nodes: &[u32]) -> BTreeSet<usize> {
+        let owed = |node: u32| self.edges(node).iter().filter_map(Edge::owed_by).collect::<BTreeSet<_>>();
         let mut nodes = nodes.iter();
-        let mut always = nodes.next().map(|&node| possible(node)).unwrap_or_default();
+        let mut always = nodes.next().map(|&node| owed(node)).unwrap_or_default();
         for &node in nodes {
             if always.is_empty() {
                 break;
             }
-            always = always.intersection(&possible(node)).copied().collect();
+            always = always.intersection(&owed(node)).copied().collect();
         }
         always
     }
@@ -248,7 +274,7 @@ impl Graph {
         None
     }
 
-    /// The strongly connected component of each state (Tarjan 1972, without recursion).
+    /// The strongly connected component of each state, along the edges that last (Tarjan 1972, without recursion).
     fn components(&self) -> Vec<u32> {
         const UNSEEN: u32 = u32::MAX;
         let mut index = vec![UNSEEN; self.nodes];
@@ -256,39 +282,44 @@ impl Graph {
         let mut component = vec![UNSEEN; self.nodes];
         let mut open: Vec<u32> = Vec::new();
         let (mut next_index, mut next_component) = (0, 0);
-        // All states are reached from the first.
-        let mut calls: Vec<(u32, usize)> = vec![(0, 0)];
-        while let Some((node, next)) = calls.last_mut() {
-            let at = *node as usize;
-            if index[at] == UNSEEN {
-                index[at] = next_index;
-                lowest[at] = next_index;
-                next_index += 1;
-                open.push(*node);
+        let mut calls: Vec<(u32, usize)> = Vec::new();
+        // All states are reached from the first, but some by a move only.
+        for root in 0..self.nodes as u32 {
+            if index[root as usize] == UNSEEN {
+                calls.push((root, 0));
             }
-            if let Some(edge) = self.edges(*node).get(*next) {
-                *next += 1;
-                let to = edge.to as usize;
-                if index[to] == UNSEEN {
-                    calls.push((edge.to, 0));
-                } else if component[to] == UNSEEN {
-                    lowest[at] = lowest[at].min(index[to]);
+            while let Some((node, next)) = calls.last_mut() {
+                let at = *node as usize;
+                if index[at] == UNSEEN {
+                    index[at] = next_index;
+                    lowest[at] = next_index;
+                    next_index += 1;
+                    open.push(*node);
                 }
-                continue;
-            }
-            if lowest[at] == index[at] {
-                while let Some(member) = open.pop() {
-                    component[member as usize] = next_component;
-                    if member as usize == at {
-                        break;
+                if let Some(edge) = self.lasting(*node).get(*next) {
+                    *next += 1;
+                    let to = edge.to as usize;
+                    if index[to] == UNSEEN {
+                        calls.push((edge.to, 0));
+                    } else if component[to] == UNSEEN {
+                        lowest[at] = lowest[at].min(index[to]);
                     }
+                    continue;
                 }
-                next_component += 1;
-            }
-            calls.pop();
-            if let Some((parent, _)) = calls.last() {
-                let parent = *parent as usize;
-                lowest[parent] = lowest[parent].min(lowest[at]);
+                if lowest[at] == index[at] {
+                    while let Some(member) = open.pop() {
+                        component[member as usize] = next_component;
+                        if member as usize == at {
+                            break;
+                        }
+                    }
+                    next_component += 1;
+                }
+                calls.pop();
+                if let Some((parent, _)) = calls.last() {
+                    let parent = *parent as usize;
+                    lowest[parent] = lowest[parent].min(lowest[at]);
+                }
             }
         }
         component

@@ -7,7 +7,6 @@ use crate::agent::{Status, program_of};
 use crate::cells::{self, CpuCell, flag};
 use crate::choice::{Choice, Turn};
 use crate::core::Core;
-use crate::explore::Way;
 use crate::machine_config::Threads;
 use crate::verdict::MisuseKind;
 
@@ -17,18 +16,9 @@ const HARDWARE: [CpuCell; 6] =
 
 impl Core<'_> {
     /// Ends a run that asks of moving threads what is not defined for them.
-    pub(crate) fn check_moves(&mut self, way: Way) {
-        if self.machine.threads == Threads::Stay {
-            return;
-        }
-        if self.replicas.is_some() {
+    pub(crate) fn check_moves(&mut self) {
+        if self.machine.threads == Threads::Move && self.replicas.is_some() {
             self.misuse(MisuseKind::Setup, "threads that move make CPUs differ: they are not interchangeable");
-        }
-        if matches!(way, Way::Livelock) {
-            self.misuse(
-                MisuseKind::Setup,
-                "a thread that is moved for ever is no livelock: none is searched for where threads move",
-            );
         }
     }
 

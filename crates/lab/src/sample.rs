@@ -113,7 +113,7 @@ pub(crate) fn search(explorer: &mut Explorer<'_, '_>, sampling: &Sampling, repor
         longest: 0,
         settled: 0,
         met_once: 0,
-        sources: sources(cpus) as u64,
+        sources: sources(cpus, explorer.core().machine.threads) as u64,
         came_back: false,
     };
     let ended = Sampler {

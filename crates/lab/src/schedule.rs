@@ -7,6 +7,7 @@ use fastrand::Rng;
 
 use crate::choice::{Choice, Turn};
 use crate::core::Core;
+use crate::machine_config::Threads;
 use crate::op::{Effect, Kind};
 use crate::owned::{ByteRange, conflict};
 
@@ -39,17 +40,17 @@ impl std::fmt::Display for Schedule {
     }
 }
 
-/// Kinds of [`Turn`].
-const TURNS: usize = 5;
-
 /// Who makes a step.
 pub(crate) fn source(choice: Choice) -> usize {
-    choice.cpu() * TURNS + choice.turn() as usize
+    choice.cpu() * Turn::COUNT + choice.turn() as usize
 }
 
-/// The sources of a machine with so many CPUs.
-pub(crate) fn sources(cpus: usize) -> usize {
-    cpus * TURNS
+/// How many sources a machine with so many CPUs has.
+pub(crate) fn sources(cpus: usize, threads: Threads) -> usize {
+    cpus * match threads {
+        Threads::Stay => Turn::COUNT - 1,
+        Threads::Move => Turn::COUNT,
+    }
 }
 
 /// A priority: the greatest moves first. Small ones are given out by PCT, in falling order.
@@ -76,7 +77,7 @@ impl Run {
             Schedule::Pos | Schedule::Uniform => Vec::new(),
         };
         changes.sort_unstable();
-        Self { schedule, priorities: vec![None; sources(cpus)], changes, next_change: 0, lowest: 0, step: 0 }
+        Self { schedule, priorities: vec![None; cpus * Turn::COUNT], changes, next_change: 0, lowest: 0, step: 0 }
     }
 
     /// Picks one of `choices`, of which there is at least one.

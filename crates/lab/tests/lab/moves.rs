@@ -1,7 +1,8 @@
 //! Threads that the scheduler moves while they run.
 
 use lab::{
-    Arena, Lab, LabCpu, Limits, Machine, MemoryOrder, MisuseKind, Replica, Report, Threads, Verdict, rule, trace,
+    Arena, Lab, LabCpu, Limits, Machine, MemoryOrder, MisuseKind, Replica, Report, Sampling, Schedule, Threads,
+    Verdict, rule, trace,
 };
 use machine::{Cpu, CpuId, CpuSet, SpinLock, Vector, Word32, Word64};
 
@@ -172,16 +173,138 @@ fn a_shootdown_by_a_thread_that_moves_waits_for_itself() {
 }
 
 #[test]
-fn what_has_no_meaning_where_threads_move_is_refused() {
-    let is_setup = |report: &Report| match &report.verdict {
-        Verdict::Error(misuse) => misuse.kind == MisuseKind::Setup,
-        _ => false,
-    };
+fn interchangeable_cpus_that_threads_leave_are_refused() {
     let arena = Arena::new();
     let mut lab = Lab::new(&arena, moving(MemoryOrder::Sc));
     lab.cpu("thread", |cpu| cpu.fence());
-    assert!(is_setup(&lab.explore_livelocks(&Limits::default(), &mut |_| ())));
     let cpus = ["one", "other"].map(|name| lab.cpu(name, |_| ()));
     lab.interchangeable(&cpus.map(|cpu| Replica::new([cpu])));
-    assert!(is_setup(&lab.explore(&Limits::default())));
+    let Verdict::Error(misuse) = lab.explore(&Limits::default()).verdict else { panic!("it was not refused") };
+    assert_eq!(misuse.kind, MisuseKind::Setup);
+}
+
+/// Random schedules of a thread on the last CPU, which is the only one that can be moved: it asks twice where it is.
+#[test]
+fn random_schedules_move_threads() {
+    // By PCT a scheduler that has begun to move the thread does so until it is back, and then falls behind.
+    let schedules: [(_, &[u64]); 3] = [
+        (Schedule::Pos, &[0, 1, 10, 11]),
+        (Schedule::Pct { depth: 3 }, &[0, 11]),
+        (Schedule::Uniform, &[0, 1, 10, 11]),
+    ];
+    for (schedule, expected) in schedules {
+        let arena = Arena::new();
+        let mut lab = Lab::new(&arena, moving(MemoryOrder::Sc));
+        lab.cpu("idle", |_| ());
+        let thread = lab.cpu("thread", |cpu| {
+            let (first, second) = (cpu.id(), cpu.id());
+            cpu.report(0, 10 * first.index() as u64 + second.index() as u64);
+        });
+        lab.observe(move |end| vec![end.reported(thread, 0)]);
+        let sampling = Sampling { schedule, runs: 1000, ..Sampling::default() };
+        let report = lab.sample(&sampling, &Limits::default(), &mut |_| ());
+        let met: Vec<u64> = report.observations.iter().flatten().copied().collect();
+        assert_eq!(met, expected, "{schedule}");
+        // The code of each CPU, its interrupts, its store buffer, its broadcasts, its walker, and the scheduler that takes threads off it.
+        assert_eq!(report.sampled.expect("it sampled").sources, 2 * 6);
+    }
+}
+
+/// Goes around until the thread has what it wants.
+fn again_until(cpu: &LabCpu, has: impl Fn() -> bool) {
+    let head = cpu.loop_head();
+    loop {
+        cpu.round(&head, 0);
+        if has() {
+            break;
+        }
+    }
+}
+
+/// What is said of runs of a thread that never end, where there is an idle CPU beside its own, and what happens in the one that is shown.
+fn endless(memory: MemoryOrder, program: impl Fn(&LabCpu) + Sync) -> Option<String> {
+    let arena = Arena::new();
+    let mut lab = Lab::new(&arena, moving(memory));
+    lab.cpu("thread", program);
+    lab.cpu("idle", |_| ());
+    shown(&lab.explore_livelocks(&Limits::default(), &mut |_| ()))
+}
+
+fn shown(report: &Report) -> Option<String> {
+    if report.verdict == Verdict::Safe {
+        return None;
+    }
+    let found = report.expect_violation(rule::LIVELOCK);
+    let sentence = &found.violation.sentence;
+    assert!(sentence.contains("gets his turn and nobody is moved any more:"), "{sentence}");
+    Some(trace::columns(&found.trace))
+}
+
+const ANY: usize = 3;
+const MOVES: &str = "(scheduler) moves from CPU0 to CPU1";
+
+#[test]
+fn a_thread_that_spins_does_so_wherever_it_is() {
+    for memory in BOTH {
+        let arena = Arena::new();
+        let never = arena.alloc(Word64::new(0));
+        let mut lab = Lab::new(&arena, moving(memory));
+        lab.cpu("thread", |cpu| again_until(cpu, || cpu.load(never) != 0));
+        lab.cpu("idle", |_| ());
+        // Somebody writes the word, so that loading it is a step.
+        lab.cpu("other", |cpu| cpu.store(never, 0));
+        assert!(shown(&lab.explore_livelocks(&Limits::default(), &mut |_| ())).is_some());
+    }
+}
+
+/// Who looks twice until he is where he was goes around as long as he is moved between the two looks.
+#[test]
+fn a_loop_that_only_moves_keep_up_is_no_livelock() {
+    for memory in BOTH {
+        assert_eq!(endless(memory, |cpu| again_until(cpu, || cpu.id() == cpu.id())), None);
+    }
+}
+
+/// The scheduler may move a thread, and owes it to nobody.
+#[test]
+fn waiting_to_be_moved_is_a_livelock() {
+    for memory in BOTH {
+        let text =
+            endless(memory, |cpu| again_until(cpu, || cpu.id() == CpuId::new(1))).expect("nobody has to move it");
+        assert!(!text.contains(MOVES), "{text}");
+    }
+}
+
+/// A thread waits for what the handler of an interrupt writes down: for each CPU that takes it, and that one has ([`ANY`]).
+fn wait_for_a_handler(memory: MemoryOrder, look: impl Fn(&LabCpu, &[Word64]) -> bool + Sync) -> Option<String> {
+    let arena = Arena::new();
+    let taken: &[Word64] = arena.alloc_slice(ANY + 1, |_| Word64::new(0));
+    let mut lab = Lab::new(&arena, moving(memory));
+    lab.cpu("thread", |cpu| again_until(cpu, || look(cpu, taken)));
+    lab.cpu("idle", |_| ());
+    // It may be moved to one of the two, which gets none then.
+    lab.cpu("sender", |cpu| cpu.send_ipi(CpuSet::first(2), Vector::Synchronise));
+    lab.interrupt_handler(move |cpu, _| {
+        cpu.store(&taken[cpu.id().index()], 1);
+        cpu.store(&taken[ANY], 1);
+    });
+    shown(&lab.explore_livelocks(&Limits::default(), &mut |_| ()))
+}
+
+/// What is pending stays pending where it is, and is taken in the end, whoever runs there then.
+#[test]
+fn interrupts_that_a_thread_leaves_behind_are_taken_all_the_same() {
+    for memory in BOTH {
+        assert_eq!(wait_for_a_handler(memory, |cpu, taken| cpu.load(&taken[ANY]) != 0), None);
+    }
+}
+
+/// The thread is moved after its CPU has taken the interrupt, or before it comes, and then no more: its new CPU takes none.
+#[test]
+fn a_move_may_come_before_a_livelock() {
+    for memory in BOTH {
+        let text = wait_for_a_handler(memory, |cpu, taken| cpu.load(&taken[cpu.id().index()]) != 0);
+        let text = text.expect("what it looks for, another CPU is told");
+        assert!(text.contains("(scheduler) moves from"), "{text}");
+    }
 }

@@ -468,6 +468,36 @@ fn walkers_set_accessed_flags_unasked_where_the_machine_does_so() {
     assert_eq!(run(Speculation::SetsAccessed), [vec![0], vec![A]].into());
 }
 
+/// A walker may set the flag, and owes it to nobody: who waits for it may wait for ever. What code has to do is another matter.
+#[test]
+fn waiting_for_a_flag_that_a_walker_may_set_is_a_livelock() {
+    let run = |code: fn(&LabCpu, &Word64)| {
+        let arena = arena();
+        let mut machine = machine(Paging::FOUR_LEVEL);
+        machine.speculation = Speculation::SetsAccessed;
+        let mut lab = Lab::new(&arena, machine);
+        lab.cpu("idle", |_| ());
+        let space = map(&mut lab, &arena, Paging::FOUR_LEVEL, P | RW | US);
+        let pte = space.pte();
+        lab.cpu("waits", move |cpu| {
+            let head = cpu.loop_head();
+            loop {
+                cpu.round(&head, 0);
+                if cpu.load(pte) & A != 0 {
+                    break;
+                }
+            }
+        });
+        lab.cpu("other", move |cpu| code(cpu, pte));
+        lab.explore_livelocks(&Limits::default(), &mut |_| ())
+    };
+    run(|_, _| ()).expect_violation(rule::LIVELOCK);
+    run(|cpu, pte| {
+        cpu.fetch_or(pte, A);
+    })
+    .expect_safe();
+}
+
 /// A table goes back while an idle CPU's caches still lead to it: nobody makes an access there.
 #[test]
 fn a_walk_into_a_freed_table_needs_no_access_where_the_machine_walks_unasked() {
