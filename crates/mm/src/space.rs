@@ -52,6 +52,8 @@ pub struct AddressSpace<'a> {
     has_pinned: Word32,
     /// 1 once somebody has installed a guard: then fork looks for them where else it copies nothing (Linux 6.18: VM_MAYBE_GUARD, of each area).
     has_guards: Word32,
+    /// How many entries hold the zero page because a merge has put it there (Linux: `ksm_zero_pages`).
+    merged_zeros: Word64,
     /// What reclaim has cleared and not flushed (Linux: `tlb_flush_batched`).
     unflushed: Unflushed,
     stack_limits: StackLimits,
@@ -82,6 +84,7 @@ impl<'a> AddressSpace<'a> {
             write_protect: SeqCount::new(),
             has_pinned: Word32::new(0),
             has_guards: Word32::new(0),
+            merged_zeros: Word64::new(0),
             unflushed: Unflushed::new(),
             stack_limits: StackLimits::DEFAULT,
             gate_page: None,
@@ -217,6 +220,19 @@ impl<'a> AddressSpace<'a> {
     /// There are no entries any more. The caller holds [`Self::mmap_lock`] for writing.
     pub(crate) fn forget_guards<C: Cpu>(&self, cpu: &C) {
         cpu.store(&self.has_guards, 0);
+    }
+
+    /// In how many places of the address space a merge has put the zero page that are still so ([`crate::MergeInto::ZeroPage`]): pages that it does without. Of all address
+    /// spaces together, their sum.
+    ///
+    /// Exact at a moment at which nobody changes entries.
+    pub fn merged_zeros<C: Cpu>(&self, cpu: &C) -> u64 {
+        cpu.load(&self.merged_zeros)
+    }
+
+    /// The word with [`Self::merged_zeros`], so that a trace can name it.
+    pub const fn merged_zeros_word(&self) -> &Word64 {
+        &self.merged_zeros
     }
 
     /// What reclaim has cleared and not flushed.

@@ -11,6 +11,7 @@ use crate::folio::{Folio, FolioFlags, Reference};
 use crate::frames::FrameSource;
 use crate::guard::Guards;
 use crate::leaf::{Held, Leaf, Presence};
+use crate::merge::zero::zeros_go;
 use crate::mm::Mm;
 use crate::notify::Notify;
 use crate::platform::Platform;
@@ -166,6 +167,9 @@ impl<'m, P: Platform> Mm<'m, P> {
                 self.flush_page(cpu, space, fault.address);
                 new.add_rmap(cpu);
                 table.fill(&self.protocols().write, fault.address, entry);
+                if from.is_none() {
+                    zeros_go(cpu, space, leaf);
+                }
                 Outcome::Mapped
             }
             None => Outcome::Changed,

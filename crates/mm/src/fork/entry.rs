@@ -14,6 +14,7 @@ use crate::fork::Copies;
 use crate::frames::FrameSource;
 use crate::gather::Gather;
 use crate::leaf::{Held, Leaf, Presence};
+use crate::merge::zero::zeros_come;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
@@ -24,6 +25,7 @@ pub(super) struct Copier<'c, 'g, 'm, P: Platform> {
     pub(super) mm: &'c Mm<'m, P>,
     pub(super) cpu: &'c P::Cpu,
     pub(super) parent: &'c AddressSpace<'m>,
+    pub(super) child: &'c AddressSpace<'m>,
     pub(super) area: &'c Area,
     pub(super) copies: Copies,
     pub(super) level: Level,
@@ -66,9 +68,11 @@ impl<'m, P: Platform> Copier<'_, '_, 'm, P> {
             Held::Marker(Marker::Guard) => self.fill(target, at, entry),
             _ if self.copies == Copies::Guards => {}
             Held::Page(leaf) => return self.copy_page(source, target, at, &leaf),
-            Held::Zero(_) | Held::Special(_) | Held::Marker(Marker::Poisoned) => {
+            Held::Zero(leaf) => {
                 self.fill(target, at, entry);
+                zeros_come(self.cpu, self.child, &leaf);
             }
+            Held::Special(_) | Held::Marker(Marker::Poisoned) => self.fill(target, at, entry),
             Held::Swap(swap) => self.copy_swap(source, target, at, swap)?,
             Held::Migration(migration) => self.copy_migration(source, target, at, migration),
         }

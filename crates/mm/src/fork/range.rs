@@ -94,7 +94,8 @@ impl<'m, P: Platform> Mm<'m, P> {
             Level::Pte => Level::Pmd.next(at).min(area.end()),
             level => level.next(at),
         };
-        let mut copier = Copier { mm: self, cpu, parent: pair.parent, area, copies, level, spare, gather };
+        let mut copier =
+            Copier { mm: self, cpu, parent: pair.parent, child: pair.child, area, copies, level, spare, gather };
         let mut at = at;
         while at < end {
             match copier.copy(&mut source, &mut target, at)? {

@@ -24,6 +24,7 @@ use crate::folio::{Folio, FolioFlags, Reference};
 use crate::guard::{Guards, RmapRemoval};
 use crate::leaf::{Held, Leaf};
 use crate::lifetime::TableLifetime;
+use crate::merge::zero::zeros_go;
 use crate::mm::Mm;
 use crate::order::{FlushMoment, FlushOrder};
 use crate::platform::Platform;
@@ -77,7 +78,11 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
     pub(crate) fn entry(&mut self, cpu: &P::Cpu, level: Level, address: VirtAddr, cleared: Entry) {
         match self.mm.held(level, cleared) {
             Held::Page(leaf) => self.leaf(cpu, level, address, &leaf),
-            Held::Zero(_) | Held::Special(_) => self.stale(address, level),
+            Held::Zero(leaf) => {
+                zeros_go(cpu, self.space, &leaf);
+                self.stale(address, level);
+            }
+            Held::Special(_) => self.stale(address, level),
             Held::Swap(swap) => self.mm.swap().free(cpu, SwapPlace { device: swap.device, offset: swap.offset }),
             // Whoever moves the page took its counts off when it put the entry here.
             Held::Nothing | Held::Table | Held::Migration(_) | Held::Marker(_) | Held::Unknown => {}

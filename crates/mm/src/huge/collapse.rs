@@ -27,6 +27,7 @@ use crate::frames::{FrameSource, allocate_folio};
 use crate::guard::Guards;
 use crate::huge::HUGE_ORDER;
 use crate::leaf::{Held, Presence};
+use crate::merge::zero::zeros_go;
 use crate::mm::Mm;
 use crate::notify::Notify;
 use crate::platform::{Platform, Protocols};
@@ -147,7 +148,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             if none > 0 {
                 self.frames().zero(cpu, folio.membership());
             }
-            self.copy_pages(&mut pages, start, folio.membership());
+            self.copy_pages(space, &mut pages, start, folio.membership());
         }
         pages.unlock();
 
@@ -210,20 +211,29 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     /// Step 4.
-    fn copy_pages(&self, table: &mut LockedTable<'_, P::Cpu>, start: VirtAddr, folio: Membership) {
+    fn copy_pages(
+        &self,
+        space: &AddressSpace<'m>,
+        table: &mut LockedTable<'_, P::Cpu>,
+        start: VirtAddr,
+        folio: Membership,
+    ) {
         let cpu = table.cpu();
         let end = Level::Pmd.next(start);
         let mut next = first_used(table, start, end);
         while let Some(address) = next {
-            let held = self.held(Level::Pte, table.get_and_clear(&self.protocols().write, address));
-            if let Held::Page(leaf) = held
-                && let Some(page) = Folio::held(self.map(), cpu, leaf.frame)
-            {
-                let to = folio.head.wrapping_add((address.as_u64() - start.as_u64()) / PAGE_SIZE);
-                self.frames().copy(cpu, leaf.frame, to, 1);
-                page.remove_rmap(cpu, 1);
-                // The entry's reference: this cannot underflow.
-                let _ = page.put(cpu, self.map(), 1, Reference::Get);
+            match self.held(Level::Pte, table.get_and_clear(&self.protocols().write, address)) {
+                Held::Page(leaf) => {
+                    if let Some(page) = Folio::held(self.map(), cpu, leaf.frame) {
+                        let to = folio.head.wrapping_add((address.as_u64() - start.as_u64()) / PAGE_SIZE);
+                        self.frames().copy(cpu, leaf.frame, to, 1);
+                        page.remove_rmap(cpu, 1);
+                        // The entry's reference: this cannot underflow.
+                        let _ = page.put(cpu, self.map(), 1, Reference::Get);
+                    }
+                }
+                Held::Zero(leaf) => zeros_go(cpu, space, &leaf),
+                _ => {}
             }
             next = first_used(table, address.wrapping_add(PAGE_SIZE), end);
         }

@@ -42,7 +42,8 @@
 //! # Zeros
 //!
 //! A page that holds zeros need not be kept for anybody: [`MergeInto::ZeroPage`] maps the zero page in its place, as faults for reading do (Linux: `use_zero_pages`). Step 1 is left out. The zero
-//! page is not counted, so such an entry has no other mark than its dirty bit, which faults for reading do not set (Linux since 6.6: `is_ksm_zero_pte`). By that [`Mm::unmerge`] knows it.
+//! page is not counted, so such an entry has no other mark than its dirty bit, which faults for reading do not set (Linux since 6.6: `is_ksm_zero_pte`). By that [`Mm::unmerge`] knows it, and
+//! how many there are is counted ([`AddressSpace::merged_zeros`]): whoever takes an entry out of a table that had the zero page, or copies it to a child's, looks at the mark.
 //!
 //! # Locks
 //!
@@ -51,7 +52,7 @@
 pub(crate) mod error;
 mod place;
 mod unmerge;
-mod zero;
+pub(crate) mod zero;
 
 use machine::addr::{Frame, VirtAddr};
 
@@ -63,6 +64,8 @@ use crate::merge::error::{MergeError, Unmergeable};
 use crate::merge::place::At;
 use crate::mm::Mm;
 use crate::platform::Platform;
+#[cfg(doc)]
+use crate::space::AddressSpace;
 use crate::space::SpaceId;
 
 /// What takes the place of a page that goes.

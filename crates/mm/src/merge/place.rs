@@ -18,7 +18,7 @@ use crate::space::{AddressSpace, SpaceId};
 
 /// A place whose table is locked.
 pub(super) struct At<'a, 'm, 't, P: Platform> {
-    space: &'a AddressSpace<'m>,
+    pub(super) space: &'a AddressSpace<'m>,
     address: VirtAddr,
     table: LockedTable<'t, P::Cpu>,
 }

@@ -3,7 +3,7 @@
 use crate::memory::{Kernel, anonymous};
 use hosted::ThreadCpu;
 use machine::{Access, CpuId, Frame, VirtAddr};
-use mm::{AddressSpace, CollapseError, FolioSplitError, Foll, ReclaimError, SpaceId};
+use mm::{AddressSpace, CollapseError, FolioSplitError, Foll, MergeInto, ReclaimError, SpaceId};
 
 const SPACE: SpaceId = SpaceId::new(0);
 /// Three times 2 MiB.
@@ -136,6 +136,31 @@ fn small_pages_collapse_into_a_huge_one_with_the_same_contents() {
     }
     assert_eq!(huge.frame(&cpu, 511), huge.frame(&cpu, 0).wrapping_add(511));
     assert_eq!(collapse(AT, 512), Err(CollapseError::NoTable { address: AT }));
+    huge.end(&cpu);
+}
+
+/// A merge has put the zero page there, and the huge page has zeros of its own.
+#[test]
+fn merged_zeros_collapse_into_a_huge_page_and_are_counted_no_more() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    let mm = huge.kernel.mm;
+    huge.write(&cpu, 0, 1);
+    // In part first, so that there is a table for small pages.
+    huge.zap(&cpu, 0, 511);
+    huge.zap(&cpu, 511, 1);
+    for number in 0..4 {
+        huge.write(&cpu, number, number % 2);
+    }
+    for number in [0, 2] {
+        mm.merge(&cpu, MergeInto::ZeroPage, (SPACE, page(number))).expect("zeros");
+    }
+    assert_eq!(huge.read(&cpu, 4), 0, "the zero page, too, by a fault");
+    assert_eq!(huge.space.merged_zeros(&cpu), 2);
+    let collapse = |max_none| mm.collapse(&cpu, huge.space, AT, max_none);
+    assert_eq!((collapse(509), huge.space.merged_zeros(&cpu)), (Err(CollapseError::TooFew { pages: 2 }), 2));
+    assert_eq!((collapse(510), huge.space.merged_zeros(&cpu)), (Ok(()), 0));
+    assert_eq!([0, 1, 2, 3, 4].map(|number| huge.read(&cpu, number)), [0, 1, 0, 1, 0]);
     huge.end(&cpu);
 }
 

@@ -4,7 +4,7 @@ use lab::{Arena, End, Machine, Paging};
 use machine::addr::PAGE_SIZE;
 use machine::user::FaultCause;
 use machine::{Cpu, CpuId, PageFault, PhysAddr, VirtAddr, Word};
-use mm::{MemoryMap, Mm, NobodyTraces, Parts, Sharing, SpaceId};
+use mm::{AddressSpace, MemoryMap, Mm, NobodyTraces, Parts, Sharing, SpaceId};
 use pagetable::{FiveLevel, FourLevel, Level, Mode as PagingMode, Pae, PhysicalWidth, Root};
 
 use super::choices::{self, Choices};
@@ -352,6 +352,7 @@ impl Kernel {
             pages: pages.to_vec(),
             folios: folios.collect(),
             slots: slots.collect(),
+            merged_zeros: shared.spaces.iter().map(AddressSpace::merged_zeros_word).collect(),
             cpus: self.columns.len(),
             nmis: if self.nmis.is_empty() { NmiHandlers::None } else { NmiHandlers::Some },
             table_checks: self.setup.table_checks,

@@ -252,6 +252,7 @@ impl<'l> Shared<'l> {
             checker.name(words.gathers_word(), format!("gathers{of}"));
             checker.name(words.write_protect().word(), format!("fork sequence{of}"));
             checker.name(words.has_pinned_word(), format!("has pinned{of}"));
+            checker.name(words.merged_zeros_word(), format!("merged zeros{of}"));
             checker.name(started, format!("start{of}"));
             checker.name_range(slots.as_ptr().addr(), size_of_val(*slots), format!("areas{of}"), None);
             checker.name(words.unflushed().word(), format!("unflushed{of}"));

@@ -10,7 +10,7 @@ use machine::{Frame, VirtAddr, Word, Word32};
 use mm::folio::PIN_BIAS;
 use mm::{AddressSpace, Membership, MemoryMap, Reference, Run};
 use pagetable::software::{Softw1, SpecialBit};
-use pagetable::{Attributes, Entry, Level, NonPresent, TableMemory};
+use pagetable::{Attributes, Entry, Flags, Level, NonPresent, TableMemory};
 
 /// What is behind pages in a row, whatever the size of the leaves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +41,17 @@ impl Stretch {
                 ) => first.wrapping_add(self.pages) == next && attributes == others && is_prot_none == other,
                 _ => false,
             }
+    }
+}
+
+impl Stretch {
+    /// Whether a merge has put the zero page here: written, though nobody can write to it.
+    fn is_merged_zero(&self, space: usize, zero: Frame) -> bool {
+        let is_written_zero = |first, attributes: Attributes| {
+            first == zero && attributes.is_marked(Softw1.mark()) && attributes.has(Flags::DIRTY)
+        };
+        self.space == space
+            && matches!(self.behind, Behind::Frames { first, attributes, .. } if is_written_zero(first, attributes))
     }
 }
 
@@ -102,9 +113,11 @@ pub(crate) struct Account {
 }
 
 impl Account {
+    /// `zero` is the zero page.
+    ///
     /// # Panics
-    /// A table is malformed or locked, or its count of entries is wrong; or tables are in use that nobody can reach.
-    pub(crate) fn of(memory: &FailingTables, spaces: &[&AddressSpace<'_>]) -> Self {
+    /// A table is malformed or locked, or its count of entries is wrong; or tables are in use that nobody can reach; or a space counts other zeros than a merge has left.
+    pub(crate) fn of(memory: &FailingTables, zero: Frame, spaces: &[&AddressSpace<'_>]) -> Self {
         let mut account = Self::default();
         for (number, space) in spaces.iter().enumerate() {
             let read = |word: &Word32| word.atomic_load(Ordering::SeqCst);
@@ -116,6 +129,9 @@ impl Account {
             assert_eq!(read(space.gathers_word()), 0, "a gather of space {number} has not ended");
             let root = Frame::new(space.root().address().as_u64() / 4096);
             account.read_table(memory, number, root, Level::Pgd.lower().expect("four levels"), VirtAddr::new(0));
+            let merged_zeros = account.stretches.iter().filter(|stretch| stretch.is_merged_zero(number, zero)).count();
+            let counted = space.merged_zeros_word().atomic_load(Ordering::SeqCst);
+            assert_eq!(counted, merged_zeros as u64, "zeros that merges have left in space {number}");
         }
         assert_eq!(memory.arena.in_use(), account.tables.len() as u64, "tables in use, tables that can be reached");
         account

@@ -52,6 +52,10 @@ fn frame(kernel: &Kernel, cpu: &ThreadCpu, space: u16, number: u64) -> Frame {
     kernel.frame_at(cpu, space, page(number)).expect("mapped")
 }
 
+fn zero_page(kernel: &Kernel) -> Frame {
+    FrameSource::zero_page(kernel.data).expect("the first frame")
+}
+
 fn gup(kernel: &Kernel, cpu: &ThreadCpu, at: VirtAddr, flags: Foll) -> Run {
     let mut got = None;
     assert_eq!(kernel.mm.gup(cpu, kernel.space(0), at, 1, flags, |run| got = Some(run)), Ok(1));
@@ -73,8 +77,8 @@ fn written(kernel: &Kernel, cpu: &ThreadCpu, clear: Usage) -> Vec<VirtAddr> {
 /// Checks every count there is, besides what these runs and the file hold.
 fn audit<'r>(kernel: &Kernel, cpu: &ThreadCpu, runs: impl IntoIterator<Item = &'r Run>) -> Account {
     let spaces: Vec<_> = (0..SPACES).map(|number| kernel.space(number)).collect();
-    let account = Account::of(kernel.tables, &spaces);
-    let zero = FrameSource::zero_page(kernel.data).expect("the first frame");
+    let zero = zero_page(kernel);
+    let account = Account::of(kernel.tables, zero, &spaces);
     let files = (0..FILE_PAGES).filter_map(|page| kernel.file_frame(page)).chain([zero]).map(Hold::one);
     let runs = runs.into_iter().filter(|run| run.frame() != zero).map(Hold::of_run);
     let in_use: Vec<_> = kernel.data.leaks().into_iter().map(|leak| leak.frame).collect();

@@ -4,7 +4,7 @@ use machine::{Access, Frame, VirtAddr, Word};
 use mm::{Area, AreaRights, FolioFlags, Foll, MemoryMap, MergeError, RangeError, SpaceId, UnmergeError, Unmergeable};
 use pagetable::Level;
 
-use super::{AT, EXCLUSIVE, KSM, ONE, TABLES, THREE, TWO, audit, end, frame, gup, page, two_spaces};
+use super::{AT, EXCLUSIVE, KSM, ONE, TABLES, THREE, TWO, audit, end, frame, gup, page, two_spaces, zero_page};
 use crate::audit::Account;
 use crate::memory::{ANONYMOUS, CACHED, Kernel, SPACES};
 
@@ -86,7 +86,7 @@ fn every_other_reason_is_said_and_changes_nothing() {
     let before = |kernel: &Kernel| {
         let spaces: Vec<_> = (0..SPACES).map(|number| kernel.space(number)).collect();
         // The other one's page becomes read-only.
-        let stretches = Account::of(kernel.tables, &spaces).stretches.into_iter();
+        let stretches = Account::of(kernel.tables, zero_page(kernel), &spaces).stretches.into_iter();
         stretches.filter(|stretch| stretch.space == 0).collect::<Vec<_>>()
     };
     let seen = before(&kernel);

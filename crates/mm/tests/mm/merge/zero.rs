@@ -3,15 +3,18 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hosted::ThreadCpu;
-use machine::{Access, CpuId, Frame, Word};
-use mm::{AreaRights, FaultError, Foll, FrameSource, MergeError, MergeInto, UnmergeError, Unmergeable, Usage};
+use machine::{Access, CpuId, Word};
+use mm::{AreaRights, FaultError, Foll, MergeError, MergeInto, UnmergeError, Unmergeable, Usage};
 use pagetable::{Flags, Level};
 
-use super::{AT, EXCLUSIVE, KSM, ONE, TABLES, THREE, TWO, audit, end, frame, gup, page, two_spaces, written};
+use super::{
+    AT, EXCLUSIVE, KSM, ONE, TABLES, THREE, TWO, audit, end, frame, gup, page, two_spaces, written, zero_page,
+};
 use crate::memory::{Kernel, anonymous};
 
-fn zero_page(kernel: &Kernel) -> Frame {
-    FrameSource::zero_page(kernel.data).expect("there is one")
+/// How many zeros each address space counts that a merge has left.
+fn merged_zeros(kernel: &Kernel, cpu: &ThreadCpu) -> [u64; 3] {
+    [0, 1, 2].map(|space| kernel.space(space).merged_zeros(cpu))
 }
 
 #[test]
@@ -27,7 +30,9 @@ fn zeros_are_kept_for_nobody_and_a_store_gets_a_page() {
     assert_eq!((kernel.data.in_use(), kernel.counts(&cpu, zero)), (2, counts), "nobody counts who maps it");
     let leaf = kernel.leaf_at(&cpu, 0, page(0)).expect("mapped").entry;
     assert!(!leaf.has(Flags::WRITE) && leaf.has(Flags::soft_dirty(Level::Pte)));
+    assert_eq!(merged_zeros(&kernel, &cpu), [1, 1, 0]);
     kernel.mm.fork(&cpu, ONE, THREE).expect("room for a child");
+    assert_eq!(merged_zeros(&kernel, &cpu), [1, 1, 1], "a child has what its parent has");
     audit(&kernel, &cpu, []);
 
     let run = gup(&kernel, &cpu, page(0), Foll::PIN);
@@ -38,6 +43,7 @@ fn zeros_are_kept_for_nobody_and_a_store_gets_a_page() {
     assert_eq!((kernel.data.read(own, 0), kernel.data.read(own, 8)), (8, 0));
     assert_eq!((kernel.flags(&cpu, own) & (EXCLUSIVE | KSM), kernel.counts(&cpu, own)), (EXCLUSIVE, (1, 0, 1)));
     assert_eq!([1, 2].map(|space| kernel.load(&cpu, space, page(0))), [Ok(0); 2]);
+    assert_eq!(merged_zeros(&kernel, &cpu), [0, 1, 1], "who has a page of his own does not do without");
     let pinned = gup(&kernel, &cpu, page(1), Foll::PIN | Foll::WRITE);
     assert_ne!(pinned.frame(), zero);
     audit(&kernel, &cpu, [&pinned]);
@@ -82,6 +88,7 @@ fn who_unmerges_gets_zeros_of_his_own() {
     kernel.failures.fail_at(1);
     let failed = UnmergeError::Fault { address: page(0), error: FaultError::OutOfFrames };
     assert_eq!(kernel.mm.unmerge(&cpu, kernel.space(0), AT, 4), Err(failed));
+    assert_eq!(merged_zeros(&kernel, &cpu), [2, 0, 2], "nothing has changed");
     kernel.failures.fail_at(0);
     for space in [0, 2] {
         assert_eq!(kernel.mm.unmerge(&cpu, kernel.space(space), AT, 4), Ok(2));
@@ -96,6 +103,66 @@ fn who_unmerges_gets_zeros_of_his_own() {
     }
     audit(&kernel, &cpu, []);
     end(&kernel, &cpu);
+}
+
+/// Wherever they go, and whatever takes them away.
+#[test]
+fn zeros_are_counted_as_long_as_they_are_there() {
+    let (kernel, cpu) = two_spaces(0, 6);
+    let merge = |number| kernel.mm.merge(&cpu, MergeInto::ZeroPage, (ONE, page(number))).expect("zeros");
+    let is_counted = |expected: [u64; 3], what: &str| {
+        assert_eq!(merged_zeros(&kernel, &cpu), expected, "{what}");
+        audit(&kernel, &cpu, []);
+    };
+    (0..6).for_each(|number| {
+        merge(number);
+    });
+    is_counted([6, 0, 0], "merged");
+    kernel.mm.mremap(&cpu, ONE, (page(4), 2), (page(1000), 2)).expect("room");
+    is_counted([6, 0, 0], "moved to another table");
+    kernel.mm.mremap(&cpu, ONE, (page(3), 1), (page(10), 1)).expect("room");
+    is_counted([6, 0, 0], "moved within a table");
+    for (rights, what) in [(AreaRights::None, "not readable"), (AreaRights::ReadWrite, "again")] {
+        kernel.mm.mprotect(&cpu, ONE, page(0), 2, rights).expect("it is mapped");
+        is_counted([6, 0, 0], what);
+    }
+    kernel.mm.fork(&cpu, ONE, THREE).expect("room for a child");
+    is_counted([6, 0, 6], "forked");
+    kernel.mm.zap(&cpu, kernel.space(0), page(0), 1).expect("whole tables");
+    assert_eq!(kernel.load(&cpu, 0, page(0)), Ok(0));
+    is_counted([5, 0, 6], "zapped, and read once more: that is no merge's");
+    kernel.mm.install_guards(&cpu, kernel.space(0), page(1), 1).expect("an area");
+    is_counted([4, 0, 6], "a guard in its place");
+    kernel.mm.munmap(&cpu, ONE, page(1000), 1).expect("whole tables");
+    is_counted([3, 0, 6], "unmapped");
+    kernel.store(&cpu, 2, page(2), 1).expect("memory");
+    is_counted([3, 0, 5], "the child has written");
+    kernel.mm.exit(&cpu, THREE).expect("whole tables");
+    is_counted([3, 0, 0], "the child is gone");
+    end(&kernel, &cpu);
+    assert_eq!(merged_zeros(&kernel, &cpu), [0; 3]);
+}
+
+/// What a fork that fails has given the child is not there any more.
+#[test]
+fn a_fork_that_fails_counts_for_nobody() {
+    for failing in 1.. {
+        let (kernel, cpu) = two_spaces(0, 2);
+        kernel.mm.merge(&cpu, MergeInto::ZeroPage, (ONE, page(0))).expect("zeros");
+        // A pinned page is copied: that may fail after the zeros before it were.
+        let pinned = gup(&kernel, &cpu, page(1), Foll::PIN | Foll::WRITE);
+        kernel.failures.fail_at(failing);
+        let forked = kernel.mm.fork(&cpu, ONE, THREE);
+        kernel.failures.fail_at(0);
+        assert_eq!(merged_zeros(&kernel, &cpu), [1, 0, u64::from(forked.is_ok())], "failure {failing}");
+        audit(&kernel, &cpu, [&pinned]);
+        kernel.mm.release(&cpu, pinned, Access::Write).expect("held");
+        end(&kernel, &cpu);
+        if forked.is_ok() {
+            assert!(failing > 3, "three tables and a copy can fail: {failing}");
+            break;
+        }
+    }
 }
 
 /// Zeros that were written since somebody last looked count as written, wherever the page is by now.

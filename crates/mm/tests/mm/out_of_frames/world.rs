@@ -122,10 +122,10 @@ impl World {
     pub(crate) fn audit(&self) -> Account {
         let Kernel { tables, data, swap, .. } = &self.kernel;
         let spaces: Vec<_> = (0..SPACES).map(|number| self.kernel.space(number)).collect();
-        let account = Account::of(tables, &spaces);
+        let zero = FrameSource::zero_page(*data).expect("the first frame");
+        let account = Account::of(tables, zero, &spaces);
         let files = (0..FILE_PAGES).filter_map(|page| self.kernel.file_frame(page));
         let files = files.chain(self.huge_file.get());
-        let zero = FrameSource::zero_page(*data).expect("the first frame");
         let files: Vec<_> = files.chain([zero]).map(Hold::one).collect();
         // Pins of the zero page are not counted.
         let is_counted = |run: &&Run| run.reference() == Reference::Get || run.frame() != zero;

@@ -68,6 +68,8 @@ pub(super) struct Watch<'w> {
     pub(super) folios: Vec<WatchedFolio<'w>>,
     /// The page slots of all files, with whether they hold references.
     pub(super) slots: Vec<(&'w Word64, FileKind)>,
+    /// Of each address space, how many entries are said to hold the zero page because of a merge.
+    pub(super) merged_zeros: Vec<&'w Word64>,
     pub(super) cpus: usize,
     /// Whether an NMI handler may call GUP as well.
     pub(super) nmis: NmiHandlers,
@@ -273,6 +275,7 @@ impl Monitor for Watch<'_> {
     fn at_rest(&self, ghost: &Ghost<'_>, end: &End<'_>) -> Result<(), Violation> {
         self.entries(end)?;
         self.double_uses(ghost)?;
+        self.merged_zeros(end)?;
         self.counts(ghost, end)
     }
 }

@@ -162,6 +162,18 @@ impl Watch<'_> {
         Ok(())
     }
 
+    /// Where the zero page counts as written, a merge has put it.
+    pub(super) fn merged_zeros(&self, end: &End<'_>) -> Result<(), Violation> {
+        let mut expected = 0;
+        self.each_leaf(|level, entry, frame| {
+            let folio = self.folio(frame).map(|number| &self.folios[number]);
+            let is_zero_page = folio.is_some_and(|folio| folio.setup.flags.contains(FolioFlags::ZERO));
+            expected += u64::from(is_zero_page && self.paging.decode(level, entry).dirty);
+        });
+        let found = self.merged_zeros.iter().fold(0_u64, |sum, word| sum.wrapping_add(end.read(*word)));
+        if found == expected { Ok(()) } else { self.lost_count("the zero page", "merge", found, expected) }
+    }
+
     fn lost_count(&self, name: &str, what: &str, found: u64, expected: u64) -> Result<(), Violation> {
         let sentence = format!("when all is quiet the {what} count of {name} is {found} and should be {expected}");
         self.broken(rule::LOST_COUNT, sentence)
