@@ -472,6 +472,8 @@ impl Cpu for LabCpu {
         if self.weakens(Weakening::PreemptOff, Location::caller()) {
             return;
         }
+        // How deep is a matter of the state that the code is in, not of what it was told.
+        core.foresight.acts();
         match core.reg(self.cpu, cells::PREEMPT_DEPTH) {
             0 => drop(self.perform(Op::new(Kind::PreemptOff))),
             depth => core.set_reg(self.cpu, cells::PREEMPT_DEPTH, depth + 1),

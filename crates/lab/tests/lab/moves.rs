@@ -1,8 +1,8 @@
 //! Threads that the scheduler moves while they run.
 
 use lab::{
-    Arena, Lab, LabCpu, Limits, Machine, MemoryOrder, MisuseKind, Replica, Report, Sampling, Schedule, Threads,
-    Verdict, rule, trace,
+    Arena, Lab, LabCpu, Limits, Machine, MemoryOrder, MisuseKind, Reduction, Replica, Report, Sampling, Schedule,
+    Threads, Verdict, rule, trace,
 };
 use machine::{Cpu, CpuId, CpuSet, SpinLock, Vector, Word32, Word64};
 
@@ -95,6 +95,34 @@ fn who_holds_a_spin_lock_stays() {
         report.expect_safe();
         // Between the two sections it may be moved.
         assert_eq!(report.observations.iter().flatten().copied().collect::<Vec<_>>(), [1, 3]);
+    }
+}
+
+/// What a thread does next is remembered where it only computes (`foresee.rs`), and not where it looks how deep in sections it is: that is another depth by the time its code is run.
+#[test]
+fn sections_begin_where_they_did_before() {
+    for memory in BOTH {
+        let sums = [Reduction::QuietAccesses, Reduction::None].map(|reduction| {
+            let arena = Arena::new();
+            let word = arena.alloc(Word64::new(0));
+            let mut lab = Lab::new(&arena, Machine { reduction, ..moving(memory) });
+            for name in ["one", "other"] {
+                lab.cpu(name, |cpu| {
+                    for _ in 0..2 {
+                        cpu.fetch_add(word, 1);
+                        let stays = cpu.preempt_off();
+                        cpu.fetch_add(word, 1);
+                        stays.end();
+                    }
+                });
+            }
+            lab.cpu("idle", |_| ());
+            lab.observe(|end| vec![end.read(word)]);
+            let report = lab.explore(&Limits::default());
+            report.expect_safe();
+            report.observations
+        });
+        assert_eq!(sums, [[vec![8]].into(), [vec![8]].into()]);
     }
 }
 
