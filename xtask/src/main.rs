@@ -6,6 +6,7 @@ mod bench;
 mod cargo;
 mod links;
 mod mutants;
+mod needed;
 mod rooms;
 mod setup;
 mod steps;
@@ -30,6 +31,8 @@ enum Command {
     Test(test::Arguments),
     /// Break the engine on purpose, one edit at a time, and see that a race file notices
     Mutants(mutants::Arguments),
+    /// Make the tables of docs/needed.md from what `fastgup needed --json` has printed
+    Needed(needed::Arguments),
     /// Say what this machine lacks, and how to install it
     Setup(setup::Arguments),
     /// Run the benchmarks; what follows is passed on to them
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Test(arguments) => test::run(&arguments),
         Command::Mutants(arguments) => mutants::run(&arguments),
+        Command::Needed(arguments) => needed::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };
