@@ -6,6 +6,7 @@ mod bench;
 mod cargo;
 mod links;
 mod mutants;
+mod mutation;
 mod needed;
 mod rooms;
 mod setup;
@@ -13,6 +14,7 @@ mod steps;
 mod summary;
 mod tally;
 mod test;
+mod tree;
 
 use std::process::ExitCode;
 
@@ -33,6 +35,8 @@ enum Command {
     Mutants(mutants::Arguments),
     /// Make the tables of docs/needed.md from what `fastgup needed --json` has printed
     Needed(needed::Arguments),
+    /// Run all of cargo-mutants' mutants in one build, and say which nothing notices
+    Mutation(mutation::Arguments),
     /// Say what this machine lacks, and how to install it
     Setup(setup::Arguments),
     /// Run the benchmarks; what follows is passed on to them
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Mutants(arguments) => mutants::run(&arguments),
         Command::Needed(arguments) => needed::run(&arguments),
+        Command::Mutation(arguments) => mutation::run(&arguments),
         Command::Setup(arguments) => setup::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };

@@ -1,6 +1,5 @@
 //! A scratch copy of the workspace, kept between runs so that only what changed is built again.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::list::Mutant;
 use crate::cargo::cargo;
+use crate::tree::copy_tree;
 
 /// The copy. One process at a time may have it.
 pub(super) struct Scratch {
@@ -34,16 +34,7 @@ impl Scratch {
         let lock = File::create(place.join("lock"))?;
         lock.lock().context("cannot lock the scratch copy")?;
         let source = place.join("source");
-        let wanted = files_under(workspace)?;
-        for path in &wanted {
-            copy_if_different(&workspace.join(path), &source.join(path))?;
-        }
-        if source.is_dir() {
-            let wanted: HashSet<&PathBuf> = wanted.iter().collect();
-            for path in files_under(&source)?.iter().filter(|path| !wanted.contains(path)) {
-                fs::remove_file(source.join(path))?;
-            }
-        }
+        copy_tree(workspace, &source, |_, _| Ok(None))?;
         Ok(Self { source, target: place.join("target"), _lock: lock })
     }
 
@@ -86,36 +77,4 @@ impl Broken {
     pub(super) fn mend(self) -> Result<()> {
         fs::write(&self.file, &self.sound).with_context(|| format!("cannot mend {}", self.file.display()))
     }
-}
-
-/// The files under `folder`, relative to it, without build products and without what tools hide there.
-fn files_under(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![PathBuf::new()];
-    while let Some(inside) = folders.pop() {
-        let path = folder.join(&inside);
-        for entry in fs::read_dir(&path).with_context(|| format!("cannot list {}", path.display()))? {
-            let entry = entry?;
-            let name = entry.file_name();
-            let relative = inside.join(&name);
-            if entry.file_type()?.is_dir() {
-                let is_hidden = name.to_string_lossy().starts_with('.') && name != ".cargo";
-                if !is_hidden && name != "target" {
-                    folders.push(relative);
-                }
-            } else {
-                files.push(relative);
-            }
-        }
-    }
-    Ok(files)
-}
-
-fn copy_if_different(from: &Path, to: &Path) -> Result<()> {
-    let wanted = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
-    if fs::read(to).is_ok_and(|held| held == wanted) {
-        return Ok(());
-    }
-    fs::create_dir_all(to.parent().context("a file has a folder")?)?;
-    fs::write(to, wanted).with_context(|| format!("cannot write {}", to.display()))
 }
