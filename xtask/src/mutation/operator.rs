@@ -1,6 +1,6 @@
-//! What is written around an operator so that it can be another one.
+//! What is written around an operator so that it can be another one, and before a field.
 
-use syn::BinOp;
+use syn::{BinOp, Ident};
 
 use super::list::Mutant;
 use super::rewrite::on;
@@ -105,4 +105,12 @@ pub(super) fn unary(original: &str, mutants: &[&Mutant]) -> Parts {
         operator: Some(" ".into()),
         close: Text::from(") { mutant_v => ").then(chosen).push(" })"),
     }
+}
+
+/// What comes before the value of a field: another one, from the base of the struct.
+pub(super) fn from_base(base: &str, path: &str, field: &Ident, mutant: &Mutant) -> Text {
+    let is_place = base.chars().all(|c| c.is_alphanumeric() || "_*.".contains(c));
+    let rest = if is_place { format!("({base})") } else { format!("{path} {{ ..{base} }}") };
+    let asked = Text::default().push("if ").push(&on(mutant.id)).push(" { ");
+    asked.push_of(mutant.id, &format!("{rest}.{field}")).push(" } else { ")
 }

@@ -133,22 +133,29 @@ impl Judges {
             self.reaching.get(&mutant.id).into_iter().flatten().map(|at| &self.all[*at]).collect();
         let mut record = Record::of(mutant);
         if !reaching.is_empty() {
-            record.outcome = Outcome::Survived;
-            self.ask_reaching(place, &reaching, &mut record, &mutant.id.to_string())?;
+            (record.outcome, record.by) = self.ask_reaching(place, &reaching, &mut record, &mutant.id.to_string())?;
         }
         record.seconds = start.elapsed().as_secs_f64();
         Ok(record)
     }
 
-    fn ask_reaching(&self, place: &Place, reaching: &[&Measured], record: &mut Record, id: &str) -> Result<()> {
+    /// What came of a mutant, and by whom; who was asked is counted in `record`.
+    fn ask_reaching(
+        &self,
+        place: &Place,
+        reaching: &[&Measured],
+        record: &mut Record,
+        id: &str,
+    ) -> Result<(Outcome, String)> {
         for group in groups(reaching) {
             record.tests += group.names.len();
             match ask_tests(group.program, &group.names, limit(group.seconds), (ACTIVE, id))? {
                 Answer::Nothing => {}
-                Answer::Noticed(by) => return record.ends(Outcome::Test, by),
-                Answer::TooLong(by) => return record.ends(Outcome::TestTooLong, by),
+                Answer::Noticed(by) => return Ok((Outcome::Test, by)),
+                Answer::TooLong(by) => return Ok((Outcome::TestTooLong, by)),
             }
         }
+        let mut outcome = (Outcome::Survived, String::new());
         let mut left = self.race_seconds;
         for one in reaching {
             let Judge::Race { race, variant } = &one.judge else { continue };
@@ -156,19 +163,17 @@ impl Judges {
                 record.races_left += 1;
                 continue;
             }
-            left -= one.seconds;
+            let start = Instant::now();
             record.races += 1;
             match ask_race(place, (race, variant.as_deref()), limit(one.seconds), (ACTIVE, id))? {
                 Answer::Nothing => {}
-                Answer::Noticed(by) => return record.ends(Outcome::Race, by),
+                Answer::Noticed(by) => return Ok((Outcome::Race, by)),
                 // More states are no mistake: another race may find one.
-                Answer::TooLong(by) => {
-                    left -= limit(one.seconds).as_secs_f64();
-                    record.ends(Outcome::RaceTooLong, by)?;
-                }
+                Answer::TooLong(by) => outcome = (Outcome::RaceTooLong, by),
             }
+            left -= start.elapsed().as_secs_f64();
         }
-        Ok(())
+        Ok(outcome)
     }
 }
 

@@ -209,7 +209,7 @@ impl<'ast> Visit<'ast> for Rewriter<'_> {
             self.leave_out(&all, State::NotInBuild("a guard that binds names".into()));
             return visit::visit_arm(self, node);
         }
-        let head = node.pat.span().byte_range().start..guard.map_or(bytes(&node.pat), |guard| bytes(guard)).end;
+        let head = node.pat.span().byte_range().start..guard.map_or(bytes(&node.pat), bytes).end;
         self.built(head, &all);
         let there: String = deleted.iter().map(|mutant| format!("!{} && ", on(mutant.id))).collect();
         let Some(guard) = guard else {
@@ -241,14 +241,7 @@ impl<'ast> Visit<'ast> for Rewriter<'_> {
                 continue;
             };
             self.built(bytes(field), &mutants);
-            let is_place = base.chars().all(|c| c.is_alphanumeric() || "_*.".contains(c));
-            let rest = if is_place {
-                format!("({base})")
-            } else {
-                format!("{} {{ ..{base} }}", &self.source[bytes(&node.path)])
-            };
-            let chosen = Text::default().push("if ").push(&on(mutant.id)).push(" { ");
-            let chosen = chosen.push_of(mutant.id, &format!("{rest}.{name}")).push(" } else { ");
+            let chosen = operator::from_base(base, &self.source[bytes(&node.path)], name, mutant);
             if field.colon_token.is_some() {
                 self.splices.insert(bytes(&field.expr).start, Rank::Open, chosen);
                 closing.push((bytes(&field.expr).end, " }".to_owned()));
