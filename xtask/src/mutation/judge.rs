@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::copy::Place;
-use super::process::{Ended, Ran, limited, run};
+use super::process::{Ended, Ran, run};
 
 /// The packages whose tests are asked.
 pub(super) const TESTED: [&str; 3] = ["fastgup-pagetable", "fastgup-mm", "fastgup-ttm"];
@@ -37,7 +37,7 @@ pub(super) enum Answer {
     Nothing,
     /// Something is wrong: who says so, and what.
     Noticed(String),
-    /// It did not end in time: who.
+    /// It did not end in time, or took too much memory: who.
     TooLong(String),
 }
 
@@ -111,7 +111,7 @@ pub(super) fn ask_tests(
     limit: Duration,
     environment: (&str, &str),
 ) -> Result<Answer> {
-    let mut command = limited(&program.path);
+    let mut command = Command::new(&program.path);
     command.args(["--exact", "--test-threads", "1"]).args(names).current_dir(&program.folder);
     command.env("CARGO_MANIFEST_DIR", &program.folder).env("RUST_BACKTRACE", "0").env(environment.0, environment.1);
     let ran = run(&mut command, limit, |line| line.starts_with("test ") && line.ends_with("... FAILED"))?;
@@ -129,7 +129,7 @@ pub(super) fn ask_tests(
         }
         Ended::With(status) => Answer::Noticed(format!("{last} ({status})")),
         Ended::Enough => Answer::Noticed(last),
-        Ended::TooLong => Answer::TooLong(last),
+        Ended::TooMuch => Answer::TooLong(last),
     })
 }
 
@@ -140,12 +140,12 @@ pub(super) fn ask_race(
     limit: Duration,
     environment: (&str, &str),
 ) -> Result<Answer> {
-    let mut command = limited(place.file("target/debug/fastgup"));
+    let mut command = Command::new(place.file("target/debug/fastgup"));
     command.args(["check", "--json", "--trace", "never", "--jobs", "1", "--limit-seconds"]);
     command.arg(limit.as_secs().max(1).to_string()).arg(race);
     command.args(variant.map(|variant| ["--variant", variant]).iter().flatten()).env(environment.0, environment.1);
     // The program ends a search itself; what does not get so far is ended by us.
-    let ran = run(&mut command, limit + Duration::from_secs(5), |_| false)?;
+    let ran = run(&mut command, limit * 2, |_| false)?;
     let who = variant.map_or_else(|| race.to_owned(), |variant| format!("{race} {variant}"));
     Ok(understand(&ran, &who))
 }
@@ -159,7 +159,7 @@ struct Verdict {
 
 fn understand(ran: &Ran, who: &str) -> Answer {
     let verdicts = ran.lines.iter().filter_map(|line| serde_json::from_str::<Verdict>(line).ok());
-    let mut is_bounded = matches!(ran.ended, Ended::TooLong);
+    let mut is_bounded = matches!(ran.ended, Ended::TooMuch);
     for verdict in verdicts {
         if verdict.verdict == "bounded" {
             is_bounded = true;

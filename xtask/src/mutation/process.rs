@@ -1,6 +1,6 @@
 //! A program that a mutant may make crash, hang, or take all memory.
 
-use std::ffi::OsStr;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -9,8 +9,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-/// How much address space a program may take, in KiB: a mutant must not take the machine's memory.
-const MEMORY: &str = "8388608";
+/// How much memory a program may have, in pages of 4 KiB: a mutant must not take the machine's. Not a limit of its address space: tests reserve much of it.
+const MEMORY: u64 = (6 << 30) >> 12;
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+/// How much longer a program may take than its processor time may be: others may have the processors.
+const WAITING: u32 = 10;
+/// What Linux calls a second in `/proc`: `USER_HZ`.
+const TICKS: u64 = 100;
 
 /// How a program ended.
 #[derive(Debug)]
@@ -19,8 +25,8 @@ pub(super) enum Ended {
     With(ExitStatus),
     /// By us: a line said enough.
     Enough,
-    /// By us: it took too long.
-    TooLong,
+    /// By us: it took too long, or too much memory.
+    TooMuch,
 }
 
 /// What a program did.
@@ -31,19 +37,11 @@ pub(super) struct Ran {
     pub(super) lines: Vec<String>,
 }
 
-/// `program`, with limited memory.
-pub(super) fn limited(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -v \"$0\" && exec \"$@\"", MEMORY]).arg(program);
-    command
-}
-
-/// Runs `command` until it ends, a line is `enough`, or the time is up.
+/// Runs `command` until it ends, a line is `enough`, or it takes more processor time than `limit`.
 ///
 /// # Errors
 /// It cannot be started.
 pub(super) fn run(command: &mut Command, limit: Duration, enough: impl Fn(&str) -> bool) -> Result<Ran> {
-    let until = Instant::now() + limit;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
     let output = child.stdout.take().context("its output is piped")?;
@@ -60,8 +58,10 @@ pub(super) fn run(command: &mut Command, limit: Duration, enough: impl Fn(&str) 
         }
     });
     let mut lines = Vec::new();
+    let start = Instant::now();
+    let mut looked = start;
     loop {
-        match receive.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        match receive.recv_timeout(LOOK) {
             Ok(line) => {
                 let is_enough = enough(&line);
                 lines.push(line);
@@ -71,15 +71,34 @@ pub(super) fn run(command: &mut Command, limit: Duration, enough: impl Fn(&str) 
                 }
             }
             Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) => {
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            if start.elapsed() > limit * WAITING || processor_time(&child) > limit || resident(&child) > MEMORY {
                 kill(&mut child)?;
                 // What it had begun to print comes when its end of the pipe is closed.
                 lines.extend(receive.iter());
-                return Ok(Ran { ended: Ended::TooLong, lines });
+                return Ok(Ran { ended: Ended::TooMuch, lines });
             }
         }
     }
     Ok(Ran { ended: Ended::With(child.wait()?), lines })
+}
+
+/// How much processor time it has had; none if it has ended.
+fn processor_time(child: &Child) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+    // The name comes second, in parentheses, and may have anything in it; `utime` and `stime` are fields 14 and 15.
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u64 = after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 1000 / TICKS)
+}
+
+/// How many pages of memory it has; none if it has ended.
+fn resident(child: &Child) -> u64 {
+    let sizes = fs::read_to_string(format!("/proc/{}/statm", child.id())).unwrap_or_default();
+    sizes.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0)
 }
 
 fn kill(child: &mut Child) -> Result<()> {
@@ -93,7 +112,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str, milliseconds: u64) -> Ran {
-        let mut command = limited("sh");
+        let mut command = Command::new("sh");
         command.args(["-c", script]);
         run(&mut command, Duration::from_millis(milliseconds), |line| line == "enough").expect("there is a shell")
     }
@@ -105,8 +124,10 @@ mod tests {
         assert_eq!(ran.lines, ["one"]);
         let ran = shell("echo enough; exec sleep 600", 60_000);
         assert!(matches!(ran.ended, Ended::Enough), "{ran:?}");
-        let ran = shell("printf begun; exec sleep 600", 500);
-        assert!(matches!(ran.ended, Ended::TooLong), "{ran:?}");
-        assert_eq!(ran.lines, ["begun"], "what hangs is known");
+        for endless in ["printf begun; exec sleep 600", "printf begun; while :; do :; done"] {
+            let ran = shell(endless, 300);
+            assert!(matches!(ran.ended, Ended::TooMuch), "{ran:?}");
+            assert_eq!(ran.lines, ["begun"], "what hangs is known");
+        }
     }
 }
