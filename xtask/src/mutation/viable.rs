@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +13,7 @@ use super::copy::{Place, Planned, Written};
 use super::diagnostics::blames;
 use super::judge::{CLI, TESTED};
 use super::list::{Genre, Id, Mutant, mutants_of};
+use super::results;
 use super::rewrite::State;
 use crate::cargo::workspace;
 
@@ -39,11 +41,10 @@ pub(super) fn build(place: &Place) -> Result<()> {
         }
     }
     let plan = plan(mutants, written.states, &refused)?;
-    // Numbers may have changed, and tests too: what was measured of the copy before says nothing of this one.
-    fs::remove_file(baseline::file(place)).or_else(|error| match error.kind() {
-        ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    })?;
+    // Numbers may have changed, and tests too: what was measured and found in the copy before says nothing of this one.
+    for file in [baseline::file(place), results::file(place)] {
+        set_aside(&file)?;
+    }
     place.save("plan.json", &plan)?;
     for package in TESTED {
         run(place, &["test", "--no-run", "--quiet", "--lib", "--tests", "--package", package])?;
@@ -58,6 +59,14 @@ pub(super) fn build(place: &Place) -> Result<()> {
         count(|state| matches!(state, State::NotInBuild(_)))
     );
     Ok(())
+}
+
+/// Gives a file another name, if it is there.
+fn set_aside(file: &Path) -> Result<()> {
+    match fs::rename(file, file.with_extension("before.jsonl")) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// The packages, those that others need first.
