@@ -23,7 +23,7 @@ use crate::limits::{Limit, Phase};
 use crate::team::{Part, Sum};
 use crate::trace::Trace;
 use crate::verdict::{Misuse, MisuseKind, Report, Verdict};
-use crate::visited::Fingerprints;
+use crate::visited::{Fingerprints, scattered};
 
 mod claims;
 mod tree;
@@ -398,7 +398,7 @@ impl<'e, 'a> Apart<'e, 'a> {
             return Err(OtherLab::Start);
         }
         let mut claims = Claims::new(checkpoint.fingerprints);
-        checkpoint.visited.iter().for_each(|&fingerprint| {
+        scattered(&checkpoint.visited).for_each(|fingerprint| {
             claims.claim(fingerprint);
         });
         let paths: Vec<_> = checkpoint.parts.into_iter().rev().map(|part| part.base).collect();

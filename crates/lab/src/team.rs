@@ -13,7 +13,7 @@ use crate::explore::Ended;
 use crate::limits::Limit;
 use crate::quiet::Known;
 use crate::verdict::Report;
-use crate::visited::{Fingerprints, Visited};
+use crate::visited::{Fingerprints, Visited, scattered};
 
 /// Threads that explore one machine together. Each has a lab of its own, built in the same way, and calls [`crate::Lab::explore_in`].
 ///
@@ -286,7 +286,7 @@ impl Seat<'_> {
     /// The leader's: the search goes on where a checkpoint was taken.
     pub(crate) fn restore(&self, checkpoint: Checkpoint) {
         let Checkpoint { visited, parts, states, transitions, depth, ends, observations, .. } = checkpoint;
-        visited.into_iter().for_each(|fingerprint| {
+        scattered(&visited).for_each(|fingerprint| {
             self.insert(fingerprint);
         });
         let mut state = self.team.state();

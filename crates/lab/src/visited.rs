@@ -73,6 +73,26 @@ impl Slot for u64 {
     }
 }
 
+/// A list in another order: that of their values, in which a set gives them, is the worst to make a set of. As long as only low ones are there they lie side by side in the first part of the table, and each that
+/// comes is looked for among all before it.
+pub(crate) fn scattered(list: &[u128]) -> impl Iterator<Item = u128> {
+    let gcd = |one: usize, other: usize| {
+        let (mut one, mut other) = (one, other);
+        while other != 0 {
+            (one, other) = (other, one % other);
+        }
+        one
+    };
+    let count = list.len();
+    // Steps in proportion to the golden ratio come nowhere close to each other; if they have no divisor in common with the length, they come by everything.
+    let step = (count / 1000 * 618..).find(|&step| gcd(step, count) == 1).unwrap_or(1);
+    let mut at = 0;
+    list.iter().map(move |_| {
+        at = (at + step) % count;
+        list[at]
+    })
+}
+
 impl Visited {
     pub(crate) fn new(fingerprints: Fingerprints) -> Self {
         match fingerprints {
@@ -269,8 +289,22 @@ mod tests {
             assert_eq!(visited.iter().count(), all.len());
             // Whoever reads the list back has the same set.
             let mut again = Visited::new(fingerprints);
-            assert!(visited.iter().all(|fingerprint| again.insert(fingerprint)));
+            let list: Vec<u128> = visited.iter().collect();
+            assert!(scattered(&list).all(|fingerprint| again.insert(fingerprint)));
             assert!(!all.iter().any(|&fingerprint| again.insert(fingerprint)));
+        }
+    }
+
+    #[test]
+    fn a_scattered_list_has_each_once_and_none_beside_its_neighbour() {
+        for count in [0, 1, 2, 618, 999, 1000, 1001, 12_345, 61_800] {
+            let list: Vec<u128> = (0..count).collect();
+            let met: Vec<u128> = scattered(&list).collect();
+            let far = count / 4;
+            assert!(count < 1000 || met.windows(2).all(|pair| pair[0].abs_diff(pair[1]) > far), "{count}");
+            let mut sorted = met;
+            sorted.sort_unstable();
+            assert_eq!(sorted, list);
         }
     }
 
