@@ -28,13 +28,6 @@ const ALONE: u64 = u64::MAX;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Ticket(u64);
 
-impl Ticket {
-    /// The number, at least 1.
-    pub const fn number(self) -> u64 {
-        self.0
-    }
-}
-
 /// Where tickets come from: one for all locks that may be taken together.
 pub struct Tickets(Word64);
 
@@ -252,15 +245,9 @@ impl<C: Cpu> Drop for WwGuard<'_, C> {
 /// Locks that were taken together, in the order in which they were asked for.
 pub struct LockedAll<'l, C: Cpu, const N: usize> {
     guards: [Option<WwGuard<'l, C>>; N],
-    rounds: u32,
 }
 
 impl<'l, C: Cpu, const N: usize> LockedAll<'l, C, N> {
-    /// How often the context had to back off.
-    pub const fn rounds(&self) -> u32 {
-        self.rounds
-    }
-
     /// The guards.
     pub fn guards(self) -> impl Iterator<Item = WwGuard<'l, C>> {
         self.guards.into_iter().flatten()
@@ -279,18 +266,15 @@ pub fn lock_all<'l, C: Cpu, const N: usize>(
     mutexes: [&'l WwMutex; N],
 ) -> Result<LockedAll<'l, C, N>, LockError> {
     let mut contended = None;
-    let mut rounds = 0;
     let head = context.cpu.loop_head();
     loop {
-        // How often is only told, nothing depends on it.
         context.cpu.round(&head, contended.map_or(0, |index: usize| index as u64 + 1));
         let mut guards = [const { None }; N];
         match take(context, &mutexes, &mut guards, contended) {
-            Ok(()) => return Ok(LockedAll { guards, rounds }),
+            Ok(()) => return Ok(LockedAll { guards }),
             Err((index, LockError::BackOff { .. })) => contended = Some(index),
             Err((_, error)) => return Err(error),
         }
-        rounds += 1;
     }
 }
 

@@ -10,8 +10,8 @@ use crate::common::interrupted::Interrupted;
 use machine::{Cpu, SeqCount, Word, Word64};
 use pagetable::recheck::{Atomic, SequenceRecheck};
 use pagetable::{
-    Cmpxchg8b, Entry, EntryRead, EntryWrite, LowHighLow, ReadOnce, Recheck, Rechecked, SequenceRead, Sequenced, Split,
-    TwoStep, Wide, Xchg64,
+    Cmpxchg8b, Entry, EntryRead, EntryWrite, Flags, Level, LowHighLow, ReadOnce, Recheck, Rechecked, SequenceRead,
+    Sequenced, Split, TwoStep, Whole, Wide, Xchg64,
 };
 
 const A: Entry = Entry::from_bits(0x1_0000_5067);
@@ -131,4 +131,78 @@ fn a_hardware_walker_never_sees_a_mixture_that_is_present() {
     // An encoding that is not present, and has another high half, gives way to a leaf.
     let swapped = Entry::from_bits(0xffff_ffff_0000_0000);
     only(moments(swapped, &set_to_a), &[A]);
+}
+
+/// Whom a writer tells of changes.
+#[derive(Default)]
+struct Account(RefCell<Vec<(Level, Entry, Entry)>>);
+
+/// Writes like [`TwoStep`], and keeps account.
+impl EntryWrite for &Account {
+    fn set<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, new: Entry) {
+        TwoStep.set(cpu, cell, sequence, new);
+    }
+    fn get_and_clear<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount) -> Entry {
+        TwoStep.get_and_clear(cpu, cell, sequence)
+    }
+    fn replace<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, new: Entry) -> Entry {
+        TwoStep.replace(cpu, cell, sequence, new)
+    }
+    fn update<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, change: impl Fn(Entry) -> Entry) -> Entry {
+        TwoStep.update(cpu, cell, sequence, change)
+    }
+    fn clear_flags<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, flags: Flags) -> Entry {
+        TwoStep.clear_flags(cpu, cell, sequence, flags)
+    }
+    fn set_flags<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, flags: Flags) -> Entry {
+        TwoStep.set_flags(cpu, cell, sequence, flags)
+    }
+    fn changed<C: Cpu>(&self, _: &C, level: Level, old: Entry, new: Entry) {
+        self.0.borrow_mut().push((level, old, new));
+    }
+}
+
+/// Every operation of a writer, one after the other, and by how much each has moved the sequence count: what an entry holds and what is returned is the same for all writers.
+fn steps_of_the_count(writer: &impl EntryWrite) -> [u32; 6] {
+    let (cell, sequence) = (Word64::new(0), SeqCount::new());
+    let mut before = 0;
+    let mut holds = |entry: Entry| {
+        assert_eq!(Entry::from_bits(Bare.load(&cell)), entry);
+        let count = Bare.load(sequence.word());
+        count - std::mem::replace(&mut before, count)
+    };
+    writer.set(&Bare, &cell, &sequence, A);
+    let set = holds(A);
+    assert_eq!(writer.replace(&Bare, &cell, &sequence, C), A);
+    let replace = holds(C);
+    assert_eq!(writer.set_flags(&Bare, &cell, &sequence, Flags::DIRTY), C);
+    let set_flags = holds(C.with(Flags::DIRTY));
+    assert_eq!(writer.clear_flags(&Bare, &cell, &sequence, Flags::ACCESSED_DIRTY), C.with(Flags::DIRTY));
+    let clear_flags = holds(C.without(Flags::ACCESSED_DIRTY));
+    let update = |entry: Entry| Entry::from_halves(entry.low() | 0x10, B.high());
+    assert_eq!(writer.update(&Bare, &cell, &sequence, update), C.without(Flags::ACCESSED_DIRTY));
+    let updated = update(C.without(Flags::ACCESSED_DIRTY));
+    let update = holds(updated);
+    assert_eq!(writer.get_and_clear(&Bare, &cell, &sequence), updated);
+    [set, replace, update, holds(Entry::NONE), set_flags, clear_flags]
+}
+
+#[cfg_attr(miri, ignore = "accesses of two sizes to one atomic")]
+#[test]
+fn every_writer_does_the_same_to_an_entry_at_rest() {
+    assert_eq!(steps_of_the_count(&Whole), [0; 6]);
+    assert_eq!(steps_of_the_count(&TwoStep), [0; 6]);
+    assert_eq!(steps_of_the_count(&Xchg64), [0; 6]);
+    // Flags change by one instruction, so that no reader need notice. To whatever else is done a reader begins again.
+    assert_eq!(steps_of_the_count(&Sequenced(Whole)), [2, 2, 2, 2, 0, 0]);
+    assert_eq!(steps_of_the_count(&Sequenced(TwoStep)), [2, 2, 2, 2, 0, 0]);
+    assert_eq!(steps_of_the_count(&Sequenced(Xchg64)), [2, 2, 2, 2, 0, 0]);
+}
+
+#[cfg_attr(miri, ignore = "accesses of two sizes to one atomic")]
+#[test]
+fn who_keeps_account_of_entries_is_told_in_a_bracket_too() {
+    let account = Account::default();
+    Sequenced(&account).changed(&Bare, Level::Pmd, A, C);
+    assert_eq!(*account.0.borrow(), [(Level::Pmd, A, C)]);
 }

@@ -54,6 +54,7 @@ fn every_write_is_found_once(method: Method) {
         Some((VRAM, Level::Pte)),
         "a large leaf could not say which"
     );
+    assert_eq!(written(&machine, &cpu, &object), [], "a fault for a load is no store");
     write(&machine, &cpu, 1);
     assert_eq!(written(&machine, &cpu, &object), [(1, 1)], "a page that was read before");
     [3, 7, 8, 700, 3].into_iter().for_each(|page| write(&machine, &cpu, page));

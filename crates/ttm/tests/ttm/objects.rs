@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use crate::card::{APERTURE, Leaves, Machine, SPACE, VRAM, VRAM_PAGES};
 use hosted::ThreadCpu;
 use machine::{Access, VirtAddr, Word};
-use mm::AreaRights;
+use mm::{Area, AreaRights, FaultError};
 use ttm::error::{CreateError, MmapError, NoObject, PinError};
 use ttm::{Fit, Handle, Importer, Kind, MoveError, Moved, Place, Pressure};
 
@@ -190,9 +190,30 @@ fn an_object_that_is_gone_is_nobodys() {
     assert_eq!(device.reap(&cpu), 0);
     machine.mm.munmap(&cpu, SPACE, AT, 8).expect("it is mapped");
     assert_eq!((device.reap(&cpu), machine.system_frames_in_use()), (1, 0));
+    // An area of the device's file that was not made by way of a handle.
+    let area = Area::shared(AT, 8, AreaRights::ReadWrite, device.file_id(), 0);
+    machine.mm.mmap(&cpu, SPACE, area).expect("nothing is there");
+    let fault = machine.access(&cpu, AT, Access::Write, &mut Leaves::new(), |_| ());
+    assert!(matches!(fault, Err(FaultError::NoPage { .. })), "{fault:?}");
+    assert_eq!(machine.system_frames_in_use(), 0, "there is no object to give frames to");
+    machine.mm.munmap(&cpu, SPACE, AT, 8).expect("it is mapped");
     let next = device.create(&cpu, 8).expect("the slot is free again");
     assert_ne!(next.id(), id);
     assert_eq!(device.get(&cpu, id).map(drop), Err(NoObject(id)), "a number is used once");
     machine.map(&cpu, &next, AT, 8);
     assert_eq!(load(&machine, &cpu, 3), 0, "nobody sees what others left");
+}
+
+#[test]
+fn a_part_of_an_object_is_mapped_from_its_own_first_page_on() {
+    let machine = Machine::build(1, &[8; 2], 512);
+    let cpu = machine.threads.attach().expect("a free CPU");
+    machine.mm.enter(&cpu, machine.space());
+    let device = machine.device;
+    let [_, object] = &[8; 2].map(|pages| device.create(&cpu, pages).expect("a free slot"));
+    machine.map(&cpu, object, AT, 8);
+    (0..8).for_each(|page| store(&machine, &cpu, page, page + 1));
+    machine.mm.munmap(&cpu, SPACE, AT, 8).expect("it is mapped");
+    device.mmap(&cpu, object, (5, 3), (SPACE, AT), AreaRights::ReadWrite).expect("up to its end");
+    assert_eq!([0, 1, 2].map(|page| load(&machine, &cpu, page)), [6, 7, 8]);
 }

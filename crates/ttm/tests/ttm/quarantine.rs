@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::card::{APERTURE, COPY_ENGINE, Leaves, Machine, Manner, SPACE, STOLEN, VRAM, VRAM_PAGES};
+use crate::card::{APERTURE, COPY_ENGINE, Leaves, Machine, Manner, NO_TIMELINE, SPACE, STOLEN, VRAM, VRAM_PAGES};
 use hosted::ThreadCpu;
 use machine::{Access, VirtAddr, Word};
 use ttm::error::CreateError;
@@ -10,8 +10,6 @@ use ttm::{FenceError, Handle, Kind, MoveError, Moved, Place, TimelineId, Usage};
 
 const AT: VirtAddr = VirtAddr::new(0x40_0000_0000);
 const PAGES: u64 = 3;
-/// The other device has it, this one has not.
-const NO_TIMELINE: TimelineId = TimelineId::new(1);
 
 /// One object, mapped, whose pages hold their numbers plus one; another slot for a rival as large as the card's memory.
 struct Scene {

@@ -73,6 +73,13 @@ pub(crate) const STOLEN: Kind = Kind::new(3);
 pub(crate) const VRAM_PAGES: u64 = 16 * 512;
 pub(crate) const GIGABYTE_PAGES: u64 = 512 * 512;
 pub(crate) const COPY_ENGINE: TimelineId = TimelineId::new(0);
+/// Nobody is behind this one: see [`Manner::Later`].
+pub(crate) const SLOW_ENGINE: TimelineId = TimelineId::new(1);
+/// What [`Card::foreign_fence`]'s device has, and the card has not.
+pub(crate) const NO_TIMELINE: TimelineId = TimelineId::new(2);
+
+/// How many ranges can be on their way out.
+pub(crate) const GHOSTS: u64 = 8;
 
 const FIRST_TABLE: Frame = Frame::new(0x1000);
 /// On a boundary of 1 GiB.
@@ -100,13 +107,19 @@ pub(crate) enum Manner {
     /// When the test says so ([`Card::do_lost`]), and the fence is that of another device, from the timeline with this number: this device has not given it out, or has
     /// not even the timeline.
     Lost(TimelineId),
+    /// When the test says so ([`Card::do_lost`]); then it signals the fence, which is [`SLOW_ENGINE`]'s.
+    Later,
 }
+
+/// What the copy engine does not do: asked with where an object is and where it is to go.
+pub(crate) type Refusal = fn(Kind, Kind) -> Option<Refused>;
 
 /// The driver.
 pub(crate) struct Card {
     device: OnceLock<&'static Device<'static, Card>>,
     data: &'static DataFrames,
     manner: Mutex<Manner>,
+    refusal: Mutex<Option<Refusal>>,
     /// Work of which nobody knows when it is done.
     lost: Mutex<Vec<Pieces>>,
     answer: Mutex<Option<Answer>>,
@@ -128,6 +141,11 @@ impl Card {
         *self.manner.lock().unwrap_or_else(PoisonError::into_inner) = manner;
     }
 
+    /// From here on some copies are refused, or none.
+    pub(crate) fn refuse(&self, refusal: Option<Refusal>) {
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+    }
+
     /// From here on faults are answered like this, or again as they should be.
     pub(crate) fn answer_faults(&self, answer: Option<Answer>) {
         *self.answer.lock().unwrap_or_else(PoisonError::into_inner) = answer;
@@ -140,7 +158,7 @@ impl Card {
         jobs.len()
     }
 
-    /// A fence of another device, which has two timelines.
+    /// A fence of another device, which has a timeline more.
     pub(crate) fn foreign_fence(&self, cpu: &ThreadCpu, timeline: TimelineId) -> Fence {
         let other = Device::new(ttm::Parts {
             mm: self.device().mm(),
@@ -148,7 +166,7 @@ impl Card {
             driver: self.device().driver(),
             objects: &[],
             kinds: leak_all([Resource::new(Backing::System, &[])]),
-            timelines: leak_all([Timeline::new(), Timeline::new()]),
+            timelines: leak_all([Timeline::new(), Timeline::new(), Timeline::new()]),
             ghosts: &[],
             attachments: &[],
         });
@@ -157,7 +175,7 @@ impl Card {
         for _ in 0..behind {
             let _ = other.fence(cpu, timeline);
         }
-        other.fence(cpu, timeline).expect("it has two timelines")
+        other.fence(cpu, timeline).expect("it has three timelines")
     }
 
     fn give(&self, cpu: &ThreadCpu, pieces: Pieces) -> Result<Work, Refused> {
@@ -171,6 +189,10 @@ impl Card {
             Manner::Lost(timeline) => {
                 self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(pieces);
                 return Ok(Work::Until(self.foreign_fence(cpu, timeline)));
+            }
+            Manner::Later => {
+                self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(pieces);
+                return Ok(Work::Until(self.device().fence(cpu, SLOW_ENGINE).ok_or(Refused::Failed(0))?));
             }
         }
         let fence = self.device().fence(cpu, COPY_ENGINE).ok_or(Refused::Failed(0))?;
@@ -199,6 +221,10 @@ impl Driver for Card {
     }
 
     fn copy(&self, cpu: &ThreadCpu, from: &Extent<'_>, to: &Extent<'_>) -> Result<Work, Refused> {
+        let refusal = *self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(refused) = refusal.and_then(|refusal| refusal(from.kind(), to.kind())) {
+            return Err(refused);
+        }
         let mut pieces = Vec::new();
         for_each_pair(cpu, from, to, |from, to, pages| pieces.push((Some(from), to, pages)));
         self.give(cpu, pieces)
@@ -297,6 +323,7 @@ impl Machine {
             device: OnceLock::new(),
             data,
             manner: Mutex::new(Manner::Fenced),
+            refusal: Mutex::new(None),
             lost: Mutex::new(Vec::new()),
             answer: Mutex::new(None),
             jobs: Mutex::new(Some(sender)),
@@ -322,7 +349,7 @@ impl Machine {
         let room = |&pages: &u64| Room {
             pages: words(pages),
             swap: words(if pages < GIGABYTE_PAGES { pages } else { 0 }),
-            fences: leak_all([FenceSlot::new()]),
+            fences: leak_all([FenceSlot::new(), FenceSlot::new()]),
             dirty: words(pages.div_ceil(64)),
         };
         let device = Device::new(ttm::Parts {
@@ -336,8 +363,8 @@ impl Machine {
                 Resource::new(Backing::Device { first: vram, pages: VRAM_PAGES }, ranges()),
                 Resource::new(Backing::Device { first: stolen, pages: GIGABYTE_PAGES }, ranges()),
             ]),
-            timelines: leak_all([Timeline::new()]),
-            ghosts: leak_all((0..8).map(|_| GhostSlot::new())),
+            timelines: leak_all([Timeline::new(), Timeline::new()]),
+            ghosts: leak_all((0..GHOSTS).map(|_| GhostSlot::new())),
             attachments: leak_all((0..8).map(|_| AttachmentSlot::new())),
         });
         let device: &'static Device<'static, Card> = leak(device.expect("good parts"));
