@@ -5,13 +5,14 @@
 
 use std::cell::RefCell;
 
-use crate::common::Bare;
 use crate::common::interrupted::Interrupted;
-use machine::{Cpu, SeqCount, Word, Word64};
+use crate::common::{Bare, Memory};
+use machine::{Cpu, Frame, SeqCount, VirtAddr, Word, Word64};
 use pagetable::recheck::{Atomic, SequenceRecheck};
 use pagetable::{
-    Cmpxchg8b, Entry, EntryRead, EntryWrite, Flags, Level, LowHighLow, ReadOnce, Recheck, Rechecked, SequenceRead,
-    Sequenced, Split, TwoStep, Whole, Wide, Xchg64,
+    Attributes, Cmpxchg8b, Entry, EntryRead, EntryWrite, Flags, FourLevel, Level, LowHighLow, Mode, NonPresent, Pae,
+    PhysicalWidth, ProtNone, ReadOnce, Recheck, Rechecked, Rights, SequenceRead, Sequenced, Split, TableMemory,
+    TableSource, TwoStep, Whole, Wide, Xchg64, walk,
 };
 
 const A: Entry = Entry::from_bits(0x1_0000_5067);
@@ -205,4 +206,50 @@ fn who_keeps_account_of_entries_is_told_in_a_bracket_too() {
     let account = Account::default();
     Sequenced(&account).changed(&Bare, Level::Pmd, A, C);
     assert_eq!(*account.0.borrow(), [(Level::Pmd, A, C)]);
+}
+
+#[test]
+fn the_parts_of_a_leaf_map_what_it_mapped_and_are_told() {
+    let memory = Memory::new(2);
+    let arena = memory.arena();
+    let table = arena.table(memory.allocate_table(&Bare).unwrap()).unwrap();
+    let frame = Frame::new(0x1_2345_6600);
+    let attributes = Attributes::new(Rights::USER.and(Rights::WRITE)).with(Flags::ACCESSED_DIRTY);
+    let none = |level, frame| NonPresent::ProtNone(ProtNone { frame, attributes }).encode(level);
+    let leaf = |level, frame| Entry::leaf(level, frame, attributes).unwrap();
+    let kinds: [&dyn Fn(Level, Frame) -> Entry; 2] = [&leaf, &none];
+    for entry in kinds {
+        let account = Account::default();
+        table.fill_from_leaf::<FourLevel, _, _>(&Bare, &&account, Level::Pmd, Level::Pte, entry(Level::Pmd, frame));
+        let parts: Vec<Entry> = (0..512).map(|index| entry(Level::Pte, frame.wrapping_add(index))).collect();
+        let cells = table.cells().iter().map(|cell| Entry::from_bits(Bare.load(cell)));
+        assert_eq!(cells.collect::<Vec<_>>(), parts);
+        assert_eq!(Bare.load(&table.meta().children), 512);
+        let told: Vec<_> = parts.into_iter().map(|part| (Level::Pte, Entry::NONE, part)).collect();
+        assert_eq!(*account.0.borrow(), told);
+    }
+}
+
+/// How many accesses that others may come between it takes to read an entry of a level.
+fn accesses(mode: &impl Mode, level: Level, reader: &impl EntryRead) -> usize {
+    let memory = Memory::new(1);
+    let arena = memory.arena();
+    let root = arena.table(memory.root_address().frame()).unwrap();
+    let cpu = Interrupted::by(|_| ());
+    walk::read(&cpu, mode, level, root.slot(level, VirtAddr::new(0)), reader);
+    cpu.accesses().0
+}
+
+#[cfg_attr(miri, ignore = "accesses of two sizes to one atomic")]
+#[test]
+fn every_entry_is_read_by_the_protocol_but_the_pdptes_of_pae_which_nobody_changes() {
+    let (four, pae) = (FourLevel::new(PhysicalWidth::MAX), Pae::new(PhysicalWidth::MAX));
+    for level in [Level::Pte, Level::Pmd, Level::Pud, four.root_level()] {
+        assert_eq!(accesses(&four, level, &ReadOnce::<Wide>::new()), 1, "{level}");
+    }
+    for level in [Level::Pte, Level::Pmd] {
+        assert_eq!(accesses(&pae, level, &LowHighLow), 3, "{level}");
+        assert_eq!(accesses(&pae, level, &Cmpxchg8b), 1, "{level}");
+    }
+    assert_eq!(accesses(&pae, pae.root_level(), &LowHighLow), 0);
 }
