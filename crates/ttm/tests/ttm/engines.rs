@@ -77,7 +77,7 @@ fn does_not_wait(machine: &Machine, cpu: &ThreadCpu, moves: impl FnOnce()) -> bo
             let cpu = machine.threads.attach().expect("a free CPU");
             let begin = Instant::now();
             while !is_back.load(Ordering::SeqCst) {
-                if begin.elapsed() > Duration::from_secs(5) {
+                if begin.elapsed() > Duration::from_secs(20) {
                     was_late.store(true, Ordering::SeqCst);
                     finish(machine, &cpu);
                 }
