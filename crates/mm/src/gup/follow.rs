@@ -49,14 +49,14 @@ impl<'m, P: Platform> Mm<'m, P> {
         };
         let Ok(position) = tables.find(cpu, at, level) else { return Ok(Followed::Changed) };
         // A table that others share may be left although the mmap lock is held.
-        let Ok(table) = position.lock_linked(cpu, &Atomic) else { return Ok(Followed::Changed) };
+        let Ok(mut table) = position.lock_linked(cpu, &Atomic) else { return Ok(Followed::Changed) };
         let look = Look { area, at, end, level, request };
-        let result = self.look(cpu, &table, look);
+        let result = self.look(cpu, &mut table, look);
         table.unlock();
         result
     }
 
-    fn look(&self, cpu: &P::Cpu, table: &LockedTable<'_, P::Cpu>, look: Look<'_>) -> Result<Followed, GupError> {
+    fn look(&self, cpu: &P::Cpu, table: &mut LockedTable<'_, P::Cpu>, look: Look<'_>) -> Result<Followed, GupError> {
         let Look { at, request, .. } = look;
         let entry = table.entry(&self.protocols().mode, at);
         match self.held(look.level, entry) {
@@ -78,7 +78,33 @@ impl<'m, P: Platform> Mm<'m, P> {
                 self.take(cpu, look, &leaf, entry)
             }
             Held::Zero(_) => Ok(Followed::Fault(look.want_own())),
-            Held::Page(leaf) => self.look_at_page(cpu, look, &leaf, entry),
+            Held::Page(leaf) => {
+                let followed = self.look_at_page(cpu, look, &leaf, entry)?;
+                if matches!(followed, Followed::Run(_)) && request.access == Access::Write {
+                    self.note_forced_write(table, look, &leaf);
+                }
+                Ok(followed)
+            }
+        }
+    }
+
+    /// Who has a page by force writes to it without a fault, so that it counts as written from now on, like all that can be written ([`crate::soft_dirty`]; Linux: `can_follow_write_pte` wants
+    /// it so). User code gets no right by that, and nothing is to be flushed.
+    fn note_forced_write(&self, table: &mut LockedTable<'_, P::Cpu>, look: Look<'_>, leaf: &Leaf) {
+        let (write, soft_dirty) = (&self.protocols().write, Flags::soft_dirty(look.level));
+        if leaf.attributes.has(soft_dirty) {
+            return;
+        }
+        match leaf.presence {
+            Presence::Present => {
+                table.set_flags(write, look.at, soft_dirty);
+            }
+            Presence::ProtNone => {
+                let noted = Leaf { attributes: leaf.attributes.with(soft_dirty), ..*leaf };
+                if let Some(entry) = noted.entry(look.level) {
+                    table.replace(write, look.at, entry);
+                }
+            }
         }
     }
 

@@ -5,7 +5,10 @@ use hosted::ThreadCpu;
 use machine::{Access, Frame, VirtAddr, Word};
 use mm::folio::PIN_BIAS;
 use mm::gup::InvalidFlags;
-use mm::{Area, AreaRights, FaultError, FolioFlags, Foll, GupError, MemoryMap, Reference, Run, Signal, SpaceId};
+use mm::{
+    Area, AreaRights, FaultError, FolioFlags, Foll, GupError, Harvested, MemoryMap, Reference, Run, Signal, SpaceId,
+    Usage,
+};
 use pagetable::{Level, NonPresent, ProtNone};
 use std::cell::Cell;
 
@@ -189,6 +192,55 @@ fn force_writes_into_copies_and_never_into_files() {
     assert_eq!(ask(&kernel, &cpu, page(8), force), Ok(own));
     let nothing = ask(&kernel, &cpu, page(9), Foll::GET | Foll::FORCE);
     assert!(matches!(nothing, Err(GupError::Fault(FaultError::Forbidden { .. }))), "{nothing:?}");
+    end(&kernel, &cpu);
+}
+
+#[test]
+fn a_forced_write_counts_as_a_write() {
+    let kernel = Kernel::build(1, TABLES);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    kernel.fill_file(&cpu);
+    kernel.mm.enter(&cpu, kernel.space(0));
+    kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 1, 0)).expect("a good area");
+    kernel.store(&cpu, 0, AT, 3).expect("memory");
+    let own = kernel.frame_at(&cpu, 0, AT).expect("mapped");
+    let written = |clear| {
+        let mut written = false;
+        let mut note = |page: Harvested| written |= page.usage.contains(Usage::SOFT_DIRTY);
+        kernel.mm.harvest(&cpu, kernel.space(0), (AT, 1), clear, &mut note).expect("whole tables");
+        written
+    };
+    for rights in [AreaRights::Read, AreaRights::None] {
+        kernel.mm.mprotect(&cpu, SPACE, AT, 1, rights).expect("a whole area");
+        written(Usage::DIRTY.and(Usage::SOFT_DIRTY));
+        assert!(!written(Usage::NONE));
+        assert_eq!(ask(&kernel, &cpu, AT, Foll::GET | Foll::FORCE), Ok(own));
+        assert!(!written(Usage::NONE), "it was only read");
+        assert_eq!(ask(&kernel, &cpu, AT, Foll::PIN | Foll::WRITE | Foll::FORCE), Ok(own));
+        assert!(written(Usage::NONE), "{rights:?}");
+        assert!(matches!(kernel.store(&cpu, 0, AT, 4), Err(FaultError::Forbidden { .. })));
+        assert_eq!(kernel.frame_at(&cpu, 0, AT).is_some(), rights == AreaRights::Read);
+    }
+    end(&kernel, &cpu);
+}
+
+/// A page that had two users and has one is made that one's own by the forced write.
+#[test]
+fn a_forced_write_gives_user_code_no_right_to_write() {
+    let kernel = Kernel::build(1, TABLES);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    kernel.fill_file(&cpu);
+    kernel.mm.enter(&cpu, kernel.space(0));
+    kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 1, 0)).expect("a good area");
+    kernel.store(&cpu, 0, AT, 3).expect("memory");
+    let own = kernel.frame_at(&cpu, 0, AT);
+    kernel.mm.mprotect(&cpu, SPACE, AT, 1, AreaRights::Read).expect("a whole area");
+    let child = SpaceId::new(1);
+    kernel.mm.fork(&cpu, SPACE, child).expect("room for a child");
+    kernel.mm.exit(&cpu, child).expect("whole tables");
+    assert_eq!(ask(&kernel, &cpu, AT, Foll::PIN | Foll::WRITE | Foll::FORCE).ok(), own, "no copy is needed");
+    let store = kernel.store(&cpu, 0, AT, 4);
+    assert!(matches!(store, Err(FaultError::Forbidden { .. })), "{store:?}");
     end(&kernel, &cpu);
 }
 
