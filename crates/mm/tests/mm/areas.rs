@@ -9,6 +9,7 @@ use mm::{Area, AreaError, AreaRights, FaultError, FolioFlags, Foll, Harvested, M
 const AT: VirtAddr = VirtAddr::new(0x40_0000_0000);
 const TO: VirtAddr = VirtAddr::new(0x50_0000_0000);
 const ONE: SpaceId = SpaceId::new(0);
+const TWO: SpaceId = SpaceId::new(1);
 const TABLES: u64 = 32;
 /// How many areas an address space has room for.
 const SLOTS: u64 = 16;
@@ -292,4 +293,47 @@ fn a_switch_to_the_same_space_changes_nothing() {
     kernel.mm.switch(&cpu, one, two);
     assert_eq!((active(one), active(two)), (CpuSet::EMPTY, this));
     assert_eq!(root(), Some(two.root().address()));
+}
+
+/// Pages that come along, or are added, are those that lie behind in the file.
+#[test]
+fn a_part_of_a_file_moves_and_grows_with_its_place_in_the_file() {
+    let (kernel, cpu) = build();
+    kernel.fill_file(&cpu);
+    kernel.mm.mmap(&cpu, ONE, Area::shared(AT, 8, AreaRights::ReadWrite, CACHED, 10)).expect("a good area");
+    kernel.load(&cpu, 0, page(3)).expect("a page of the file");
+    kernel.mm.mremap(&cpu, ONE, (page(3), 2), (TO, 4)).expect("nothing is there");
+    for number in 0..4 {
+        assert_eq!(kernel.load(&cpu, 0, TO.wrapping_add(number * 4096)), Ok(13 + number));
+    }
+    // Where it is: of the same size, longer by more pages than there were, and of the same size as a whole.
+    kernel.mm.mremap(&cpu, ONE, (page(5), 2), (page(5), 2)).expect("nothing changes");
+    kernel.mm.mremap(&cpu, ONE, (page(5), 3), (page(5), 7)).expect("nothing is behind it");
+    kernel.mm.mremap(&cpu, ONE, (page(5), 7), (page(5), 7)).expect("nothing changes");
+    for number in [0, 1, 2, 5, 6, 7, 8, 9, 10, 11] {
+        assert_eq!(kernel.load(&cpu, 0, page(number)), Ok(10 + number));
+    }
+    for number in [3, 4, 12] {
+        assert!(matches!(kernel.load(&cpu, 0, page(number)), Err(FaultError::NoArea { .. })), "page {number}");
+    }
+    kernel.mm.munmap(&cpu, ONE, VirtAddr::new(0), 1 << 35).expect("everything");
+    kernel.empty_file(&cpu);
+    kernel.assert_all_is_back(TABLES);
+}
+
+#[test]
+fn a_child_has_room_for_all_areas_of_its_parent() {
+    let (kernel, cpu) = build();
+    for number in 0..SLOTS {
+        kernel.mm.mmap(&cpu, ONE, anonymous(page(2 * number), 1, 0)).expect("a slot is free");
+        kernel.store(&cpu, 0, page(2 * number), number).expect("memory");
+    }
+    kernel.mm.fork(&cpu, ONE, TWO).expect("the child has as many slots");
+    for number in 0..SLOTS {
+        assert_eq!(kernel.load(&cpu, 1, page(2 * number)), Ok(number));
+    }
+    for space in [ONE, TWO] {
+        kernel.mm.exit(&cpu, space).expect("whole tables");
+    }
+    kernel.assert_all_is_back(TABLES);
 }

@@ -3,7 +3,8 @@
 use crate::memory::{Kernel, anonymous};
 use hosted::ThreadCpu;
 use machine::{Access, CpuId, Frame, VirtAddr};
-use mm::{AddressSpace, CollapseError, FolioSplitError, Foll, MergeInto, ReclaimError, SpaceId};
+use mm::{AddressSpace, AreaRights, CollapseError, Event, FolioSplitError, Foll, MergeInto, ReclaimError, SpaceId};
+use pagetable::Level;
 
 const SPACE: SpaceId = SpaceId::new(0);
 /// Three times 2 MiB.
@@ -87,13 +88,16 @@ fn a_fault_maps_a_huge_page_and_part_of_it_can_go() {
 }
 
 #[test]
-fn what_reaches_beyond_the_area_does_not_collapse() {
+fn what_reaches_beyond_the_area_is_not_huge() {
     let huge = Huge::build(1);
     let cpu = huge.attach(0);
     let mm = huge.kernel.mm;
     mm.munmap(&cpu, SPACE, page(1000), PAGES - 1000).expect("it is mapped");
     huge.write(&cpu, 900, 1);
     huge.write(&cpu, 3, 1);
+    let level = |number| huge.kernel.leaf_at(&cpu, 0, page(number)).map(|leaf| leaf.level);
+    assert_eq!((level(3), level(900)), (Some(Level::Pmd), Some(Level::Pte)), "nor is it mapped huge");
+    assert_eq!(level(1000), None, "nothing is mapped behind the area");
     assert_eq!(
         mm.collapse(&cpu, huge.space, page(900), 512),
         Err(CollapseError::Area { address: page(900) }),
@@ -238,4 +242,89 @@ fn without_frames_everything_fails_whole() {
         }
     }
     huge.end(&cpu);
+}
+
+#[test]
+fn a_huge_page_moves_whole_where_it_can_be_one() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    let (mm, to) = (huge.kernel.mm, VirtAddr::new(0x50_0000_0000));
+    for number in [512, 600, 1023] {
+        huge.write(&cpu, number, number);
+    }
+    let frame = huge.frame(&cpu, 512);
+    let places = [(to, Level::Pmd), (to.wrapping_add(PAGES * 4096 + 4096), Level::Pte)];
+    let mut from = page(512);
+    for (to, level) in places {
+        mm.mremap(&cpu, SPACE, (from, 512), (to, 512)).expect("nothing is there");
+        let leaf = huge.kernel.leaf_at(&cpu, 0, to).expect("mapped");
+        assert_eq!((leaf.level, leaf.frame), (level, frame));
+        for number in [512, 600, 1023] {
+            assert_eq!(huge.kernel.load(&cpu, 0, to.wrapping_add((number - 512) * 4096)), Ok(number));
+        }
+        from = to;
+    }
+    mm.munmap(&cpu, SPACE, from, 512).expect("it is mapped");
+    huge.end(&cpu);
+}
+
+#[test]
+fn a_child_has_huge_pages_that_nobody_may_use_for_now() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    let (kernel, child) = (&huge.kernel, SpaceId::new(1));
+    for number in [512, 600, 1023] {
+        huge.write(&cpu, number, number);
+    }
+    kernel.mm.mprotect(&cpu, SPACE, AT, PAGES, AreaRights::None).expect("an area");
+    kernel.mm.fork(&cpu, SPACE, child).expect("frames enough");
+    assert!(kernel.load(&cpu, 1, page(512)).is_err(), "forbidden there, too");
+    for space in [SPACE, child] {
+        kernel.mm.mprotect(&cpu, space, AT, PAGES, AreaRights::ReadWrite).expect("an area");
+    }
+    huge.write(&cpu, 600, 7);
+    assert_eq!([512, 600, 1023].map(|number| kernel.load(&cpu, 1, page(number))), [Ok(512), Ok(600), Ok(1023)]);
+    assert_eq!([512, 600, 1023].map(|number| huge.read(&cpu, number)), [512, 7, 1023]);
+    kernel.mm.exit(&cpu, child).expect("whole tables");
+    huge.end(&cpu);
+}
+
+#[test]
+fn a_child_gets_no_tables_for_what_is_not_there() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    let child = SpaceId::new(1);
+    huge.write(&cpu, 600, 6);
+    huge.zap(&cpu, 0, PAGES);
+    let before = huge.in_use();
+    assert!(before.1 > 0, "the parent's tables stay");
+    huge.kernel.mm.fork(&cpu, SPACE, child).expect("frames enough");
+    assert_eq!(huge.in_use(), before);
+    huge.kernel.mm.exit(&cpu, child).expect("whole tables");
+    huge.end(&cpu);
+}
+
+/// Between the moment when a zap splits what lies across its edges and when it clears entries, another CPU maps a huge page there and stores into it, outside the range.
+#[test]
+fn a_huge_page_that_comes_meanwhile_goes_in_part_only() {
+    for (zapped, (stays, goes)) in [((0, 100), (300, 50)), ((100, 412), (50, 300)), ((100, 100), (300, 150))] {
+        let huge = Huge::build(2);
+        // No CPU translates by the address space, so that none has to be interrupted.
+        let cpu = huge.kernel.machine.attach_as(CpuId::new(0)).expect("nobody else has it");
+        let kernel = huge.kernel.clone();
+        huge.kernel.recorder.before(
+            |event| matches!(event, Event::Zap { .. }),
+            move || {
+                let other = kernel.machine.attach_as(CpuId::new(1)).expect("nobody else has it");
+                for number in [stays, goes] {
+                    kernel.store(&other, 0, page(512 + number), number).expect("a page of the area");
+                }
+                assert_eq!(kernel.leaf_at(&other, 0, page(512)).map(|leaf| leaf.level), Some(Level::Pmd));
+            },
+        );
+        huge.zap(&cpu, 512 + zapped.0, zapped.1);
+        assert!(huge.kernel.recorder.has_acted());
+        assert_eq!((huge.read(&cpu, 512 + stays), huge.read(&cpu, 512 + goes)), (stays, 0), "{zapped:?}");
+        huge.end(&cpu);
+    }
 }

@@ -3,9 +3,11 @@
 use crate::memory::{CACHED, Kernel, anonymous};
 use hosted::ThreadCpu;
 use machine::user::FaultCause;
-use machine::{Access, Frame, PageFault, VirtAddr, Word};
+use machine::{Access, CpuId, Frame, PageFault, VirtAddr, Word};
 use mm::reclaim::{Contents, Failure};
-use mm::{Area, AreaRights, FaultError, FolioFlags, Foll, MemoryMap, ReclaimError, Run, SpaceId, Usage};
+use mm::{
+    Area, AreaRights, Event, FaultError, FlushReason, FolioFlags, Foll, MemoryMap, ReclaimError, Run, SpaceId, Usage,
+};
 use pagetable::{Flags, Level};
 
 const AT: VirtAddr = VirtAddr::new(0x40_0000_0000);
@@ -46,7 +48,9 @@ fn a_page_goes_to_swap_and_comes_back() {
     assert_eq!(kernel.frame_at(&cpu, 0, page(1)), None);
     assert_eq!(kernel.load(&cpu, 0, page(1)), Ok(77));
     assert_eq!(kernel.swap.counts(), 0, "the place is free");
-    let frame = kernel.frame_at(&cpu, 0, page(1)).expect("mapped");
+    let leaf = kernel.leaf_at(&cpu, 0, page(1)).expect("mapped");
+    assert!(leaf.entry.has(Flags::WRITE), "it was written before, so that no store needs to be noticed");
+    let frame = leaf.frame;
     assert_eq!(kernel.counts(&cpu, frame), (1, 0, 1));
     assert_eq!(kernel.flags(&cpu, frame) & EXCLUSIVE, EXCLUSIVE, "it is still this space's alone");
     kernel.store(&cpu, 0, page(1), 78).expect("no copy is needed");
@@ -451,5 +455,94 @@ fn what_user_code_may_not_use_stays_so_wherever_it_goes() {
         assert!(kernel.store(&cpu, 0, page(number), 9).is_err(), "page {number} may only be read");
     }
     kernel.mm.munmap(&cpu, ONE, AT, 3).expect("it is mapped");
+    kernel.assert_all_is_back(TABLES);
+}
+
+/// A page, and what another CPU does when its entry is away already and nothing is flushed yet. Where it is then.
+fn migrate_while(kernel: &Kernel, cpu: &ThreadCpu, act: impl FnOnce(&Kernel, &ThreadCpu) + Send + 'static) -> Frame {
+    let from = kernel.frame_at(cpu, 0, AT).expect("mapped");
+    let other = kernel.clone();
+    kernel.recorder.before(
+        |event| matches!(event, Event::TlbFlush { reason: FlushReason::LocalShootdown, .. }),
+        move || {
+            let cpu = other.machine.attach_as(CpuId::new(1)).expect("nobody else has it");
+            assert_eq!(other.frame_at(&cpu, 0, AT), None, "it is away");
+            act(&other, &cpu);
+        },
+    );
+    let moved = kernel.mm.migrate(cpu, from).expect("nobody else uses it");
+    assert!(kernel.recorder.has_acted());
+    moved.to.head
+}
+
+/// Two CPUs, none of which translates by an address space: so none has to be interrupted.
+fn build_two() -> (Kernel, ThreadCpu) {
+    let kernel = Kernel::build(2, TABLES);
+    let cpu = kernel.machine.attach_as(CpuId::new(0)).expect("nobody else has it");
+    (kernel, cpu)
+}
+
+#[test]
+fn rights_that_go_while_a_page_moves_are_gone_when_it_is_there() {
+    let (kernel, cpu) = build_two();
+    kernel.fill_file(&cpu);
+    let of_file = Area::shared(AT, 1, AreaRights::ReadWrite, CACHED, 5);
+    for area in [anonymous(AT, 1, 0), of_file] {
+        let protect = |rights| {
+            move |kernel: &Kernel, cpu: &ThreadCpu| kernel.mm.mprotect(cpu, ONE, AT, 1, rights).expect("an area")
+        };
+        kernel.mm.mmap(&cpu, ONE, area).expect("a good area");
+        kernel.store(&cpu, 0, AT, 41).expect("memory");
+        let to = migrate_while(&kernel, &cpu, protect(AreaRights::Read));
+        assert_eq!(kernel.frame_at(&cpu, 0, AT), Some(to), "mapped without a fault");
+        assert!(matches!(kernel.store(&cpu, 0, AT, 42), Err(FaultError::Forbidden { .. })));
+        assert_eq!(kernel.load(&cpu, 0, AT), Ok(41));
+
+        let to = migrate_while(&kernel, &cpu, protect(AreaRights::None));
+        assert_eq!(kernel.frame_at(&cpu, 0, AT), None);
+        assert!(matches!(kernel.load(&cpu, 0, AT), Err(FaultError::Forbidden { .. })));
+        assert_eq!(kernel.counts(&cpu, to).2, 1, "it is there for those who may use it again");
+
+        protect(AreaRights::ReadWrite)(&kernel, &cpu);
+        assert_eq!(kernel.load(&cpu, 0, AT), Ok(41));
+        kernel.store(&cpu, 0, AT, 43).expect("allowed again");
+        assert_eq!(kernel.frame_at(&cpu, 0, AT), Some(to), "no copy was needed");
+        kernel.mm.munmap(&cpu, ONE, AT, 1).expect("it is mapped");
+    }
+    kernel.empty_file(&cpu);
+    kernel.assert_all_is_back(TABLES);
+}
+
+#[test]
+fn rights_that_come_while_a_page_moves_are_there_with_it() {
+    let (kernel, cpu) = build_two();
+    kernel.mm.mmap(&cpu, ONE, anonymous(AT, 1, 0)).expect("a good area");
+    kernel.store(&cpu, 0, AT, 41).expect("memory");
+    let to = migrate_while(&kernel, &cpu, |kernel, cpu| {
+        for rights in [AreaRights::None, AreaRights::ReadWrite] {
+            kernel.mm.mprotect(cpu, ONE, AT, 1, rights).expect("an area");
+        }
+    });
+    assert_eq!(kernel.frame_at(&cpu, 0, AT), Some(to), "mapped without a fault");
+    kernel.store(&cpu, 0, AT, 42).expect("allowed");
+    assert_eq!(kernel.frame_at(&cpu, 0, AT), Some(to), "it is still this space's alone: no copy");
+    kernel.mm.munmap(&cpu, ONE, AT, 1).expect("it is mapped");
+    kernel.assert_all_is_back(TABLES);
+}
+
+#[test]
+fn a_child_that_comes_while_a_page_moves_shares_it_and_no_stores() {
+    let (kernel, cpu) = build_two();
+    kernel.mm.mmap(&cpu, ONE, anonymous(AT, 1, 0)).expect("a good area");
+    kernel.store(&cpu, 0, AT, 41).expect("memory");
+    let to = migrate_while(&kernel, &cpu, |kernel, cpu| kernel.mm.fork(cpu, ONE, TWO).expect("room for a child"));
+    assert_eq!([0, 1].map(|space| kernel.frame_at(&cpu, space, AT)), [Some(to), Some(to)]);
+    assert_eq!((kernel.counts(&cpu, to), kernel.flags(&cpu, to) & EXCLUSIVE), ((2, 0, 2), 0));
+    kernel.store(&cpu, 1, AT, 51).expect("a copy");
+    kernel.store(&cpu, 0, AT, 42).expect("memory");
+    assert_eq!([0, 1].map(|space| kernel.load(&cpu, space, AT)), [Ok(42), Ok(51)]);
+    for space in [ONE, TWO] {
+        kernel.mm.munmap(&cpu, space, AT, 1).expect("it is mapped");
+    }
     kernel.assert_all_is_back(TABLES);
 }

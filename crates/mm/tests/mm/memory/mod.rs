@@ -154,11 +154,15 @@ impl Notify<ThreadCpu> for Shadow {
     }
 }
 
-/// Who remembers what happens while a test wants to know.
+/// What another CPU does right before such an event.
+type Act = (fn(&Event) -> bool, Box<dyn FnOnce() + Send>);
+
+/// Who remembers what happens while a test wants to know, and lets another CPU act in the middle of an operation.
 #[derive(Default)]
 pub(crate) struct Recorder {
     records: AtomicBool,
     events: Mutex<Vec<(usize, Event)>>,
+    act: Mutex<Option<Act>>,
 }
 
 impl Recorder {
@@ -169,16 +173,32 @@ impl Recorder {
         self.records.store(false, Ordering::SeqCst);
         std::mem::take(&mut *self.events.lock().expect("nobody panics with it"))
     }
+
+    /// Right before the next such event another CPU does this. Whoever is in the middle of an operation then must hold no lock that it needs, and translate by
+    /// no address space that it flushes.
+    pub(crate) fn before(&self, event: fn(&Event) -> bool, act: impl FnOnce() + Send + 'static) {
+        *self.act.lock().expect("nobody panics with it") = Some((event, Box::new(act)));
+    }
+
+    /// It has been done.
+    pub(crate) fn has_acted(&self) -> bool {
+        self.act.lock().expect("nobody panics with it").is_none()
+    }
 }
 
 impl Trace<ThreadCpu> for Recorder {
     fn event(&self, cpu: &ThreadCpu, event: Event) {
+        let act = self.act.lock().expect("nobody panics with it").take_if(|(before, _)| before(&event));
+        if let Some((_, act)) = act {
+            act();
+        }
         if self.records.load(Ordering::SeqCst) {
             self.events.lock().expect("nobody panics with it").push((cpu.id().index(), event));
         }
     }
 }
 
+#[derive(Clone)]
 pub(crate) struct Kernel {
     pub(crate) machine: Arc<Threads>,
     pub(crate) mm: &'static Mm<'static, WithMemory>,
