@@ -75,12 +75,13 @@ impl<'m, P: Platform> Mm<'m, P> {
         if to == from {
             return Err(ShareError::Different);
         }
-        // Readers do not queue behind writers, so the order does not matter.
-        let to_lock = to_space.mmap_lock().read(cpu);
-        let from_lock = from_space.mmap_lock().read(cpu);
+        // By number, like a fork, which holds one while it waits for the other.
+        let (first, second) = if to.number() < from.number() { (to_space, from_space) } else { (from_space, to_space) };
+        let outer = first.mmap_lock().read(cpu);
+        let inner = second.mmap_lock().read(cpu);
         let result = self.share_under_locks(cpu, (to_space, to_address), (from_space, from_address));
-        from_lock.unlock();
-        to_lock.unlock();
+        inner.unlock();
+        outer.unlock();
         result
     }
 
