@@ -166,6 +166,7 @@ fn without_slots_nothing_changes() {
     assert_eq!(kernel.mm.mprotect(&cpu, ONE, page(7), 1, AreaRights::None), Err(AreaError::SpaceFull));
     assert_eq!(kernel.mm.mremap(&cpu, ONE, (page(3), 1), (far, 1)), Err(AreaError::SpaceFull));
     assert_eq!(kernel.mm.mremap(&cpu, ONE, (page(7), 1), (far, 1)), Err(AreaError::SpaceFull));
+    assert_eq!(kernel.mm.mremap(&cpu, ONE, (page(0), 1), (far, 1)), Err(AreaError::SpaceFull));
     for number in 0..8 {
         assert_eq!(kernel.load(&cpu, 0, page(number)), Ok(number));
         kernel.store(&cpu, 0, page(number), number).expect("still writable");
@@ -335,5 +336,37 @@ fn a_child_has_room_for_all_areas_of_its_parent() {
     for space in [ONE, TWO] {
         kernel.mm.exit(&cpu, space).expect("whole tables");
     }
+    kernel.assert_all_is_back(TABLES);
+}
+
+/// Pages of shared areas come to the child by faults; only guards would have to be copied.
+#[test]
+fn a_child_gets_no_tables_for_shared_pages_without_guards() {
+    let (kernel, cpu) = build();
+    kernel.fill_file(&cpu);
+    let mm = kernel.mm;
+    let map = || {
+        mm.mmap(&cpu, ONE, Area::shared(AT, 4, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
+        kernel.load(&cpu, 0, AT).expect("a page of the file");
+    };
+    let tables_of_a_child = || {
+        let before = kernel.tables.arena.in_use();
+        mm.fork(&cpu, ONE, TWO).expect("room for a child");
+        let child = kernel.tables.arena.in_use() - before;
+        assert_eq!(kernel.frame_at(&cpu, 1, AT), None);
+        assert_eq!(kernel.load(&cpu, 1, AT), Ok(0));
+        mm.exit(&cpu, TWO).expect("whole tables");
+        child
+    };
+    map();
+    assert_eq!(tables_of_a_child(), 0);
+    mm.install_guards(&cpu, kernel.space(0), page(1), 1).expect("a page of a file");
+    assert!(tables_of_a_child() > 0, "for the guard");
+    // As new.
+    mm.exit(&cpu, ONE).expect("whole tables");
+    map();
+    assert_eq!(tables_of_a_child(), 0);
+    mm.exit(&cpu, ONE).expect("whole tables");
+    kernel.empty_file(&cpu);
     kernel.assert_all_is_back(TABLES);
 }

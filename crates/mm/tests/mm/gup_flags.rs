@@ -190,8 +190,10 @@ fn force_writes_into_copies_and_never_into_files() {
     assert!(forbidden(8, Access::Read) && forbidden(8, Access::Write));
     assert_eq!(ask(&kernel, &cpu, page(8), Foll::GET | Foll::FORCE), Ok(own));
     assert_eq!(ask(&kernel, &cpu, page(8), force), Ok(own));
-    let nothing = ask(&kernel, &cpu, page(9), Foll::GET | Foll::FORCE);
-    assert!(matches!(nothing, Err(GupError::Fault(FaultError::Forbidden { .. }))), "{nothing:?}");
+    for flags in [Foll::GET | Foll::FORCE, force] {
+        let nothing = ask(&kernel, &cpu, page(9), flags);
+        assert!(matches!(nothing, Err(GupError::Fault(FaultError::Forbidden { .. }))), "{nothing:?}");
+    }
     end(&kernel, &cpu);
 }
 

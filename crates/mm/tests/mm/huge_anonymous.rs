@@ -3,8 +3,12 @@
 use crate::memory::{Kernel, anonymous};
 use hosted::ThreadCpu;
 use machine::{Access, CpuId, Frame, VirtAddr};
-use mm::{AddressSpace, AreaRights, CollapseError, Event, FolioSplitError, Foll, MergeInto, ReclaimError, SpaceId};
+use mm::{
+    AddressSpace, AreaRights, CollapseError, Event, FlushReason, FolioSplitError, Foll, MergeError, MergeInto,
+    ReclaimError, SpaceId, Unmergeable,
+};
 use pagetable::Level;
+use std::time::Duration;
 
 const SPACE: SpaceId = SpaceId::new(0);
 /// Three times 2 MiB.
@@ -327,4 +331,88 @@ fn a_huge_page_that_comes_meanwhile_goes_in_part_only() {
         assert_eq!((huge.read(&cpu, 512 + stays), huge.read(&cpu, 512 + goes)), (stays, 0), "{zapped:?}");
         huge.end(&cpu);
     }
+}
+
+#[test]
+fn huge_pages_that_nobody_may_use_for_now_move_and_do_not_merge() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    let (mm, kernel) = (huge.kernel.mm, &huge.kernel);
+    huge.write(&cpu, 600, 6);
+    let merged = |number| mm.merge(&cpu, MergeInto::ZeroPage, (SPACE, page(number)));
+    let refused = [Err(MergeError::From(Unmergeable::NotMapped)), Err(MergeError::From(Unmergeable::Large))];
+    assert_eq!([3, 600].map(merged), refused);
+    mm.mprotect(&cpu, SPACE, AT, PAGES, AreaRights::None).expect("an area");
+    assert_eq!([3, 600].map(merged), refused);
+    // To where huge pages can be, and to where they cannot: with what is not mapped before and behind it.
+    let mut from = AT;
+    for to in [VirtAddr::new(0x50_0000_0000), VirtAddr::new(0x60_0000_1000)] {
+        mm.mremap(&cpu, SPACE, (from, PAGES), (to, PAGES)).expect("nothing is there");
+        assert!(kernel.load(&cpu, 0, to.wrapping_add(600 * 4096)).is_err(), "still forbidden");
+        from = to;
+    }
+    mm.mprotect(&cpu, SPACE, from, PAGES, AreaRights::ReadWrite).expect("an area");
+    assert_eq!(
+        [3, 600, 1500].map(|number| kernel.load(&cpu, 0, from.wrapping_add(number * 4096))),
+        [Ok(0), Ok(6), Ok(0)]
+    );
+    mm.munmap(&cpu, SPACE, from, PAGES).expect("it is mapped");
+    huge.end(&cpu);
+}
+
+#[test]
+fn the_last_user_of_a_huge_page_writes_to_it_without_a_copy() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    let child = SpaceId::new(1);
+    huge.write(&cpu, 600, 6);
+    let frame = huge.frame(&cpu, 600);
+    huge.kernel.mm.fork(&cpu, SPACE, child).expect("frames enough");
+    huge.kernel.mm.exit(&cpu, child).expect("whole tables");
+    huge.write(&cpu, 600, 7);
+    let leaf = huge.kernel.leaf_at(&cpu, 0, page(600)).expect("mapped");
+    assert_eq!((leaf.level, leaf.frame, huge.read(&cpu, 600)), (Level::Pmd, frame, 7));
+    huge.end(&cpu);
+}
+
+/// As before, but when the zap comes to it the huge page is on its way elsewhere: the zap waits, and splits it then.
+#[test]
+fn a_huge_page_that_comes_and_moves_meanwhile_goes_in_part_only() {
+    let huge = Huge::build(3);
+    let cpu = huge.kernel.machine.attach_as(CpuId::new(0)).expect("nobody else has it");
+    let (kernel, mover) = (huge.kernel.clone(), huge.kernel.clone());
+    let (zapped, is_zapped) = std::sync::mpsc::channel();
+    let (ended, has_ended) = std::sync::mpsc::channel();
+    huge.kernel.recorder.before(
+        |event| matches!(event, Event::Zap { .. }),
+        move || {
+            let other = kernel.machine.attach_as(CpuId::new(1)).expect("nobody else has it");
+            for number in [50, 300] {
+                kernel.store(&other, 0, page(512 + number), number).expect("a page of the area");
+            }
+            let frame = kernel.frame_at(&other, 0, page(512)).expect("mapped");
+            let (away, is_away) = std::sync::mpsc::channel();
+            kernel.recorder.before(
+                |event| matches!(event, Event::TlbFlush { reason: FlushReason::LocalShootdown, .. }),
+                move || {
+                    away.send(()).expect("the zap waits for it");
+                    // Time for a zap that does not wait.
+                    let early = is_zapped.recv_timeout(Duration::from_millis(50));
+                    assert!(early.is_err(), "the zap has not waited");
+                },
+            );
+            std::thread::spawn(move || {
+                let cpu = mover.machine.attach_as(CpuId::new(2)).expect("nobody else has it");
+                let moved = mover.mm.migrate(&cpu, frame).map(|moved| moved.to.head);
+                ended.send(moved).expect("somebody waits for it");
+            });
+            is_away.recv().expect("it flushes");
+        },
+    );
+    huge.zap(&cpu, 512, 100);
+    // Nobody may wait for it any more.
+    let _ = zapped.send(());
+    has_ended.recv().expect("it ends").expect("nobody else uses it");
+    assert_eq!((huge.read(&cpu, 512 + 300), huge.read(&cpu, 512 + 50)), (300, 0));
+    huge.end(&cpu);
 }

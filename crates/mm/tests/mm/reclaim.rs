@@ -303,15 +303,17 @@ fn a_file_that_holds_a_free_frame_is_a_bad_frame() {
     // The file's owner drops a reference too many.
     let record = MemoryMap::page(kernel.data, &cpu, frame).expect("a frame with a record");
     let count = record.refcount_word().atomic_swap(0);
-    for access in [Access::Read, Access::Write] {
-        let fault = PageFault { address: AT, access, cause: FaultCause::NotPresent };
+    let private = Area::private(page(1), 1, AreaRights::ReadWrite, CACHED, 0);
+    kernel.mm.mmap(&cpu, ONE, private).expect("a good area");
+    for (address, access) in [AT, page(1)].into_iter().flat_map(|at| [(at, Access::Read), (at, Access::Write)]) {
+        let fault = PageFault { address, access, cause: FaultCause::NotPresent };
         let bad = FaultError::BadFrame { file: CACHED, frame, level: Level::Pte };
         assert_eq!(kernel.mm.handle_fault(&cpu, kernel.space(0), fault), Err(bad));
+        assert_eq!(kernel.frame_at(&cpu, 0, address), None);
     }
-    assert_eq!(kernel.frame_at(&cpu, 0, AT), None);
     record.refcount_word().atomic_swap(count);
     assert_eq!(kernel.load(&cpu, 0, AT), Ok(7));
-    kernel.mm.munmap(&cpu, ONE, AT, 1).expect("it is mapped");
+    kernel.mm.munmap(&cpu, ONE, AT, 2).expect("it is mapped");
     kernel.empty_file(&cpu);
     kernel.assert_all_is_back(TABLES);
 }
@@ -544,5 +546,30 @@ fn a_child_that_comes_while_a_page_moves_shares_it_and_no_stores() {
     for space in [ONE, TWO] {
         kernel.mm.munmap(&cpu, space, AT, 1).expect("it is mapped");
     }
+    kernel.assert_all_is_back(TABLES);
+}
+
+/// A page of the file goes from all mappings though it is on its way elsewhere; what belongs to an address space stays.
+#[test]
+fn what_a_file_loses_while_it_moves_is_not_mapped_again() {
+    let (kernel, cpu) = build_two();
+    kernel.fill_file(&cpu);
+    let unmap = |kernel: &Kernel, cpu: &ThreadCpu| {
+        let file = kernel.mm.file(CACHED).expect("it is there");
+        kernel.mm.unmap_mapping(cpu, file, 5, 1).expect("whole tables");
+    };
+    kernel.mm.mmap(&cpu, ONE, Area::shared(AT, 1, AreaRights::ReadWrite, CACHED, 5)).expect("a good area");
+    kernel.load(&cpu, 0, AT).expect("a page of the file");
+    migrate_while(&kernel, &cpu, unmap);
+    assert_eq!(kernel.frame_at(&cpu, 0, AT), None);
+    assert_eq!(kernel.load(&cpu, 0, AT), Ok(5));
+    kernel.mm.munmap(&cpu, ONE, AT, 1).expect("it is mapped");
+
+    kernel.mm.mmap(&cpu, ONE, Area::private(AT, 1, AreaRights::ReadWrite, CACHED, 5)).expect("a good area");
+    kernel.store(&cpu, 0, AT, 50).expect("a copy");
+    let to = migrate_while(&kernel, &cpu, unmap);
+    assert_eq!((kernel.frame_at(&cpu, 0, AT), kernel.load(&cpu, 0, AT)), (Some(to), Ok(50)));
+    kernel.mm.munmap(&cpu, ONE, AT, 1).expect("it is mapped");
+    kernel.empty_file(&cpu);
     kernel.assert_all_is_back(TABLES);
 }
