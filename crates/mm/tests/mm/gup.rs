@@ -132,6 +132,17 @@ fn folios_that_must_not_be_pinned_are_not() {
         let cpu = kernel.machine.attach().expect("a free CPU");
         kernel.mm.mmap(&cpu, SPACE, area(AT, 1, CACHED)).expect("a good area");
         kernel.fault(&cpu, VirtAddr::new(AT), Access::Write).expect("a page of the file");
+        // What fast GUP refuses it has not used.
+        let record = mm::MemoryMap::page(kernel.records, &cpu, FIRST_DATA).expect("a frame with a record");
+        cpu.fetch_and(record.flags_word(), !FolioFlags::REFERENCED.bits());
+        let (got, runs) = gup(&kernel, &cpu, AT, 1, flags | Foll::FAST_ONLY);
+        assert_eq!(got, Ok(u64::from(allowed)), "{page:?} {flags:?}");
+        let was_used = cpu.load(record.flags_word()) & FolioFlags::REFERENCED.bits() != 0;
+        assert_eq!(was_used, allowed, "{page:?} {flags:?}");
+        for run in runs {
+            kernel.mm.release(&cpu, run, Access::Read).expect("held");
+        }
+
         let (got, runs) = gup(&kernel, &cpu, AT, 1, flags);
         let address = VirtAddr::new(AT);
         // A record that says of no file cannot be moved.

@@ -1,6 +1,9 @@
 //! Pins of a file's pages, mapped or not.
 
-use crate::memory::{ANONYMOUS, CACHED, FILE_PAGES, Kernel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::memory::{ANONYMOUS, CACHED, CACHED_HUGE, FILE_PAGES, Kernel};
 use machine::{Access, Cpu, Frame, VirtAddr};
 use mm::error::PinFileError;
 use mm::folio::{COUNT_LIMIT, PIN_BIAS};
@@ -55,6 +58,32 @@ fn the_pages_of_the_file_are_pinned() {
     kernel.assert_all_is_back(TABLES);
 }
 
+/// A run is as long as the huge page allows, and no longer than what was asked for.
+#[test]
+fn huge_pages_of_a_file_are_pinned_in_runs() {
+    let kernel = Kernel::build(1, TABLES);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    let heads = [0, 1].map(|number| kernel.fill_huge_page(&cpu, number));
+    let file = kernel.mm.file(CACHED_HUGE).expect("it is there");
+    for (first, pages, expected) in [
+        (500, 24, vec![(heads[0].wrapping_add(500), 12), (heads[1], 12)]),
+        (3, 5, vec![(heads[0].wrapping_add(3), 5)]),
+        (512, 512, vec![(heads[1], 512)]),
+    ] {
+        let mut runs = Vec::new();
+        assert_eq!(kernel.mm.pin_file(&cpu, file, (first, pages), |run| runs.push(run)), Ok(pages));
+        let got: Vec<_> = runs.iter().map(|run| (run.frame(), run.pages())).collect();
+        assert_eq!(got, expected, "{pages} pages from {first}");
+        let pins = heads.map(|head| kernel.counts(&cpu, head).1);
+        assert_eq!(u64::from(pins[0] + pins[1]), pages);
+        kernel.mm.release_all(&cpu, runs, Access::Read).expect("held");
+    }
+    for page in [0, 512] {
+        kernel.mm.replace_page(&cpu, file, page, None).expect("a page of the file");
+    }
+    kernel.assert_all_is_back(TABLES);
+}
+
 #[test]
 fn what_must_not_be_pinned_is_not() {
     let kernel = Kernel::build(1, TABLES);
@@ -80,6 +109,37 @@ fn what_must_not_be_pinned_is_not() {
     let (got, runs) = pin(&kernel, &cpu, 3, 10);
     assert_eq!(got, Ok(2), "short before the page that is refused");
     kernel.mm.release_all(&cpu, runs, Access::Read).expect("held");
+    kernel.empty_file(&cpu);
+    kernel.assert_all_is_back(TABLES);
+}
+
+/// Who moves a page of the file, or drops it, freezes its count and holds its lock until the file's slot says what became of it: that is waited for. A frame
+/// that is free although nobody does any of that is an error.
+#[test]
+fn a_page_that_is_on_its_way_is_waited_for() {
+    let kernel = Kernel::build(2, TABLES);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    kernel.fill_file(&cpu);
+    let record = MemoryMap::page(kernel.data, &cpu, kernel.file_frame(0).expect("filled")).expect("a record");
+    let count = cpu.swap(record.refcount_word(), 0);
+    assert_eq!(pin(&kernel, &cpu, 0, 1).0, Err(PinFileError::NotAllowed { page: 0 }), "it is free");
+    cpu.fetch_or(record.flags_word(), FolioFlags::LOCKED.bits());
+    let is_done = AtomicBool::new(false);
+    let (waited, got) = std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let cpu = kernel.machine.attach().expect("a free CPU");
+            let (got, runs) = pin(&kernel, &cpu, 0, 1);
+            is_done.store(true, Ordering::SeqCst);
+            kernel.mm.release_all(&cpu, runs, Access::Read).expect("held");
+            got
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        let waited = !is_done.load(Ordering::SeqCst);
+        cpu.store(record.refcount_word(), count);
+        cpu.fetch_and(record.flags_word(), !FolioFlags::LOCKED.bits());
+        (waited, waiter.join().expect("it does not panic"))
+    });
+    assert_eq!((waited, got), (true, Ok(1)));
     kernel.empty_file(&cpu);
     kernel.assert_all_is_back(TABLES);
 }

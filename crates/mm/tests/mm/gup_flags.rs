@@ -282,6 +282,9 @@ fn dumps_pass_over_holes() {
     kernel.store(&cpu, 0, page(5), 55).expect("memory");
     assert_eq!(kernel.load(&cpu, 0, page(6)), Ok(0), "the zero page");
     let in_use = kernel.data.in_use();
+    let hole = page(600);
+    kernel.mm.mmap(&cpu, SPACE, anonymous(hole, 2, 600)).expect("a good area");
+    let tables = kernel.tables.arena.in_use();
     let mut dumped = Vec::new();
     let dump = kernel.mm.dump(&cpu, kernel.space(0), (AT, 1000), || Signal::None, |at, run| dumped.push((at, run)));
     dump.expect("nobody interrupted");
@@ -289,6 +292,8 @@ fn dumps_pass_over_holes() {
     assert_eq!(addresses, [(page(2), 1), (page(5), 1), (page(30), 1), (page(31), 1)]);
     assert_eq!(kernel.data.read(dumped[1].1.frame(), 0), 55);
     assert_eq!(kernel.data.in_use(), in_use, "nothing was allocated");
+    assert_eq!(kernel.tables.arena.in_use(), tables, "nor was a table, where nothing is mapped");
+    assert_eq!([page(0), page(1), hole].map(|at| kernel.frame_at(&cpu, 0, at)), [None; 3], "holes stay holes");
     release(&kernel, &cpu, dumped.into_iter().map(|(_, run)| run).collect());
     for number in [0, 6] {
         let got = ask(&kernel, &cpu, page(number), Foll::GET | Foll::DUMP);
@@ -296,6 +301,23 @@ fn dumps_pass_over_holes() {
     }
     let dump = kernel.mm.dump(&cpu, kernel.space(0), (AT, 8), || Signal::Fatal, |_, _| panic!("killed"));
     assert_eq!(dump, Err(GupError::Interrupted { address: AT }));
+    end(&kernel, &cpu);
+}
+
+/// A page on swap comes back by a fault that waits for the device. Who must not wait is told so; whoever does not say so waits.
+#[test]
+fn nowait_leaves_what_is_on_swap_there() {
+    let kernel = Kernel::build(1, TABLES);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    kernel.mm.enter(&cpu, kernel.space(0));
+    kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 1, 0)).expect("a good area");
+    kernel.store(&cpu, 0, AT, 7).expect("memory");
+    kernel.mm.swap_out(&cpu, kernel.frame_at(&cpu, 0, AT).expect("mapped")).expect("nobody else uses it");
+    assert_eq!(ask(&kernel, &cpu, AT, Foll::PIN | Foll::NOWAIT), Err(GupError::WouldBlock { address: AT }));
+    assert_eq!(kernel.swap.counts(), 1, "it is there still");
+    let frame = ask(&kernel, &cpu, AT, Foll::PIN).expect("it comes back");
+    assert_eq!((kernel.swap.counts(), kernel.data.read(frame, 0)), (0, 7));
+    assert_eq!(ask(&kernel, &cpu, AT, Foll::PIN | Foll::NOWAIT), Ok(frame), "nothing to wait for");
     end(&kernel, &cpu);
 }
 

@@ -126,6 +126,13 @@ fn runs_of_one_folio_go_together() {
     assert_eq!(kernel.mm.release_all(&cpu, runs, Access::Read), Err(ReleaseError::Underflow(underflow)));
     assert_eq!(kernel.counts(&cpu, RECORDED), (2, 0, 1), "nothing was changed");
     assert_eq!(kernel.counts(&cpu, RECORDED.wrapping_add(600)), (2, 0, 1));
+    // More than is pinned of a folio: none of its pins goes.
+    let runs = take(&kernel, &cpu, page(0), 2, Foll::PIN);
+    let underflow = mm::folio::CountUnderflow { folio, held: 2, given_back: 3 };
+    let refused = kernel.mm.unpin_range(&cpu, RECORDED.wrapping_add(1), 3, Access::Read);
+    assert_eq!(refused, Err(ReleaseError::Underflow(underflow)));
+    assert_eq!(kernel.counts(&cpu, RECORDED), (4, 2, 1), "nothing was changed");
+    kernel.mm.release_all(&cpu, runs, Access::Read).expect("held");
     let nowhere = Frame::new(3);
     assert_eq!(kernel.mm.unpin_range(&cpu, nowhere, 1, Access::Read), Err(ReleaseError::NoRecord(nowhere)));
     let end = Frame::new(u64::MAX);

@@ -1,14 +1,12 @@
 //! Huge pages of anonymous memory: by faults, split, collapsed, zapped in part; contents, counts and frames are exact.
 
-use crate::memory::{Kernel, anonymous};
+use crate::memory::{CACHED, Kernel, anonymous};
 use hosted::ThreadCpu;
 use machine::{Access, CpuId, Frame, VirtAddr};
-use mm::{
-    AddressSpace, AreaRights, CollapseError, Event, FlushReason, FolioSplitError, Foll, MergeError, MergeInto,
-    ReclaimError, SpaceId, Unmergeable,
-};
 use pagetable::Level;
 use std::time::Duration;
+use mm::area::Sharing;
+use mm::{AddressSpace, Area, AreaRights, CollapseError, Event, FlushReason, FolioSplitError, Foll, MergeError, MergeInto, ReclaimError, SpaceId, Unmergeable};
 
 const SPACE: SpaceId = SpaceId::new(0);
 /// Three times 2 MiB.
@@ -83,6 +81,10 @@ fn a_fault_maps_a_huge_page_and_part_of_it_can_go() {
     assert_eq!(huge.in_use(), (512, 2), "one huge page, and no table of pages");
     assert_eq!(huge.read(&cpu, 1000), 0, "zeroed");
     huge.write(&cpu, 1000, 10);
+    let head = huge.frame(&cpu, 512);
+    let before = (huge.kernel.counts(&cpu, head), huge.kernel.flags(&cpu, head));
+    assert_eq!(huge.kernel.mm.swap_out(&cpu, head), Err(ReclaimError::Large { order: 9 }), "split it first");
+    assert_eq!((huge.kernel.counts(&cpu, head), huge.kernel.flags(&cpu, head)), before);
 
     // Part of it goes: the rest keeps its contents.
     huge.zap(&cpu, 512, 100);
@@ -108,6 +110,105 @@ fn what_reaches_beyond_the_area_is_not_huge() {
         "the area ends in the middle of the second huge page"
     );
     mm.munmap(&cpu, SPACE, AT, 1000).expect("it is mapped");
+}
+
+#[test]
+fn part_of_a_huge_page_that_nobody_may_use_can_go() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    for number in [600, 1000] {
+        huge.write(&cpu, number, number);
+    }
+    let mprotect = |rights| huge.kernel.mm.mprotect(&cpu, SPACE, AT, PAGES, rights).expect("it is mapped");
+    mprotect(AreaRights::None);
+    huge.zap(&cpu, 512, 100);
+    mprotect(AreaRights::ReadWrite);
+    assert_eq!((huge.read(&cpu, 600), huge.read(&cpu, 1000)), (0, 1000), "the rest keeps its contents");
+    huge.end(&cpu);
+}
+
+/// A large folio that parent and child have is split: it stays copy-on-write for both. Each of its pages is found where it is mapped from then on.
+#[test]
+fn a_folio_that_is_shared_with_a_child_splits_and_stays_shared() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    let (kernel, mm) = (&huge.kernel, huge.kernel.mm);
+    for number in [512, 600] {
+        huge.write(&cpu, number, number);
+    }
+    let child = SpaceId::new(1);
+    mm.fork(&cpu, SPACE, child).expect("frames enough");
+    mm.split_folio(&cpu, huge.frame(&cpu, 512)).expect("nobody else uses it");
+    let frame = huge.frame(&cpu, 600);
+    assert_eq!((kernel.frame_at(&cpu, 1, page(600)), kernel.counts(&cpu, frame)), (Some(frame), (2, 0, 2)));
+    assert_eq!(mm.swap_out(&cpu, frame), Ok(()), "its record says where it is mapped");
+    assert_eq!((kernel.load(&cpu, 1, page(600)), huge.read(&cpu, 600)), (Ok(600), 600));
+    for number in [512, 600] {
+        huge.write(&cpu, number, 1);
+        assert_eq!(kernel.load(&cpu, 1, page(number)), Ok(number), "the parent wrote to a copy");
+    }
+    mm.munmap(&cpu, child, AT, PAGES).expect("it is mapped");
+    huge.end(&cpu);
+}
+
+/// Whatever is mapped there: what an area is, and what it wants, is asked first.
+#[test]
+fn only_private_anonymous_areas_that_want_huge_pages_collapse() {
+    let kernel = Kernel::build(1, TABLES);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    kernel.mm.enter(&cpu, kernel.space(0));
+    kernel.fill_file(&cpu);
+    let wants_none = anonymous(AT, 512, 0);
+    let plain = wants_none.with_huge_pages();
+    let file = Area::private(AT, 512, AreaRights::ReadWrite, CACHED, 0).with_huge_pages();
+    let late = anonymous(page(1), 511, 1).with_huge_pages();
+    let others = [
+        ("of a file", file),
+        ("shared", Area { sharing: Sharing::Shared, ..plain }),
+        ("without huge pages", wants_none),
+        ("begins behind the first page", late),
+    ];
+    for (name, area) in others {
+        kernel.mm.mmap(&cpu, SPACE, area).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        if area.sharing == Sharing::Private {
+            kernel.store(&cpu, 0, page(3), 7).expect("memory");
+        }
+        let got = kernel.mm.collapse(&cpu, kernel.space(0), page(3), 512);
+        assert_eq!(got, Err(CollapseError::Area { address: page(3) }), "{name}");
+        kernel.mm.munmap(&cpu, SPACE, AT, 512).expect("whole tables");
+    }
+    kernel.mm.mmap(&cpu, SPACE, wants_none).expect("a good area");
+    kernel.store(&cpu, 0, page(3), 7).expect("memory");
+    kernel.mm.mprotect(&cpu, SPACE, AT, 512, AreaRights::None).expect("it is mapped");
+    let got = kernel.mm.collapse(&cpu, kernel.space(0), page(3), 512);
+    assert_eq!(got, Err(CollapseError::Area { address: page(3) }), "user code may not use it");
+    kernel.mm.munmap(&cpu, SPACE, AT, 512).expect("whole tables");
+    kernel.empty_file(&cpu);
+    kernel.assert_all_is_back(TABLES);
+}
+
+/// A pin for reading is of the page that the next store will find. A huge page that is the address space's own fast GUP may take though its entry is not
+/// writable; once a child has it, too, it may not.
+#[test]
+fn fast_gup_pins_read_only_huge_pages_of_the_spaces_own() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    let mm = huge.kernel.mm;
+    huge.write(&cpu, 600, 6);
+    mm.mprotect(&cpu, SPACE, AT, PAGES, AreaRights::Read).expect("it is mapped");
+    let pin = || {
+        let mut runs = Vec::new();
+        let got = mm.gup(&cpu, huge.space, page(600), 4, Foll::PIN | Foll::FAST_ONLY, |run| runs.push(run));
+        runs.into_iter().for_each(|run| mm.release(&cpu, run, Access::Read).expect("held"));
+        got
+    };
+    assert_eq!(pin(), Ok(4));
+    let child = SpaceId::new(1);
+    mm.fork(&cpu, SPACE, child).expect("frames enough");
+    assert_eq!(huge.kernel.frame_at(&cpu, 1, page(600)), Some(huge.frame(&cpu, 600)), "they share it");
+    assert_eq!(pin(), Ok(0), "the next store may be into a copy");
+    mm.munmap(&cpu, child, AT, PAGES).expect("it is mapped");
+    huge.end(&cpu);
 }
 
 #[test]

@@ -5,9 +5,7 @@ use hosted::ThreadCpu;
 use machine::user::FaultCause;
 use machine::{Access, CpuId, Frame, PageFault, VirtAddr, Word};
 use mm::reclaim::{Contents, Failure};
-use mm::{
-    Area, AreaRights, Event, FaultError, FlushReason, FolioFlags, Foll, MemoryMap, ReclaimError, Run, SpaceId, Usage,
-};
+use mm::{Area, AreaRights, Event, FaultError, FlushReason, FolioFlags, Foll, GupError, MemoryMap, ReclaimError, Run, SpaceId, Usage};
 use pagetable::{Flags, Level};
 
 const AT: VirtAddr = VirtAddr::new(0x40_0000_0000);
@@ -229,7 +227,16 @@ fn a_range_moves_but_for_what_is_pinned() {
     assert_eq!(kernel.mm.migrate_range(&cpu, kernel.space(0), AT, 2), Ok(1));
     assert_eq!((kernel.load(&cpu, 0, page(0)), kernel.load(&cpu, 0, page(1))), (Ok(0), Ok(1)));
     assert!(kernel.mm.migrate_range(&cpu, kernel.space(0), AT.wrapping_add(8), 1).is_err(), "no page begins there");
-    kernel.mm.munmap(&cpu, ONE, AT, PAGES).expect("it is mapped");
+    // Pages of a file are not the range's alone.
+    kernel.fill_file(&cpu);
+    let file = Area::shared(page(PAGES), 4, AreaRights::ReadWrite, CACHED, 0);
+    kernel.mm.mmap(&cpu, ONE, file).expect("a good area");
+    kernel.store(&cpu, 0, page(PAGES), 7).expect("a shared area");
+    let before = kernel.frame_at(&cpu, 0, page(PAGES));
+    assert_eq!(kernel.mm.migrate_range(&cpu, kernel.space(0), page(PAGES), 4), Ok(0));
+    assert_eq!(kernel.frame_at(&cpu, 0, page(PAGES)), before);
+    kernel.mm.munmap(&cpu, ONE, AT, PAGES + 4).expect("it is mapped");
+    kernel.empty_file(&cpu);
     kernel.assert_all_is_back(TABLES);
 }
 
@@ -253,6 +260,8 @@ fn clean_pages_of_a_file_are_dropped_and_dirty_ones_written_first() {
     assert_eq!((kernel.frame_at(&cpu, 0, page(3)), kernel.counts(&cpu, frame)), (Some(frame), (2, 0, 1)));
     assert_eq!(kernel.mm.drop_page(&cpu, file, 2), Ok(()));
     assert_eq!(kernel.file_frame(2), None);
+    let look = kernel.mm.gup(&cpu, kernel.space(0), page(2), 1, Foll::PIN | Foll::NOFAULT | Foll::NOWAIT, drop);
+    assert_eq!(look, Err(GupError::NotMapped { address: page(2) }), "nobody would wait for it");
     assert!(kernel.load(&cpu, 0, page(2)).is_err(), "a hole, until the file's owner fills it");
     assert_eq!(kernel.mm.drop_page(&cpu, file, 2), Err(ReclaimError::NoPage { page: 2 }));
 
@@ -265,6 +274,74 @@ fn clean_pages_of_a_file_are_dropped_and_dirty_ones_written_first() {
     assert_eq!(kernel.mm.write_back(&cpu, file, 3, |_| ()), Ok(Some(())), "it could not be written the first time");
     assert_eq!(kernel.mm.drop_page(&cpu, file, 3), Ok(()));
     kernel.mm.munmap(&cpu, ONE, AT, 8).expect("it is mapped");
+    kernel.empty_file(&cpu);
+    kernel.assert_all_is_back(TABLES);
+}
+
+/// Each of the eight is a bit that no flag of the engine is.
+#[test]
+fn flags_of_the_platform_are_nobody_elses() {
+    let engine = [
+        FolioFlags::SHMEM,
+        FolioFlags::SECRET,
+        FolioFlags::ZERO,
+        FolioFlags::MOVABLE,
+        FolioFlags::TRUNCATED,
+        FolioFlags::DIRTY,
+        FolioFlags::REFERENCED,
+        FolioFlags::ANON,
+        FolioFlags::EXCLUSIVE,
+        FolioFlags::PEER_TO_PEER,
+        FolioFlags::POISONED,
+        FolioFlags::LOCKED,
+        FolioFlags::SWAP_BACKED,
+        FolioFlags::KSM,
+    ];
+    let mut seen = FolioFlags::FILE;
+    for flag in engine.into_iter().chain((0..8).map(FolioFlags::platform)) {
+        assert_eq!(flag.bits().count_ones(), 1, "{flag:?}");
+        assert!(!seen.intersects(flag), "{flag:?} is another one, too");
+        seen = seen.and(flag);
+    }
+}
+
+/// Where a page table is malformed, what lies behind it is not cleaned. Nothing is forgotten: the page is as dirty as it was, whether an entry said so or its record.
+#[test]
+fn a_page_that_cannot_be_cleaned_stays_dirty() {
+    let (kernel, cpu) = build();
+    kernel.fill_file(&cpu);
+    let file = kernel.mm.file(CACHED).expect("it is there");
+    let broken = VirtAddr::new(0x50_0000_0000);
+    for at in [AT, broken] {
+        kernel.mm.mmap(&cpu, ONE, Area::shared(at, 2, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
+        assert_eq!([kernel.load(&cpu, 0, at), kernel.load(&cpu, 0, at.wrapping_add(4096))], [Ok(0), Ok(1)]);
+    }
+    let frames = [0, 1].map(|number| kernel.file_frame(number).expect("a page"));
+    let is_dirty = |number: usize| kernel.flags(&cpu, frames[number]) & FolioFlags::DIRTY.bits() != 0;
+    let tables = kernel.page_tables(0);
+    let link = tables.find(&cpu, broken, Level::Pmd).expect("a table").slot().cell();
+    let write_back = |number| {
+        let table = link.atomic_swap(0xdead_0000_0007);
+        let failed = kernel.mm.write_back(&cpu, file, number, |_| panic!("an entry may be dirty still"));
+        link.atomic_swap(table);
+        assert!(matches!(failed, Err(ReclaimError::Table(_))), "{failed:?}");
+    };
+    write_back(0);
+    assert!(!is_dirty(0), "nobody has written to it");
+    kernel.store(&cpu, 0, AT, 100).expect("a shared area");
+    assert!(!is_dirty(0), "the entry says so");
+    write_back(0);
+    assert!(is_dirty(0), "what the entry said is not lost with its dirty bit");
+    kernel.mm.redirty(&cpu, frames[1]);
+    write_back(1);
+    assert!(is_dirty(1), "what the record said is not lost");
+    for (number, contents) in [(0, 100), (1, 1)] {
+        let written = kernel.mm.write_back(&cpu, file, number, |frame| kernel.data.read(frame, 0));
+        assert_eq!(written, Ok(Some(contents)), "later it can be written");
+    }
+    for at in [AT, broken] {
+        kernel.mm.munmap(&cpu, ONE, at, 2).expect("it is mapped");
+    }
     kernel.empty_file(&cpu);
     kernel.assert_all_is_back(TABLES);
 }

@@ -1,6 +1,6 @@
 //! Two address spaces use one table: what the one faults in the other has; what the one takes away the other keeps.
 
-use crate::memory::{CACHED, Kernel};
+use crate::memory::{ANONYMOUS, CACHED, CACHED_HUGE, Kernel};
 use hosted::ThreadCpu;
 use machine::VirtAddr;
 use mm::{Area, AreaRights, FolioFlags, RetractError, ShareError, SpaceId};
@@ -10,6 +10,7 @@ const AT: [VirtAddr; 2] = [VirtAddr::new(0x40_0000_0000), VirtAddr::new(0x50_002
 const SPACES: [SpaceId; 2] = [SpaceId::new(0), SpaceId::new(1)];
 const PAGES: u64 = 512;
 const TABLES: u64 = 32;
+const HUGE_BYTES: u64 = 2 << 20;
 
 fn page(space: usize, number: u64) -> VirtAddr {
     AT[space].wrapping_add(number * 4096)
@@ -34,6 +35,9 @@ fn one_table_serves_both_until_one_takes_entries_away() {
     let mm = kernel.mm;
     mm.enter(&cpu, kernel.space(1));
     let share = || mm.share_table(&cpu, (SPACES[1], page(1, 5)), (SPACES[0], page(0, 7)));
+    kernel.failures.fail_at(1);
+    assert_eq!(share(), Err(ShareError::OutOfFrames), "for the levels above");
+    kernel.failures.fail_at(0);
     assert_eq!(share(), Err(ShareError::NoTable { address: AT[0] }), "nothing is mapped yet");
     for number in 0..4 {
         assert_eq!(kernel.load(&cpu, 0, page(0, number)), Ok(number));
@@ -113,6 +117,69 @@ fn what_differs_is_not_shared() {
     kernel.mm.munmap(&cpu, SPACES[1], page(1, 511), 1).expect("it is mapped");
     assert_eq!(share((SPACES[1], AT[1]), (SPACES[0], AT[0])), Err(ShareError::Area { address: AT[1] }));
     end(&kernel, &cpu);
+}
+
+/// What else is private or no file's pages at all keeps its tables.
+#[test]
+fn only_shared_areas_of_cached_files_share_tables() {
+    let kernel = build([AreaRights::ReadWrite; 2]);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    kernel.load(&cpu, 0, page(0, 3)).expect("a page of the file");
+    kernel.mm.munmap(&cpu, SPACES[1], AT[1], PAGES).expect("it is mapped");
+    let private = Area::private(AT[1], PAGES, AreaRights::ReadWrite, CACHED, 0);
+    let anonymous = Area::shared(AT[1], PAGES, AreaRights::ReadWrite, ANONYMOUS, 0);
+    for area in [private, anonymous] {
+        kernel.mm.mmap(&cpu, SPACES[1], area).expect("a good area");
+        let got = kernel.mm.share_table(&cpu, (SPACES[1], AT[1]), (SPACES[0], AT[0]));
+        assert_eq!(got, Err(ShareError::Area { address: AT[1] }), "{area:?}");
+        let got = kernel.mm.share_table(&cpu, (SPACES[0], AT[0]), (SPACES[1], AT[1]));
+        assert_eq!(got, Err(ShareError::Area { address: AT[1] }), "{area:?}");
+        kernel.mm.munmap(&cpu, SPACES[1], AT[1], PAGES).expect("it is mapped");
+    }
+    end(&kernel, &cpu);
+}
+
+/// A table of huge leaves is shared as a whole. If one of them was split, there is a table below that nobody would know to be shared.
+#[test]
+fn a_table_of_huge_leaves_is_shared_unless_one_is_split() {
+    const GIB: u64 = 1 << 18;
+    let kernel = Kernel::build(1, TABLES);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    let mm = kernel.mm;
+    mm.enter(&cpu, kernel.space(0));
+    let at = [AT[0], VirtAddr::new(0x50_4000_0000)];
+    for space in [0, 1] {
+        let area = Area::shared(at[space], GIB, AreaRights::ReadWrite, CACHED_HUGE, 0);
+        mm.mmap(&cpu, SPACES[space], area).expect("a good area");
+    }
+    let share = || mm.share_table(&cpu, (SPACES[1], at[1]), (SPACES[0], at[0]));
+    let second = |space: usize| at[space].wrapping_add(HUGE_BYTES);
+    let heads = [0, 1].map(|page| kernel.fill_huge_page(&cpu, page));
+    for address in [at[0], second(0)] {
+        kernel.load(&cpu, 0, address).expect("a page of the file");
+    }
+    for address in [at[0], second(0)] {
+        mm.split_leaf(&cpu, kernel.space(0), address).expect("a huge leaf");
+        assert_eq!(share(), Err(ShareError::NoTable { address: at[0] }), "split at {address}");
+        mm.zap(&cpu, kernel.space(0), at[0], GIB).expect("whole tables");
+        mm.munmap(&cpu, SPACES[0], at[0], GIB).expect("it is mapped");
+        let area = Area::shared(at[0], GIB, AreaRights::ReadWrite, CACHED_HUGE, 0);
+        mm.mmap(&cpu, SPACES[0], area).expect("a good area");
+        for address in [at[0], second(0)] {
+            kernel.load(&cpu, 0, address).expect("a page of the file");
+        }
+    }
+    share().expect("none is split");
+    assert_eq!([at[1], second(1)].map(|address| kernel.frame_at(&cpu, 1, address)), heads.map(Some), "without a fault");
+    assert_eq!(heads.map(|head| kernel.counts(&cpu, head)), [(2, 0, 1); 2], "one entry each");
+    for space in [0, 1] {
+        mm.munmap(&cpu, SPACES[space], at[space], GIB).expect("it is mapped");
+    }
+    let file = mm.file(CACHED_HUGE).expect("it is there");
+    for page in [0, 1] {
+        mm.replace_page(&cpu, file, page * 512, None).expect("a page of the file");
+    }
+    kernel.assert_all_is_back(TABLES);
 }
 
 /// A table goes with all its entries; the pages stay in the file and come back.

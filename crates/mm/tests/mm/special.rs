@@ -195,11 +195,16 @@ fn frames_that_are_not_the_drivers() {
     let anonymous = with_flag(FolioFlags::ANON);
     let truncated = with_flag(FolioFlags::TRUNCATED);
     let poisoned = with_flag(FolioFlags::POISONED);
-    let of_file = kernel.mm.allocate_folio(&cpu, 0).expect("a frame");
-    let cached = mm::Page::new(mm::Membership { head: of_file, order: 0 }, 1, FolioFlags::FILE)
-        .of_file(FolioMapping { file: CACHED, page: 0 });
-    let word = machine::Word::atomic_load(cached.mapping_word(), Ordering::SeqCst);
-    machine::Cpu::store(&cpu, record(of_file).mapping_word(), word);
+    let with_file = |file| {
+        let head = kernel.mm.allocate_folio(&cpu, 0).expect("a frame");
+        let page = mm::Page::new(mm::Membership { head, order: 0 }, 1, FolioFlags::FILE);
+        let page = page.of_file(FolioMapping { file, page: 0 });
+        let word = machine::Word::atomic_load(page.mapping_word(), Ordering::SeqCst);
+        machine::Cpu::store(&cpu, record(head).mapping_word(), word);
+        head
+    };
+    let of_file = with_file(CACHED);
+    let of_mixed = with_file(MIXED);
     let free = kernel.mm.allocate_folio(&cpu, 0).expect("a frame");
     kernel.mm.free_folio(&cpu, free).expect("held");
     let zero = Frame::new(1 << 20);
@@ -222,6 +227,8 @@ fn frames_that_are_not_the_drivers() {
         (WILD, poisoned, pte, foreign(poisoned)),
         (WILD, of_file, pte, foreign(of_file)),
         (MIXED, of_file, pte, foreign(of_file)),
+        (WILD, of_mixed, pte, foreign(of_mixed)),
+        (MIXED, of_mixed, pte, Ok(Inserted::New)),
         (PFN, free, pte, foreign(free)),
         (MIXED, free, pte, foreign(free)),
         (MIXED, anonymous, pte, foreign(anonymous)),
@@ -257,7 +264,7 @@ fn frames_that_are_not_the_drivers() {
         assert_eq!(kernel.entry(&cpu, at).is_some(), expected.is_ok(), "{frame} {level}");
         kernel.mm.munmap(&cpu, SPACE, at, Level::P4d.frames()).expect("mapped");
     }
-    for frame in [own, huge, anonymous, truncated, poisoned, of_file] {
+    for frame in [own, huge, anonymous, truncated, poisoned, of_file, of_mixed] {
         assert_eq!(kernel.counts(&cpu, frame), (1, 0, 0), "{frame}: the driver's reference");
         kernel.mm.free_folio(&cpu, frame).expect("held");
     }
@@ -333,6 +340,36 @@ fn a_huge_leaf_makes_way_for_small_ones() {
     assert_eq!((level, entry.has(Flags::WRITE.and(Flags::DIRTY))), (Level::Pte, true));
     assert_eq!(kernel.entry(&cpu, AT), None, "its neighbours come back by faults");
     assert_eq!(*kernel.listener.entry.lock().expect("nobody panicked"), None, "secondary TLBs were told");
+    kernel.assert_all_is_back(&cpu);
+}
+
+/// What need not make way stays: small leaves beside the one that a store wants, a huge one that allows the store, or that a load comes to.
+#[test]
+fn only_a_huge_leaf_that_forbids_the_store_makes_way() {
+    let kernel = Kernel::build(1);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    kernel.mm.enter(&cpu, kernel.space);
+    kernel.on_fault(|context| match context.level() {
+        Level::Pte => context.insert(&PfnLeaf::new(Level::Pte, VRAM.wrapping_add(context.page()))).into(),
+        _ => DriverAnswer::Fallback,
+    });
+    kernel.map(&cpu, AT, 3 * 512, PFN);
+    let at = |page: u64| AT.wrapping_add(page * 4096);
+    for page in [5, 6] {
+        let leaf = PfnLeaf::new(Level::Pte, VRAM.wrapping_add(page)).with_rights(AreaRights::Read);
+        insert(&kernel, &cpu, at(page), &leaf, Access::Read).expect("a free place");
+    }
+    kernel.fault(&cpu, at(5), Access::Write).expect("a page of the driver");
+    assert!(kernel.entry(&cpu, at(5)).expect("mapped").1.has(Flags::WRITE));
+    assert!(kernel.entry(&cpu, at(6)).is_some(), "the page beside it stays");
+    for (page, rights, access) in
+        [(512, AreaRights::ReadWrite, Access::Write), (2 * 512, AreaRights::Read, Access::Read)]
+    {
+        let leaf = PfnLeaf::new(Level::Pmd, VRAM.wrapping_add(page)).with_rights(rights);
+        insert(&kernel, &cpu, at(page), &leaf, Access::Read).expect("a free place");
+        kernel.fault(&cpu, at(page + 7), access).expect("it is there");
+        assert_eq!(kernel.entry(&cpu, at(page + 7)).expect("mapped").0, Level::Pmd, "{access:?}");
+    }
     kernel.assert_all_is_back(&cpu);
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::driver::{Kernel, MIXED, PFN, RECORDED, RECORDED_SMALL, SPACE, VRAM, VRAM_FRAMES};
 use machine::{Access, Frame, VirtAddr};
-use mm::{DriverAnswer, FaultError, Foll, GupError, InsertError, Inserted, PfnLeaf};
+use mm::{AreaRights, DriverAnswer, FaultError, Foll, GupError, InsertError, Inserted, PfnLeaf};
 use pagetable::software::{Softw1, SpecialBit};
 use pagetable::{Flags, Level};
 
@@ -63,6 +63,18 @@ fn neighbours_are_mapped_ahead() {
     assert!(kernel.entry(&cpu, at(709)).is_some() && kernel.entry(&cpu, at(710)).is_none());
     let refused = InsertError::TableFrame { frame: Frame::new(0x200) };
     assert_eq!(kernel.fault(&cpu, at(720), Access::Read), Err(FaultError::Driver(refused)));
+    // Nor is another frame in the first page's place passed over.
+    insert(&kernel, &cpu, at(800), &other.with_rights(AreaRights::Read), Access::Read).expect("a free place");
+    let found = kernel.entry(&cpu, at(800)).expect("mapped").1;
+    kernel.on_fault(|context| match context.level() {
+        Level::Pte => {
+            let leaf = PfnLeaf::new(Level::Pte, VRAM);
+            context.insert_pages(4, &leaf, |page| Some(VRAM.wrapping_add(page))).map(|_| Inserted::New).into()
+        }
+        _ => DriverAnswer::Fallback,
+    });
+    let occupied = InsertError::Occupied { address: at(800), found };
+    assert_eq!(kernel.fault(&cpu, at(800), Access::Write), Err(FaultError::Driver(occupied)));
     kernel.assert_all_is_back(&cpu);
 }
 
@@ -110,7 +122,12 @@ fn whole_areas_in_the_largest_leaves_that_fit() {
     }
 
     // Whole or not at all: a page in the middle is there, a frame in the middle is not the driver's, or the range ends behind the area.
-    kernel.map(&cpu, AT, 1024, PFN);
+    let area = kernel.map(&cpu, AT, 1024, PFN);
+    for (start, pages) in [(AT, 1025), (AT.wrapping_add(1023 * 4096), 2), (AT.wrapping_add(8), 1)] {
+        let misplaced = InsertError::Misplaced { address: start, level: Level::Pte, area };
+        let result = kernel.mm.remap_pfn_range(&cpu, kernel.space, (start, pages), &PfnLeaf::new(Level::Pmd, VRAM));
+        assert_eq!(result, Err(misplaced), "{pages} pages from {start}");
+    }
     let there = AT.wrapping_add(700 * 4096);
     insert(&kernel, &cpu, there, &PfnLeaf::new(Level::Pte, VRAM), Access::Read).expect("a free place");
     for (frame, pages) in [(VRAM, 1024), (VRAM.wrapping_add(VRAM_FRAMES - 600), 700), (VRAM, 1025)] {
@@ -184,6 +201,19 @@ fn mixed_files_count_what_has_records() {
         _ => DriverAnswer::Fallback,
     });
     assert_eq!(gup(9, &mut runs), Ok(1));
+    // Pages with records ahead of the fault are counted like others, new ones and those that are there.
+    kernel.on_fault(|context| match context.level() {
+        Level::Pte => {
+            let frame_of = |page| Some(RECORDED_SMALL.wrapping_add(page));
+            context.insert_pages(4, &PfnLeaf::new(Level::Pte, RECORDED_SMALL), frame_of).map(|_| Inserted::New).into()
+        }
+        _ => DriverAnswer::Fallback,
+    });
+    for first in [22, 20] {
+        kernel.fault(&cpu, at(first), Access::Read).expect("a page of the driver");
+    }
+    let ahead = [20, 21, 22, 23, 24, 25].map(|page| kernel.counts(&cpu, RECORDED_SMALL.wrapping_add(page)));
+    assert_eq!(ahead, [(2, 0, 1); 6]);
     let file = kernel.mm.file(MIXED).expect("it is there");
     kernel.mm.unmap_mapping(&cpu, file, 0, 1024).expect("whole tables");
     assert_eq!(kernel.counts(&cpu, RECORDED), (2, 1, 0), "the pin stays");

@@ -124,7 +124,7 @@ pub(crate) const ANONYMOUS: FileId = FileId::new(0);
 /// A file of [`FILE_PAGES`] pages, each filled with its number.
 pub(crate) const CACHED: FileId = FileId::new(1);
 pub(crate) const FILE_PAGES: u64 = 64;
-/// A file of one huge page.
+/// A file of two huge pages.
 pub(crate) const CACHED_HUGE: FileId = FileId::new(2);
 /// How many areas an address space has room for.
 pub(crate) const AREAS: usize = 16;
@@ -246,12 +246,12 @@ impl Kernel {
         };
         let spaces = leak_all((0..SPACES).map(space));
         let slots = leak_all((0..FILE_PAGES).map(|_| PageSlot::new(None)));
-        let huge_slot = leak_all([PageSlot::new(None)]);
+        let huge_slots = leak_all([PageSlot::new(None), PageSlot::new(None)]);
         let mappings = |count: usize| leak_all((0..count).map(|_| Mapping::new()));
         let files = leak_all([
             File::new(FileKind::Anonymous, Level::Pte, &[], mappings(64)),
             File::new(FileKind::Cached, Level::Pte, slots, mappings(FILE_MAPPINGS)),
-            File::new(FileKind::Cached, Level::Pmd, huge_slot, mappings(8)),
+            File::new(FileKind::Cached, Level::Pmd, huge_slots, mappings(8)),
         ]);
         let shadow: &'static Shadow = leak(Shadow::default());
         let recorder: &'static Recorder = leak(Recorder::default());
@@ -367,11 +367,17 @@ impl Kernel {
         head
     }
 
-    /// Puts a huge page into [`CACHED_HUGE`], and returns its first frame.
+    /// Puts a huge page at the beginning of [`CACHED_HUGE`], and returns its first frame.
     pub(crate) fn fill_huge_file(&self, cpu: &ThreadCpu) -> Frame {
+        self.fill_huge_page(cpu, 0)
+    }
+
+    /// Puts huge page `number` into [`CACHED_HUGE`], and returns its first frame.
+    pub(crate) fn fill_huge_page(&self, cpu: &ThreadCpu, number: u64) -> Frame {
         let file = self.mm.file(CACHED_HUGE).expect("it is there");
-        let head = self.new_file_folio(cpu, 9, FolioMapping { file: CACHED_HUGE, page: 0 });
-        self.mm.replace_page(cpu, file, 0, Some(head)).expect("an empty slot");
+        let page = number * file.leaf().frames();
+        let head = self.new_file_folio(cpu, 9, FolioMapping { file: CACHED_HUGE, page });
+        self.mm.replace_page(cpu, file, page, Some(head)).expect("an empty slot");
         head
     }
 
