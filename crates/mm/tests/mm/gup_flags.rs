@@ -144,6 +144,29 @@ fn pins_for_reading_unshare() {
     end(&kernel, &cpu);
 }
 
+/// A reference for reading is no reason to copy what parent and child share; a pin is.
+#[test]
+fn references_for_reading_do_not_unshare() {
+    let kernel = Kernel::build(1, TABLES);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 1, 0)).expect("a good area");
+    kernel.store(&cpu, 0, AT, 1).expect("memory");
+    kernel.mm.fork(&cpu, SPACE, SpaceId::new(1)).expect("frames enough");
+    let frame = kernel.frame_at(&cpu, 1, AT).expect("mapped");
+    let take = |flags| {
+        let mut runs = Vec::new();
+        let got = kernel.mm.gup_remote(&cpu, kernel.space(0), (AT, 1), flags, || Signal::None, |run| runs.push(run));
+        let taken = runs[0].frame();
+        release(&kernel, &cpu, runs);
+        got.map(|_| taken)
+    };
+    assert_eq!(take(Foll::GET), Ok(frame));
+    assert_ne!(take(Foll::PIN), Ok(frame));
+    assert_eq!(kernel.frame_at(&cpu, 1, AT), Some(frame), "the child's");
+    kernel.mm.munmap(&cpu, SpaceId::new(1), AT, 1).expect("it is mapped");
+    end(&kernel, &cpu);
+}
+
 #[test]
 fn force_writes_into_copies_and_never_into_files() {
     let kernel = Kernel::build(1, TABLES);

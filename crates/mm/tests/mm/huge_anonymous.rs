@@ -2,11 +2,10 @@
 
 use crate::memory::{CACHED, Kernel, anonymous};
 use hosted::ThreadCpu;
-use machine::{Access, CpuId, Frame, VirtAddr};
-use pagetable::Level;
+use machine::{Access, CpuId, Frame, VirtAddr, Word};
+use mm::{AddressSpace, Area, AreaRights, CollapseError, Event, FlushReason, FolioFlags, FolioSplitError, Foll, MemoryMap, MergeError, MergeInto, ReclaimError, Sharing, SpaceId, Unmergeable};
+use pagetable::{Level, NonPresent, ProtNone};
 use std::time::Duration;
-use mm::area::Sharing;
-use mm::{AddressSpace, Area, AreaRights, CollapseError, Event, FlushReason, FolioSplitError, Foll, MergeError, MergeInto, ReclaimError, SpaceId, Unmergeable};
 
 const SPACE: SpaceId = SpaceId::new(0);
 /// Three times 2 MiB.
@@ -85,6 +84,19 @@ fn a_fault_maps_a_huge_page_and_part_of_it_can_go() {
     let before = (huge.kernel.counts(&cpu, head), huge.kernel.flags(&cpu, head));
     assert_eq!(huge.kernel.mm.swap_out(&cpu, head), Err(ReclaimError::Large { order: 9 }), "split it first");
     assert_eq!((huge.kernel.counts(&cpu, head), huge.kernel.flags(&cpu, head)), before);
+
+    // What GUP faults in is no smaller.
+    let mut runs = Vec::new();
+    let got = huge.kernel.mm.gup(&cpu, huge.space, page(3), 1, Foll::PIN | Foll::WRITE, |run| runs.push(run));
+    assert_eq!((got, huge.in_use()), (Ok(1), (1024, 2)));
+    runs.into_iter().for_each(|run| huge.kernel.mm.release(&cpu, run, Access::Read).expect("held"));
+    // Nor does a change of rights make it so where it begins or ends.
+    for rights in [AreaRights::Read, AreaRights::ReadWrite] {
+        huge.kernel.mm.mprotect(&cpu, SPACE, page(512), 512, rights).expect("it is mapped");
+        assert_eq!(huge.in_use(), (1024, 2), "{rights:?}");
+    }
+    huge.zap(&cpu, 0, 512);
+    assert_eq!(huge.in_use(), (512, 2));
 
     // Part of it goes: the rest keeps its contents.
     huge.zap(&cpu, 512, 100);
@@ -203,6 +215,13 @@ fn fast_gup_pins_read_only_huge_pages_of_the_spaces_own() {
         got
     };
     assert_eq!(pin(), Ok(4));
+    // By leaves of one page each, each page's own record decides.
+    mm.split_leaf(&cpu, huge.space, page(600)).expect("a huge leaf");
+    assert_eq!(pin(), Ok(4));
+    let third = MemoryMap::page(huge.kernel.data, &cpu, huge.frame(&cpu, 602)).expect("a record").flags_word();
+    let flags = third.atomic_fetch_and(!FolioFlags::EXCLUSIVE.bits());
+    assert_eq!(pin(), Ok(2), "short before the page that is not its own");
+    third.atomic_swap(flags);
     let child = SpaceId::new(1);
     mm.fork(&cpu, SPACE, child).expect("frames enough");
     assert_eq!(huge.kernel.frame_at(&cpu, 1, page(600)), Some(huge.frame(&cpu, 600)), "they share it");
@@ -249,6 +268,41 @@ fn small_pages_collapse_into_a_huge_one_with_the_same_contents() {
 }
 
 /// A merge has put the zero page there, and the huge page has zeros of its own.
+/// A page that is marked so that somebody hears of the next access stays marked.
+#[test]
+fn pages_with_a_hint_do_not_collapse() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    huge.write(&cpu, 600, 6);
+    huge.kernel.mm.split_folio(&cpu, huge.frame(&cpu, 600)).expect("nobody else uses it");
+    let (frame, at) = (huge.frame(&cpu, 600), page(600));
+    let tables = huge.kernel.page_tables(0);
+    let mut table = tables.find(&cpu, at, Level::Pte).expect("a table").lock(&cpu);
+    let attributes = table.entry(tables.mode, at).attributes(Level::Pte);
+    table.replace(tables.writer, at, NonPresent::ProtNone(ProtNone { frame, attributes }).encode(Level::Pte));
+    table.unlock();
+    let collapse = || huge.kernel.mm.collapse(&cpu, huge.space, at, 512);
+    assert_eq!(collapse(), Err(CollapseError::Busy { address: at }));
+    assert_eq!(huge.read(&cpu, 600), 6);
+    assert_eq!(collapse(), Ok(()), "the access was heard of");
+    huge.end(&cpu);
+}
+
+#[test]
+fn a_huge_page_moves_with_its_contents() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    for number in [512, 600, 1023] {
+        huge.write(&cpu, number, number);
+    }
+    let before = huge.frame(&cpu, 512);
+    huge.kernel.mm.migrate(&cpu, before).expect("nobody else uses it");
+    assert_ne!(huge.frame(&cpu, 512), before);
+    assert_eq!(huge.in_use(), (512, 2), "by one huge leaf");
+    assert_eq!([512, 600, 1023].map(|number| huge.read(&cpu, number)), [512, 600, 1023]);
+    huge.end(&cpu);
+}
+
 #[test]
 fn merged_zeros_collapse_into_a_huge_page_and_are_counted_no_more() {
     let huge = Huge::build(1);

@@ -1,23 +1,26 @@
-//! PAE: the tables that must be there before a CPU loads the root, and a lack of frames for them.
+//! PAE: the tables that must be there before a CPU loads the root, a lack of frames for them, and that they are nobody else's.
+
+use std::marker::PhantomData;
 
 use hosted::{DataFrames, FailingTables, Failures, FrameArena, ThreadCpu, Threads};
-use machine::{Cpu, Frame};
+use machine::{Cpu, Frame, VirtAddr};
 use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
-    AddressSpace, FaultError, Mm, NoDrivers, NoSwap, NobodyListens, NobodyTraces, Parts, Platform, Protocols,
-    Shootdown, Sound,
+    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoSwap,
+    NobodyListens, NobodyTraces, Parts, Platform, Protocols, ShareError, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
-use pagetable::{Cmpxchg8b, Pae, PhysicalWidth, Root, TableMemory, Xchg64, ZeroThenLink};
+use pagetable::{Cmpxchg8b, FourLevel, Level, Mode, Pae, PhysicalWidth, Root, TableMemory, Xchg64, ZeroThenLink};
 
-struct OnPae;
+/// A platform with the protocols of PAE in whatever mode.
+struct In<M>(PhantomData<M>);
 
-impl Platform for OnPae {
+impl<M: Mode> Platform for In<M> {
     type Cpu = ThreadCpu;
-    type Mode = Pae;
+    type Mode = M;
     type Tables = FailingTables;
     type Map = DataFrames;
     type Frames = DataFrames;
@@ -34,6 +37,21 @@ impl Platform for OnPae {
     type Lifetime = ByRcu;
     type Special = Softw1;
     type Guards = Sound;
+}
+
+fn protocols<M: Mode>(mode: M) -> Protocols<In<M>> {
+    Protocols {
+        mode,
+        read: Cmpxchg8b,
+        write: Xchg64,
+        recheck: Atomic,
+        publish: ZeroThenLink,
+        flush_order: FlushAfterUnlock,
+        remote_flush: ByIpi,
+        lifetime: ByRcu,
+        special: Softw1,
+        guards: Sound,
+    }
 }
 
 /// Four PDPTEs, of which user code may have addresses below each.
@@ -54,18 +72,6 @@ fn frames_run_out() {
             let root = tables.arena.allocate().expect("a frame for the root");
             cpu.zero(tables.arena.table(root).expect("a frame of the arena").cells());
             let spaces = [AddressSpace::new(Root::new(&mode, root.start()).expect("aligned, and low enough"), &[])];
-            let protocols = Protocols::<OnPae> {
-                mode,
-                read: Cmpxchg8b,
-                write: Xchg64,
-                recheck: Atomic,
-                publish: ZeroThenLink,
-                flush_order: FlushAfterUnlock,
-                remote_flush: ByIpi,
-                lifetime: ByRcu,
-                special: Softw1,
-                guards: Sound,
-            };
             let shootdown = Shootdown::new();
             let parts = Parts {
                 tables: &tables,
@@ -79,7 +85,7 @@ fn frames_run_out() {
                 files: &[],
                 shootdown: &shootdown,
             };
-            let mm = Mm::new(protocols, parts);
+            let mm = Mm::new(protocols(mode), parts);
             fail(&failures, number);
             let prepared = mm.prepare(&cpu, &spaces[0]);
             failures.fail_at(0);
@@ -91,4 +97,55 @@ fn frames_run_out() {
             assert_eq!(tables.arena.in_use(), 1 + PDPTES);
         }
     }
+}
+
+/// What two address spaces are told that want to share a table with leaves of this level, below their roots.
+fn share_below_the_root<M: Mode>(mode: M, leaf: Level) -> Result<(), ShareError> {
+    let arena = FrameArena::new(Frame::new(0x100), 16).expect("address space for tables");
+    let tables = FailingTables { arena, failures: Failures::none() };
+    let data = DataFrames::new(Frame::new(0x10000), 16, Failures::none()).expect("address space for data");
+    let machine = Threads::new(1, |_, _| ()).expect("a small machine");
+    let cpu = machine.attach().expect("a free CPU");
+    let areas = [[AreaSlot::new()], [AreaSlot::new()]];
+    let spaces = areas.each_ref().map(|areas| {
+        let root = tables.arena.allocate().expect("a frame for the root");
+        cpu.zero(tables.arena.table(root).expect("a frame of the arena").cells());
+        AddressSpace::new(Root::new(&mode, root.start()).expect("aligned, and low enough"), areas)
+    });
+    let mappings = [Mapping::new(), Mapping::new()];
+    let files = [File::new(FileKind::Cached, leaf, &[], &mappings)];
+    let shootdown = Shootdown::new();
+    let parts = Parts {
+        tables: &tables,
+        map: &data,
+        frames: &data,
+        swap: &NoSwap,
+        notify: &NobodyListens,
+        drivers: &NoDrivers,
+        trace: &NobodyTraces,
+        spaces: &spaces,
+        files: &files,
+        shootdown: &shootdown,
+    };
+    let mm = Mm::new(protocols(mode), parts);
+    let upper = leaf.upper().expect("a level above");
+    assert_eq!(upper, mode.root_level());
+    let at = VirtAddr::new(upper.size());
+    let ids = [0, 1].map(SpaceId::new);
+    for (id, space) in ids.into_iter().zip(&spaces) {
+        mm.prepare(&cpu, space).expect("frames enough");
+        let area = Area::shared(at, upper.frames(), AreaRights::ReadWrite, FileId::new(0), 0);
+        mm.mmap(&cpu, id, area).expect("a good area");
+    }
+    mm.share_table(&cpu, (ids[1], at), (ids[0], at))
+}
+
+/// A CPU reads the PDPTEs when it loads the root, so they cannot come to lead to another table. Where it reads the root at every walk they can.
+#[test]
+fn tables_below_pdptes_are_not_shared() {
+    let pae = share_below_the_root(Pae::new(PhysicalWidth::MAX), Level::Pmd);
+    assert_eq!(pae, Err(ShareError::Area { address: VirtAddr::new(Level::Pud.size()) }));
+    let four = share_below_the_root(FourLevel::new(PhysicalWidth::MAX), Level::Pud);
+    let no_table = ShareError::NoTable { address: VirtAddr::new(Level::P4d.size()) };
+    assert_eq!(four, Err(no_table), "nothing is mapped yet");
 }
