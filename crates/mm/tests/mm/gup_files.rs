@@ -81,6 +81,13 @@ fn huge_pages_of_a_file_are_pinned_in_runs() {
     for page in [0, 512] {
         kernel.mm.replace_page(&cpu, file, page, None).expect("a page of the file");
     }
+    // A folio that is smaller than its place in the file: what lies behind it is somebody else's.
+    let small = kernel.new_file_page(&cpu, 0, 0);
+    kernel.mm.replace_page(&cpu, file, 0, Some(small)).expect("an empty slot");
+    let got = kernel.mm.pin_file(&cpu, file, (0, 2), |_| panic!("one page is not two"));
+    assert_eq!(got, Err(PinFileError::NotAllowed { page: 0 }));
+    assert_eq!(kernel.counts(&cpu, small), (1, 0, 0));
+    kernel.mm.replace_page(&cpu, file, 0, None).expect("a page of the file");
     kernel.assert_all_is_back(TABLES);
 }
 
