@@ -7,7 +7,8 @@ use crate::memory::{ANONYMOUS, CACHED, CACHED_HUGE, FILE_PAGES, Kernel};
 use machine::{Access, Cpu, Frame, VirtAddr};
 use mm::error::PinFileError;
 use mm::folio::{COUNT_LIMIT, PIN_BIAS};
-use mm::{Area, AreaRights, FolioFlags, MemoryMap, Run, SpaceId};
+use mm::{Area, AreaRights, FaultError, FolioFlags, MemoryMap, Run, SpaceId};
+use pagetable::Level;
 
 const AT: VirtAddr = VirtAddr::new(0x40_0000_0000);
 const TABLES: u64 = 32;
@@ -86,6 +87,13 @@ fn huge_pages_of_a_file_are_pinned_in_runs() {
     kernel.mm.replace_page(&cpu, file, 0, Some(small)).expect("an empty slot");
     let got = kernel.mm.pin_file(&cpu, file, (0, 2), |_| panic!("one page is not two"));
     assert_eq!(got, Err(PinFileError::NotAllowed { page: 0 }));
+    kernel
+        .mm
+        .mmap(&cpu, SpaceId::new(0), Area::shared(AT, 512, AreaRights::Read, CACHED_HUGE, 0))
+        .expect("a good area");
+    let bad = FaultError::BadFrame { file: CACHED_HUGE, frame: small, level: Level::Pmd };
+    assert_eq!(kernel.load(&cpu, 0, AT), Err(bad), "nor is it mapped");
+    kernel.mm.munmap(&cpu, SpaceId::new(0), AT, 512).expect("it is mapped");
     assert_eq!(kernel.counts(&cpu, small), (1, 0, 0));
     kernel.mm.replace_page(&cpu, file, 0, None).expect("a page of the file");
     kernel.assert_all_is_back(TABLES);

@@ -242,6 +242,8 @@ fn frames_that_are_not_the_drivers() {
         (WILD, Frame::new(1 << 20), pmd, foreign(Frame::new(1 << 20))),
         (PFN, VRAM.wrapping_add(1), pmd, Err(InsertError::BadFrame { frame: VRAM.wrapping_add(1), level: pmd })),
         (PFN, VRAM.wrapping_add(512), pud, Err(InsertError::BadFrame { frame: VRAM.wrapping_add(512), level: pud })),
+        // The last frame that the machine has.
+        (WILD, Frame::new((1 << 40) - 1), pte, Ok(Inserted::New)),
         (WILD, Frame::new(1 << 40), pte, Err(InsertError::BadFrame { frame: Frame::new(1 << 40), level: pte })),
         (WILD, Frame::new(u64::MAX), pte, Err(InsertError::BadFrame { frame: Frame::new(u64::MAX), level: pte })),
         (PFN, VRAM, Level::P4d, Err(InsertError::BadFrame { frame: VRAM, level: Level::P4d })),
