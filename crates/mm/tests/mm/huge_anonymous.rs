@@ -3,7 +3,10 @@
 use crate::memory::{CACHED, Kernel, anonymous};
 use hosted::ThreadCpu;
 use machine::{Access, CpuId, Frame, VirtAddr, Word};
-use mm::{AddressSpace, Area, AreaRights, CollapseError, Event, FlushReason, FolioFlags, FolioSplitError, Foll, MemoryMap, MergeError, MergeInto, ReclaimError, Sharing, SpaceId, Unmergeable};
+use mm::{
+    AddressSpace, Area, AreaRights, CollapseError, Event, FlushReason, FolioFlags, FolioSplitError, Foll, MemoryMap,
+    MergeError, MergeInto, ReclaimError, Sharing, SpaceId, Unmergeable,
+};
 use pagetable::{Level, NonPresent, ProtNone};
 use std::time::Duration;
 

@@ -5,7 +5,10 @@ use hosted::ThreadCpu;
 use machine::user::FaultCause;
 use machine::{Access, CpuId, Frame, PageFault, VirtAddr, Word};
 use mm::reclaim::{Contents, Failure};
-use mm::{Area, AreaRights, Event, FaultError, FlushReason, FolioFlags, Foll, GupError, MemoryMap, ReclaimError, Run, SpaceId, Usage};
+use mm::{
+    Area, AreaRights, Event, FaultError, FlushReason, FolioFlags, Foll, GupError, MemoryMap, ReclaimError, Run,
+    SpaceId, Usage,
+};
 use pagetable::{Flags, Level};
 
 const AT: VirtAddr = VirtAddr::new(0x40_0000_0000);
