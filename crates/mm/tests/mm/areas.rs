@@ -18,13 +18,6 @@ fn page(number: u64) -> VirtAddr {
     AT.wrapping_add(number * 4096)
 }
 
-fn build() -> (Kernel, ThreadCpu) {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
-    kernel.mm.enter(&cpu, kernel.space(0));
-    (kernel, cpu)
-}
-
 /// Whether an entry is there that allows the access: fast GUP knows no areas and no faults.
 fn entry_allows(kernel: &Kernel, cpu: &ThreadCpu, at: VirtAddr, write: Foll) -> bool {
     let mut run = None;
@@ -44,7 +37,7 @@ fn harvest(kernel: &Kernel, cpu: &ThreadCpu, pages: u64, clear: Usage) -> Vec<Ha
 
 #[test]
 fn rights_go_at_once_and_come_back_without_a_fault_where_nobody_must_be_asked() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 4, 0)).expect("a good area");
     let shared = Area::shared(page(4), 2, AreaRights::ReadWrite, CACHED, 0);
@@ -85,7 +78,7 @@ fn rights_go_at_once_and_come_back_without_a_fault_where_nobody_must_be_asked() 
 
 #[test]
 fn a_clean_page_of_a_file_is_not_made_writable_behind_its_back() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
     kernel.mm.mmap(&cpu, ONE, Area::shared(AT, 1, AreaRights::Read, CACHED, 0)).expect("a good area");
     kernel.load(&cpu, 0, AT).expect("a page of the file");
@@ -97,7 +90,7 @@ fn a_clean_page_of_a_file_is_not_made_writable_behind_its_back() {
 
 #[test]
 fn soft_dirty_sees_every_store_whatever_happens_to_rights() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 3, 0)).expect("a good area");
     for number in 0..3 {
         kernel.store(&cpu, 0, page(number), number).expect("memory");
@@ -128,7 +121,7 @@ fn soft_dirty_sees_every_store_whatever_happens_to_rights() {
 
 #[test]
 fn what_an_entry_forgets_of_dirty_its_folio_remembers() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
     kernel.mm.mmap(&cpu, ONE, Area::shared(AT, 2, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
     kernel.store(&cpu, 0, AT, 1).expect("memory");
@@ -153,7 +146,7 @@ fn what_an_entry_forgets_of_dirty_its_folio_remembers() {
 
 #[test]
 fn without_slots_nothing_changes() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 8, 0)).expect("a good area");
     (0..8).for_each(|number| kernel.store(&cpu, 0, page(number), number).expect("memory"));
     for number in 1..SLOTS {
@@ -184,7 +177,7 @@ fn without_slots_nothing_changes() {
 
 #[test]
 fn what_cannot_be_meant_is_refused() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 8, 0)).expect("a good area");
     kernel.store(&cpu, 0, page(2), 2).expect("memory");
     let mm = kernel.mm;
@@ -222,7 +215,7 @@ fn what_cannot_be_meant_is_refused() {
 /// Wherever memory runs out, a move has not happened, and the tables that it made are gone.
 #[test]
 fn a_move_without_frames_is_no_move() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 8, 0)).expect("a good area");
     kernel.store(&cpu, 0, page(3), 3).expect("memory");
     let tables = kernel.tables.arena.in_use();
@@ -248,7 +241,7 @@ fn a_move_without_frames_is_no_move() {
 /// A file's mapping slots run out: a move needs one more while it lasts.
 #[test]
 fn without_mapping_slots_nothing_changes() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
     let area = |number: u64| Area::shared(page(2 * number), 1, AreaRights::ReadWrite, CACHED, number);
     let spaces = memory::SPACES;
@@ -281,7 +274,7 @@ fn without_mapping_slots_nothing_changes() {
 /// A switch to the same address space leaves the CPU among those that are flushed.
 #[test]
 fn a_switch_to_the_same_space_changes_nothing() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     let (one, two) = (kernel.space(0), kernel.space(1));
     let active = |space: &mm::AddressSpace<'_>| {
         CpuSet::from_bits(space.active_word().atomic_load(std::sync::atomic::Ordering::SeqCst))
@@ -299,7 +292,7 @@ fn a_switch_to_the_same_space_changes_nothing() {
 /// Pages that come along, or are added, are those that lie behind in the file.
 #[test]
 fn a_part_of_a_file_moves_and_grows_with_its_place_in_the_file() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
     kernel.mm.mmap(&cpu, ONE, Area::shared(AT, 8, AreaRights::ReadWrite, CACHED, 10)).expect("a good area");
     kernel.load(&cpu, 0, page(3)).expect("a page of the file");
@@ -324,7 +317,7 @@ fn a_part_of_a_file_moves_and_grows_with_its_place_in_the_file() {
 
 #[test]
 fn a_child_has_room_for_all_areas_of_its_parent() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     for number in 0..SLOTS {
         kernel.mm.mmap(&cpu, ONE, anonymous(page(2 * number), 1, 0)).expect("a slot is free");
         kernel.store(&cpu, 0, page(2 * number), number).expect("memory");
@@ -342,7 +335,7 @@ fn a_child_has_room_for_all_areas_of_its_parent() {
 /// Pages of shared areas come to the child by faults; only guards would have to be copied.
 #[test]
 fn a_child_gets_no_tables_for_shared_pages_without_guards() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
     let mm = kernel.mm;
     let map = || {

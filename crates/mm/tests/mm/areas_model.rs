@@ -164,9 +164,7 @@ fn signal(error: FaultError) -> Signal {
 
 impl Pair {
     fn new() -> Self {
-        let kernel = Kernel::build(1, TABLES);
-        let cpu = kernel.machine.attach().expect("a free CPU");
-        kernel.mm.enter(&cpu, kernel.space(0));
+        let (kernel, cpu) = Kernel::alone(TABLES);
         kernel.fill_file(&cpu);
         Self { kernel, cpu, naive: Naive::new((0..FILE_PAGES).collect(), SLOTS) }
     }

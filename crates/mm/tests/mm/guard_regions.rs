@@ -27,9 +27,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let kernel = Kernel::build(1, TABLES);
-        let cpu = kernel.machine.attach().expect("a free CPU");
-        kernel.mm.enter(&cpu, kernel.space(0));
+        let (kernel, cpu) = Kernel::alone(TABLES);
         kernel.fill_file(&cpu);
         Self { kernel, cpu }
     }

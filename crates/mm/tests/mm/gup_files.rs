@@ -162,10 +162,8 @@ fn a_page_that_is_on_its_way_is_waited_for() {
 /// Pages that must stay movable move, mapped as they are, and not if somebody holds them.
 #[test]
 fn pages_move_before_they_are_pinned() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
-    kernel.mm.enter(&cpu, kernel.space(0));
     let area = Area::shared(AT, 4, AreaRights::ReadWrite, CACHED, 0);
     kernel.mm.mmap(&cpu, SpaceId::new(0), area).expect("a good area");
     kernel.store(&cpu, 0, AT, 1234).expect("memory");

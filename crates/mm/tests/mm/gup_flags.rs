@@ -97,9 +97,7 @@ fn combinations_are_checked() {
 
 #[test]
 fn get_and_pin_count_as_they_should() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
-    kernel.mm.enter(&cpu, kernel.space(0));
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 8, 0)).expect("a good area");
     kernel.store(&cpu, 0, AT, 7).expect("memory");
     let frame = kernel.frame_at(&cpu, 0, AT).expect("mapped");
@@ -116,10 +114,8 @@ fn get_and_pin_count_as_they_should() {
 /// A pin for reading of a page that another space may write into, or that the next write would replace, makes the page this space's own first.
 #[test]
 fn pins_for_reading_unshare() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
-    kernel.mm.enter(&cpu, kernel.space(0));
     kernel.mm.mmap(&cpu, SPACE, Area::private(AT, 4, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
     kernel.mm.mmap(&cpu, SPACE, anonymous(page(8), 4, 0)).expect("a good area");
     // The file's own page: fine for a while, and for a reference; for long it would be the wrong one after the next write.
@@ -169,10 +165,8 @@ fn references_for_reading_do_not_unshare() {
 
 #[test]
 fn force_writes_into_copies_and_never_into_files() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
-    kernel.mm.enter(&cpu, kernel.space(0));
     let map = |first: u64, area: Area| {
         kernel.mm.mmap(&cpu, SPACE, Area { start: page(first), ..area }).expect("a good area");
     };
@@ -222,10 +216,8 @@ fn force_writes_into_copies_and_never_into_files() {
 
 #[test]
 fn a_forced_write_counts_as_a_write() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
-    kernel.mm.enter(&cpu, kernel.space(0));
     kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 1, 0)).expect("a good area");
     kernel.store(&cpu, 0, AT, 3).expect("memory");
     let own = kernel.frame_at(&cpu, 0, AT).expect("mapped");
@@ -252,10 +244,8 @@ fn a_forced_write_counts_as_a_write() {
 /// A page that had two users and has one is made that one's own by the forced write.
 #[test]
 fn a_forced_write_gives_user_code_no_right_to_write() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
-    kernel.mm.enter(&cpu, kernel.space(0));
     kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 1, 0)).expect("a good area");
     kernel.store(&cpu, 0, AT, 3).expect("memory");
     let own = kernel.frame_at(&cpu, 0, AT);
@@ -271,9 +261,7 @@ fn a_forced_write_gives_user_code_no_right_to_write() {
 
 #[test]
 fn nofault_and_fast_only_take_what_is_there() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
-    kernel.mm.enter(&cpu, kernel.space(0));
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 8, 0)).expect("a good area");
     for number in 0..3 {
         kernel.store(&cpu, 0, page(number), number).expect("memory");
@@ -294,10 +282,8 @@ fn nofault_and_fast_only_take_what_is_there() {
 
 #[test]
 fn dumps_pass_over_holes() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
-    kernel.mm.enter(&cpu, kernel.space(0));
     kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 8, 0)).expect("a good area");
     kernel.mm.mmap(&cpu, SPACE, Area::shared(page(20), 2, AreaRights::None, CACHED, 0)).expect("a good area");
     kernel.mm.mmap(&cpu, SPACE, Area::shared(page(30), 2, AreaRights::Read, CACHED, 5)).expect("a good area");
@@ -330,9 +316,7 @@ fn dumps_pass_over_holes() {
 /// A page on swap comes back by a fault that waits for the device. Who must not wait is told so; whoever does not say so waits.
 #[test]
 fn nowait_leaves_what_is_on_swap_there() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
-    kernel.mm.enter(&cpu, kernel.space(0));
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 1, 0)).expect("a good area");
     kernel.store(&cpu, 0, AT, 7).expect("memory");
     kernel.mm.swap_out(&cpu, kernel.frame_at(&cpu, 0, AT).expect("mapped")).expect("nobody else uses it");
@@ -346,9 +330,7 @@ fn nowait_leaves_what_is_on_swap_there() {
 
 #[test]
 fn failed_memory_is_told_apart_on_request() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
-    kernel.mm.enter(&cpu, kernel.space(0));
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 2, 0)).expect("a good area");
     for number in 0..2 {
         kernel.store(&cpu, 0, page(number), 1).expect("memory");
@@ -369,10 +351,8 @@ fn failed_memory_is_told_apart_on_request() {
 
 #[test]
 fn anon_wants_no_files() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
-    kernel.mm.enter(&cpu, kernel.space(0));
     kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 1, 0)).expect("a good area");
     kernel.mm.mmap(&cpu, SPACE, Area::private(page(1), 1, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
     kernel.store(&cpu, 0, page(1), 1).expect("memory");
@@ -388,9 +368,7 @@ fn anon_wants_no_files() {
 /// An entry that became PROT_NONE although its area allows the access: followed, unless somebody wants to hear of it.
 #[test]
 fn hints_are_honoured_on_request() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
-    kernel.mm.enter(&cpu, kernel.space(0));
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 1, 0)).expect("a good area");
     kernel.store(&cpu, 0, AT, 1).expect("memory");
     let frame = kernel.frame_at(&cpu, 0, AT).expect("mapped");
@@ -424,10 +402,8 @@ fn hints_are_honoured_on_request() {
 
 #[test]
 fn peer_to_peer_memory_is_for_those_who_ask() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
-    kernel.mm.enter(&cpu, kernel.space(0));
     kernel.mm.mmap(&cpu, SPACE, Area::shared(AT, 1, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
     let frame = kernel.file_frame(0).expect("filled");
     mark(&kernel, &cpu, frame, FolioFlags::PEER_TO_PEER);
@@ -447,9 +423,7 @@ fn peer_to_peer_memory_is_for_those_who_ask() {
 
 #[test]
 fn folios_move_before_they_are_held_for_long() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
-    kernel.mm.enter(&cpu, kernel.space(0));
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 3, 0)).expect("a good area");
     for number in 0..3 {
         kernel.store(&cpu, 0, page(number), 70 + number).expect("memory");
@@ -481,9 +455,7 @@ fn folios_move_before_they_are_held_for_long() {
 
 #[test]
 fn fatal_signals_end_it_between_pages() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
-    kernel.mm.enter(&cpu, kernel.space(0));
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 8, 0)).expect("a good area");
     for (signal, flags, expected) in [
         (Signal::Fatal, Foll::PIN, 4),
@@ -569,9 +541,7 @@ fn what_is_taken_is_touched() {
 
 #[test]
 fn the_kinds_of_areas_are_told_apart() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
-    kernel.mm.enter(&cpu, kernel.space(0));
+    let (kernel, cpu) = Kernel::alone(TABLES);
     let read_only = Area::private(AT, 1, AreaRights::Read, ANONYMOUS, 0);
     kernel.mm.mmap(&cpu, SPACE, read_only).expect("a good area");
     let refused = FaultError::Forbidden { address: AT, access: Access::Write, area: read_only };

@@ -361,10 +361,8 @@ impl Test<'_> {
 }
 
 fn run(ops: &[Op]) {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
-    kernel.mm.enter(&cpu, kernel.space(0));
     for (number, kind) in AREAS.into_iter().enumerate() {
         let start = address(number * STEP);
         let pages = PAGES as u64;

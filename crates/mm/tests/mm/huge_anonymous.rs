@@ -169,9 +169,7 @@ fn a_folio_that_is_shared_with_a_child_splits_and_stays_shared() {
 /// Whatever is mapped there: what an area is, and what it wants, is asked first.
 #[test]
 fn only_private_anonymous_areas_that_want_huge_pages_collapse() {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
-    kernel.mm.enter(&cpu, kernel.space(0));
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
     let wants_none = anonymous(AT, 512, 0);
     let plain = wants_none.with_huge_pages();

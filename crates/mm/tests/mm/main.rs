@@ -20,6 +20,7 @@ mod huge_threads;
 mod lazy;
 mod mapping_dirty;
 mod merge;
+mod migration_meanwhile;
 mod notifiers;
 mod out_of_frames;
 mod prepare;

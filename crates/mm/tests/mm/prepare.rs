@@ -1,6 +1,7 @@
 //! PAE: the tables that must be there before a CPU loads the root, a lack of frames for them, and that they are nobody else's.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use hosted::{DataFrames, FailingTables, Failures, FrameArena, ThreadCpu, Threads};
 use machine::{Cpu, Frame, VirtAddr};
@@ -54,64 +55,33 @@ fn protocols<M: Mode>(mode: M) -> Protocols<In<M>> {
     }
 }
 
-/// Four PDPTEs, of which user code may have addresses below each.
-const PDPTES: u64 = 4;
-
-/// Every allocation fails, alone and with all that follow: it is said, tables that were made stay, and the next attempt makes the rest.
-#[test]
-fn frames_run_out() {
-    for fail in [Failures::fail_at, Failures::fail_from] {
-        for number in 1..=PDPTES + 1 {
-            let failures = Failures::none();
-            let arena = FrameArena::new(Frame::new(0x100), 16).expect("address space for tables");
-            let tables = FailingTables { arena, failures: failures.clone() };
-            let data = DataFrames::new(Frame::new(0x10000), 16, Failures::none()).expect("address space for data");
-            let machine = Threads::new(1, |_, _| ()).expect("a small machine");
-            let cpu = machine.attach().expect("a free CPU");
-            let mode = Pae::new(PhysicalWidth::MAX);
-            let root = tables.arena.allocate().expect("a frame for the root");
-            cpu.zero(tables.arena.table(root).expect("a frame of the arena").cells());
-            let spaces = [AddressSpace::new(Root::new(&mode, root.start()).expect("aligned, and low enough"), &[])];
-            let shootdown = Shootdown::new();
-            let parts = Parts {
-                tables: &tables,
-                map: &data,
-                frames: &data,
-                swap: &NoSwap,
-                notify: &NobodyListens,
-                drivers: &NoDrivers,
-                trace: &NobodyTraces,
-                spaces: &spaces,
-                files: &[],
-                shootdown: &shootdown,
-            };
-            let mm = Mm::new(protocols(mode), parts);
-            fail(&failures, number);
-            let prepared = mm.prepare(&cpu, &spaces[0]);
-            failures.fail_at(0);
-            if number <= PDPTES {
-                assert_eq!(prepared, Err(FaultError::OutOfFrames), "table {number}");
-                assert_eq!(tables.arena.in_use(), 1 + number - 1, "those before stay");
-            }
-            assert_eq!(mm.prepare(&cpu, &spaces[0]), Ok(()), "again");
-            assert_eq!(tables.arena.in_use(), 1 + PDPTES);
-        }
-    }
+/// A machine of one CPU with address spaces whose roots are empty.
+struct World<'w, M: Mode> {
+    mm: Mm<'w, In<M>>,
+    cpu: ThreadCpu,
+    spaces: &'w [AddressSpace<'w>],
+    arena: &'w FrameArena,
 }
 
-/// What two address spaces are told that want to share a table with leaves of this level, below their roots.
-fn share_below_the_root<M: Mode>(mode: M, leaf: Level) -> Result<(), ShareError> {
+/// Lets `act` have an address space for each of `areas`, with files of which the first has leaves of this level.
+fn in_world<M: Mode + Copy, R>(
+    mode: M,
+    failures: &Arc<Failures>,
+    areas: &[&[AreaSlot]],
+    leaf: Level,
+    act: impl FnOnce(&World<'_, M>) -> R,
+) -> R {
     let arena = FrameArena::new(Frame::new(0x100), 16).expect("address space for tables");
-    let tables = FailingTables { arena, failures: Failures::none() };
+    let tables = FailingTables { arena, failures: Arc::clone(failures) };
     let data = DataFrames::new(Frame::new(0x10000), 16, Failures::none()).expect("address space for data");
     let machine = Threads::new(1, |_, _| ()).expect("a small machine");
     let cpu = machine.attach().expect("a free CPU");
-    let areas = [[AreaSlot::new()], [AreaSlot::new()]];
-    let spaces = areas.each_ref().map(|areas| {
+    let space = |areas| {
         let root = tables.arena.allocate().expect("a frame for the root");
         cpu.zero(tables.arena.table(root).expect("a frame of the arena").cells());
         AddressSpace::new(Root::new(&mode, root.start()).expect("aligned, and low enough"), areas)
-    });
+    };
+    let spaces: Vec<_> = areas.iter().copied().map(space).collect();
     let mappings = [Mapping::new(), Mapping::new()];
     let files = [File::new(FileKind::Cached, leaf, &[], &mappings)];
     let shootdown = Shootdown::new();
@@ -128,16 +98,49 @@ fn share_below_the_root<M: Mode>(mode: M, leaf: Level) -> Result<(), ShareError>
         shootdown: &shootdown,
     };
     let mm = Mm::new(protocols(mode), parts);
-    let upper = leaf.upper().expect("a level above");
-    assert_eq!(upper, mode.root_level());
-    let at = VirtAddr::new(upper.size());
-    let ids = [0, 1].map(SpaceId::new);
-    for (id, space) in ids.into_iter().zip(&spaces) {
-        mm.prepare(&cpu, space).expect("frames enough");
-        let area = Area::shared(at, upper.frames(), AreaRights::ReadWrite, FileId::new(0), 0);
-        mm.mmap(&cpu, id, area).expect("a good area");
+    act(&World { mm, cpu, spaces: &spaces, arena: &tables.arena })
+}
+
+/// Four PDPTEs, of which user code may have addresses below each.
+const PDPTES: u64 = 4;
+
+/// Every allocation fails, alone and with all that follow: it is said, tables that were made stay, and the next attempt makes the rest.
+#[test]
+fn frames_run_out() {
+    for fail in [Failures::fail_at, Failures::fail_from] {
+        for number in 1..=PDPTES + 1 {
+            let failures = Failures::none();
+            in_world(Pae::new(PhysicalWidth::MAX), &failures, &[&[]], Level::Pte, |world| {
+                let prepare = || world.mm.prepare(&world.cpu, &world.spaces[0]);
+                fail(&failures, number);
+                let prepared = prepare();
+                failures.fail_at(0);
+                if number <= PDPTES {
+                    assert_eq!(prepared, Err(FaultError::OutOfFrames), "table {number}");
+                    assert_eq!(world.arena.in_use(), 1 + number - 1, "those before stay");
+                }
+                assert_eq!(prepare(), Ok(()), "again");
+                assert_eq!(world.arena.in_use(), 1 + PDPTES);
+            });
+        }
     }
-    mm.share_table(&cpu, (ids[1], at), (ids[0], at))
+}
+
+/// What two address spaces are told that want to share a table with leaves of this level, below their roots.
+fn share_below_the_root<M: Mode + Copy>(mode: M, leaf: Level) -> Result<(), ShareError> {
+    let areas = [[AreaSlot::new()], [AreaSlot::new()]];
+    in_world(mode, &Failures::none(), &areas.each_ref().map(|areas| &areas[..]), leaf, |world| {
+        let upper = leaf.upper().expect("a level above");
+        assert_eq!(upper, mode.root_level());
+        let at = VirtAddr::new(upper.size());
+        let ids = [0, 1].map(SpaceId::new);
+        for (id, space) in ids.into_iter().zip(world.spaces) {
+            world.mm.prepare(&world.cpu, space).expect("frames enough");
+            let area = Area::shared(at, upper.frames(), AreaRights::ReadWrite, FileId::new(0), 0);
+            world.mm.mmap(&world.cpu, id, area).expect("a good area");
+        }
+        world.mm.share_table(&world.cpu, (ids[1], at), (ids[0], at))
+    })
 }
 
 /// A CPU reads the PDPTEs when it loads the root, so they cannot come to lead to another table. Where it reads the root at every walk they can.

@@ -3,12 +3,9 @@
 use crate::memory::{CACHED, Kernel, anonymous};
 use hosted::ThreadCpu;
 use machine::user::FaultCause;
-use machine::{Access, CpuId, Frame, PageFault, VirtAddr, Word};
+use machine::{Access, Frame, PageFault, VirtAddr, Word};
 use mm::reclaim::{Contents, Failure};
-use mm::{
-    Area, AreaRights, Event, FaultError, FlushReason, FolioFlags, Foll, GupError, MemoryMap, ReclaimError, Run,
-    SpaceId, Usage,
-};
+use mm::{Area, AreaRights, FaultError, FolioFlags, Foll, GupError, MemoryMap, ReclaimError, Run, SpaceId, Usage};
 use pagetable::{Flags, Level};
 
 const AT: VirtAddr = VirtAddr::new(0x40_0000_0000);
@@ -17,13 +14,6 @@ const ONE: SpaceId = SpaceId::new(0);
 
 fn page(number: u64) -> VirtAddr {
     AT.wrapping_add(number * 4096)
-}
-
-fn build() -> (Kernel, ThreadCpu) {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
-    kernel.mm.enter(&cpu, kernel.space(0));
-    (kernel, cpu)
 }
 
 fn pin(kernel: &Kernel, cpu: &ThreadCpu, at: VirtAddr) -> Run {
@@ -37,7 +27,7 @@ const EXCLUSIVE: u32 = FolioFlags::EXCLUSIVE.bits();
 
 #[test]
 fn a_page_goes_to_swap_and_comes_back() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 4, 0)).expect("a good area");
     kernel.store(&cpu, 0, page(1), 77).expect("memory");
     let frame = kernel.frame_at(&cpu, 0, page(1)).expect("mapped");
@@ -65,7 +55,7 @@ fn a_page_goes_to_swap_and_comes_back() {
 
 #[test]
 fn who_finds_a_folio_locked_leaves_it_locked() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 1, 0)).expect("a good area");
     kernel.store(&cpu, 0, AT, 5).expect("memory");
     let frame = kernel.frame_at(&cpu, 0, AT).expect("mapped");
@@ -85,7 +75,7 @@ fn who_finds_a_folio_locked_leaves_it_locked() {
 
 #[test]
 fn who_is_pinned_or_referenced_stays_whole() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 1, 0)).expect("a good area");
     kernel.store(&cpu, 0, AT, 5).expect("memory");
     let frame = kernel.frame_at(&cpu, 0, AT).expect("mapped");
@@ -116,7 +106,7 @@ fn who_is_pinned_or_referenced_stays_whole() {
 
 #[test]
 fn a_folio_moves_with_contents_rights_and_counts() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 2, 0)).expect("a good area");
     kernel.store(&cpu, 0, AT, 41).expect("memory");
     let from = kernel.frame_at(&cpu, 0, AT).expect("mapped");
@@ -136,7 +126,7 @@ fn a_folio_moves_with_contents_rights_and_counts() {
 
 #[test]
 fn a_page_of_a_file_moves_wherever_it_is_mapped() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
     let area = |rights| Area::shared(AT, 8, rights, CACHED, 2);
     kernel.mm.mmap(&cpu, ONE, area(AreaRights::ReadWrite)).expect("a good area");
@@ -166,7 +156,7 @@ fn a_page_of_a_file_moves_wherever_it_is_mapped() {
 /// Every allocation, count, write and read is let fail once: the operation fails whole, the next one succeeds, and nothing is lost.
 #[test]
 fn whatever_fails_nothing_leaks() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 4, 0)).expect("a good area");
     for number in 0..4 {
         kernel.store(&cpu, 0, page(number), 100 + number).expect("memory");
@@ -207,7 +197,7 @@ fn whatever_fails_nothing_leaks() {
 
 #[test]
 fn a_range_moves_but_for_what_is_pinned() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     const PAGES: u64 = 40;
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, PAGES, 0)).expect("a good area");
     for number in 0..PAGES {
@@ -245,7 +235,7 @@ fn a_range_moves_but_for_what_is_pinned() {
 
 #[test]
 fn clean_pages_of_a_file_are_dropped_and_dirty_ones_written_first() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
     let file = kernel.mm.file(CACHED).expect("it is there");
     kernel.mm.mmap(&cpu, ONE, Area::shared(AT, 8, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
@@ -311,7 +301,7 @@ fn flags_of_the_platform_are_nobody_elses() {
 /// Where a page table is malformed, what lies behind it is not cleaned. Nothing is forgotten: the page is as dirty as it was, whether an entry said so or its record.
 #[test]
 fn a_page_that_cannot_be_cleaned_stays_dirty() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
     let file = kernel.mm.file(CACHED).expect("it is there");
     let broken = VirtAddr::new(0x50_0000_0000);
@@ -352,7 +342,7 @@ fn a_page_that_cannot_be_cleaned_stays_dirty() {
 /// Who harvests may leave an entry writable and clean. The file's owner hears of the next store only if write-back takes the right to write all the same.
 #[test]
 fn write_back_takes_the_right_to_write_from_clean_entries_too() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
     let file = kernel.mm.file(CACHED).expect("it is there");
     kernel.mm.mmap(&cpu, ONE, Area::shared(AT, 1, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
@@ -375,7 +365,7 @@ fn write_back_takes_the_right_to_write_from_clean_entries_too() {
 /// A file whose slot holds a frame that is free is an error, not a reason to look again for ever.
 #[test]
 fn a_file_that_holds_a_free_frame_is_a_bad_frame() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, Area::shared(AT, 1, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
     let frame = kernel.new_file_page(&cpu, 0, 7);
     let file = kernel.mm.file(CACHED).expect("it is there");
@@ -400,7 +390,7 @@ fn a_file_that_holds_a_free_frame_is_a_bad_frame() {
 
 #[test]
 fn failed_memory_is_taken_out_of_use() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);
     let file = VirtAddr::new(0x50_0000_0000);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 4, 0)).expect("a good area");
@@ -453,7 +443,7 @@ fn failed_memory_is_taken_out_of_use() {
 
 #[test]
 fn age_says_what_was_used_since() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 1, 0)).expect("a good area");
     kernel.store(&cpu, 0, AT, 1).expect("memory");
     let frame = kernel.frame_at(&cpu, 0, AT).expect("mapped");
@@ -473,7 +463,7 @@ const TWO: SpaceId = SpaceId::new(1);
 
 #[test]
 fn a_page_of_two_address_spaces_goes_and_comes_back_to_each() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 2, 0)).expect("a good area");
     kernel.store(&cpu, 0, page(0), 70).expect("memory");
     kernel.store(&cpu, 0, page(1), 71).expect("memory");
@@ -516,7 +506,7 @@ fn a_page_of_two_address_spaces_goes_and_comes_back_to_each() {
 
 #[test]
 fn what_user_code_may_not_use_stays_so_wherever_it_goes() {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 3, 0)).expect("a good area");
     for number in 0..3 {
         kernel.store(&cpu, 0, page(number), number).expect("memory");
@@ -537,119 +527,5 @@ fn what_user_code_may_not_use_stays_so_wherever_it_goes() {
         assert!(kernel.store(&cpu, 0, page(number), 9).is_err(), "page {number} may only be read");
     }
     kernel.mm.munmap(&cpu, ONE, AT, 3).expect("it is mapped");
-    kernel.assert_all_is_back(TABLES);
-}
-
-/// A page, and what another CPU does when its entry is away already and nothing is flushed yet. Where it is then.
-fn migrate_while(kernel: &Kernel, cpu: &ThreadCpu, act: impl FnOnce(&Kernel, &ThreadCpu) + Send + 'static) -> Frame {
-    let from = kernel.frame_at(cpu, 0, AT).expect("mapped");
-    let other = kernel.clone();
-    kernel.recorder.before(
-        |event| matches!(event, Event::TlbFlush { reason: FlushReason::LocalShootdown, .. }),
-        move || {
-            let cpu = other.machine.attach_as(CpuId::new(1)).expect("nobody else has it");
-            assert_eq!(other.frame_at(&cpu, 0, AT), None, "it is away");
-            act(&other, &cpu);
-        },
-    );
-    let moved = kernel.mm.migrate(cpu, from).expect("nobody else uses it");
-    assert!(kernel.recorder.has_acted());
-    moved.to.head
-}
-
-/// Two CPUs, none of which translates by an address space: so none has to be interrupted.
-fn build_two() -> (Kernel, ThreadCpu) {
-    let kernel = Kernel::build(2, TABLES);
-    let cpu = kernel.machine.attach_as(CpuId::new(0)).expect("nobody else has it");
-    (kernel, cpu)
-}
-
-#[test]
-fn rights_that_go_while_a_page_moves_are_gone_when_it_is_there() {
-    let (kernel, cpu) = build_two();
-    kernel.fill_file(&cpu);
-    let of_file = Area::shared(AT, 1, AreaRights::ReadWrite, CACHED, 5);
-    for area in [anonymous(AT, 1, 0), of_file] {
-        let protect = |rights| {
-            move |kernel: &Kernel, cpu: &ThreadCpu| kernel.mm.mprotect(cpu, ONE, AT, 1, rights).expect("an area")
-        };
-        kernel.mm.mmap(&cpu, ONE, area).expect("a good area");
-        kernel.store(&cpu, 0, AT, 41).expect("memory");
-        let to = migrate_while(&kernel, &cpu, protect(AreaRights::Read));
-        assert_eq!(kernel.frame_at(&cpu, 0, AT), Some(to), "mapped without a fault");
-        assert!(matches!(kernel.store(&cpu, 0, AT, 42), Err(FaultError::Forbidden { .. })));
-        assert_eq!(kernel.load(&cpu, 0, AT), Ok(41));
-
-        let to = migrate_while(&kernel, &cpu, protect(AreaRights::None));
-        assert_eq!(kernel.frame_at(&cpu, 0, AT), None);
-        assert!(matches!(kernel.load(&cpu, 0, AT), Err(FaultError::Forbidden { .. })));
-        assert_eq!(kernel.counts(&cpu, to).2, 1, "it is there for those who may use it again");
-
-        protect(AreaRights::ReadWrite)(&kernel, &cpu);
-        assert_eq!(kernel.load(&cpu, 0, AT), Ok(41));
-        kernel.store(&cpu, 0, AT, 43).expect("allowed again");
-        assert_eq!(kernel.frame_at(&cpu, 0, AT), Some(to), "no copy was needed");
-        kernel.mm.munmap(&cpu, ONE, AT, 1).expect("it is mapped");
-    }
-    kernel.empty_file(&cpu);
-    kernel.assert_all_is_back(TABLES);
-}
-
-#[test]
-fn rights_that_come_while_a_page_moves_are_there_with_it() {
-    let (kernel, cpu) = build_two();
-    kernel.mm.mmap(&cpu, ONE, anonymous(AT, 1, 0)).expect("a good area");
-    kernel.store(&cpu, 0, AT, 41).expect("memory");
-    let to = migrate_while(&kernel, &cpu, |kernel, cpu| {
-        for rights in [AreaRights::None, AreaRights::ReadWrite] {
-            kernel.mm.mprotect(cpu, ONE, AT, 1, rights).expect("an area");
-        }
-    });
-    assert_eq!(kernel.frame_at(&cpu, 0, AT), Some(to), "mapped without a fault");
-    kernel.store(&cpu, 0, AT, 42).expect("allowed");
-    assert_eq!(kernel.frame_at(&cpu, 0, AT), Some(to), "it is still this space's alone: no copy");
-    kernel.mm.munmap(&cpu, ONE, AT, 1).expect("it is mapped");
-    kernel.assert_all_is_back(TABLES);
-}
-
-#[test]
-fn a_child_that_comes_while_a_page_moves_shares_it_and_no_stores() {
-    let (kernel, cpu) = build_two();
-    kernel.mm.mmap(&cpu, ONE, anonymous(AT, 1, 0)).expect("a good area");
-    kernel.store(&cpu, 0, AT, 41).expect("memory");
-    let to = migrate_while(&kernel, &cpu, |kernel, cpu| kernel.mm.fork(cpu, ONE, TWO).expect("room for a child"));
-    assert_eq!([0, 1].map(|space| kernel.frame_at(&cpu, space, AT)), [Some(to), Some(to)]);
-    assert_eq!((kernel.counts(&cpu, to), kernel.flags(&cpu, to) & EXCLUSIVE), ((2, 0, 2), 0));
-    kernel.store(&cpu, 1, AT, 51).expect("a copy");
-    kernel.store(&cpu, 0, AT, 42).expect("memory");
-    assert_eq!([0, 1].map(|space| kernel.load(&cpu, space, AT)), [Ok(42), Ok(51)]);
-    for space in [ONE, TWO] {
-        kernel.mm.munmap(&cpu, space, AT, 1).expect("it is mapped");
-    }
-    kernel.assert_all_is_back(TABLES);
-}
-
-/// A page of the file goes from all mappings though it is on its way elsewhere; what belongs to an address space stays.
-#[test]
-fn what_a_file_loses_while_it_moves_is_not_mapped_again() {
-    let (kernel, cpu) = build_two();
-    kernel.fill_file(&cpu);
-    let unmap = |kernel: &Kernel, cpu: &ThreadCpu| {
-        let file = kernel.mm.file(CACHED).expect("it is there");
-        kernel.mm.unmap_mapping(cpu, file, 5, 1).expect("whole tables");
-    };
-    kernel.mm.mmap(&cpu, ONE, Area::shared(AT, 1, AreaRights::ReadWrite, CACHED, 5)).expect("a good area");
-    kernel.load(&cpu, 0, AT).expect("a page of the file");
-    migrate_while(&kernel, &cpu, unmap);
-    assert_eq!(kernel.frame_at(&cpu, 0, AT), None);
-    assert_eq!(kernel.load(&cpu, 0, AT), Ok(5));
-    kernel.mm.munmap(&cpu, ONE, AT, 1).expect("it is mapped");
-
-    kernel.mm.mmap(&cpu, ONE, Area::private(AT, 1, AreaRights::ReadWrite, CACHED, 5)).expect("a good area");
-    kernel.store(&cpu, 0, AT, 50).expect("a copy");
-    let to = migrate_while(&kernel, &cpu, unmap);
-    assert_eq!((kernel.frame_at(&cpu, 0, AT), kernel.load(&cpu, 0, AT)), (Some(to), Ok(50)));
-    kernel.mm.munmap(&cpu, ONE, AT, 1).expect("it is mapped");
-    kernel.empty_file(&cpu);
     kernel.assert_all_is_back(TABLES);
 }

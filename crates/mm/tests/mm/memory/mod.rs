@@ -221,6 +221,14 @@ fn leak_all<T>(values: impl IntoIterator<Item = T>) -> &'static [T] {
 }
 
 impl Kernel {
+    /// One CPU, which translates by the first address space.
+    pub(crate) fn alone(tables: u64) -> (Self, ThreadCpu) {
+        let kernel = Self::build(1, tables);
+        let cpu = kernel.machine.attach().expect("a free CPU");
+        kernel.mm.enter(&cpu, kernel.space(0));
+        (kernel, cpu)
+    }
+
     /// A kernel on `cpus` CPUs with room for `tables` tables.
     pub(crate) fn build(cpus: u32, tables: u64) -> Self {
         let mm: &'static OnceLock<&'static Mm<'static, WithMemory>> = leak(OnceLock::new());

@@ -30,16 +30,9 @@ fn page(number: u64) -> VirtAddr {
     AT.wrapping_add(number * 4096)
 }
 
-fn build() -> (Kernel, ThreadCpu) {
-    let kernel = Kernel::build(1, TABLES);
-    let cpu = kernel.machine.attach().expect("a free CPU");
-    kernel.mm.enter(&cpu, kernel.space(0));
-    (kernel, cpu)
-}
-
 /// The first two address spaces have anonymous memory, in which each page holds this word.
 fn two_spaces(word: u64, pages: u64) -> (Kernel, ThreadCpu) {
-    let (kernel, cpu) = build();
+    let (kernel, cpu) = Kernel::alone(TABLES);
     for space in [0, 1] {
         let area = anonymous(AT, pages, 100 * u64::from(space));
         kernel.mm.mmap(&cpu, SpaceId::new(space), area).expect("a good area");

@@ -5,7 +5,7 @@ use machine::Access;
 use mm::{Area, AreaRights, FaultError, Foll, MergeError, MergeInto, Run, SpaceId, Unmergeable};
 use proptest::prelude::*;
 
-use super::{AT, EXCLUSIVE, KSM, ONE, TABLES, TWO, audit, build, page};
+use super::{AT, EXCLUSIVE, KSM, ONE, TABLES, TWO, audit, page};
 use crate::memory::{CACHED, Kernel, anonymous};
 
 const PARENT: u16 = 0;
@@ -242,7 +242,7 @@ proptest! {
 
     #[test]
     fn merges_change_nothing_that_can_be_seen(ops in ops()) {
-        let (kernel, cpu) = build();
+        let (kernel, cpu) = Kernel::alone(TABLES);
         kernel.fill_file(&cpu);
         kernel.mm.mmap(&cpu, ONE, Area::private(AT, COPIES, AreaRights::ReadWrite, CACHED, 0)).expect("a good area");
         kernel.mm.mmap(&cpu, ONE, anonymous(page(COPIES), PAGES - COPIES, 0)).expect("a good area");

@@ -64,9 +64,7 @@ pub(crate) struct Seen {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let kernel = Kernel::build(1, TABLES);
-        let cpu = kernel.machine.attach().expect("a free CPU");
-        kernel.mm.enter(&cpu, kernel.space(0));
+        let (kernel, cpu) = Kernel::alone(TABLES);
         let world = Self { kernel, cpu, huge_file: Cell::default(), got: RefCell::default() };
         world.kernel.fill_file(&world.cpu);
         let huge = world.kernel.fill_huge_file(&world.cpu);
