@@ -9,7 +9,7 @@ use hosted::ThreadCpu;
 use machine::{Access, Cpu, CpuId, VirtAddr, Word32};
 use mm::{AreaRights, Foll, SpaceId};
 
-use kernel::{CHILD, IDLE, Kernel, PAGES, PARENT, SPACE_OF_ITS_OWN, area};
+use kernel::{CHILD, IDLE, Kernel, LARGE_PAGES, PAGES, PARENT, SPACE_OF_ITS_OWN, area};
 
 use crate::cores::pin_to_core;
 use crate::page_tables::OURS;
@@ -30,7 +30,9 @@ const EXIT: &str = "exit of 4 MiB, per page";
 pub(crate) const TWO: &str = "two threads beside one";
 pub(crate) const TWO_MAP: &str = "map and unmap areas";
 pub(crate) const TWO_FAULT: &str = "fault";
-pub(crate) const TWO_ZAP: &str = "zap";
+pub(crate) const TWO_POPULATE: &str = "populate";
+pub(crate) const TWO_ZAP: &str = "zap 4 MiB";
+pub(crate) const TWO_ZAP_LARGE: &str = "zap 32 MiB";
 pub(crate) const TWO_GUP: &str = "pin and unpin";
 
 /// What each thread works on, in a space of its own or in half of a common one.
@@ -101,6 +103,7 @@ struct Turn<'t> {
     cpu: &'t ThreadCpu,
     space: SpaceId,
     start: VirtAddr,
+    pages: u64,
     meeting: &'t Meeting,
 }
 
@@ -123,13 +126,20 @@ impl Meeting {
 }
 
 fn two_threads(kernel: &Kernel, samples: &mut Samples) {
-    let works: [(&'static str, Work); 4] = [(TWO_MAP, map), (TWO_FAULT, fault), (TWO_ZAP, zap), (TWO_GUP, gup)];
-    for (operation, work) in works {
+    let works: [(&'static str, u64, Work); 6] = [
+        (TWO_MAP, PAGES, map),
+        (TWO_FAULT, PAGES, fault),
+        (TWO_POPULATE, PAGES, populate),
+        (TWO_ZAP, PAGES, zap),
+        (TWO_ZAP_LARGE, LARGE_PAGES, zap),
+        (TWO_GUP, PAGES, gup),
+    ];
+    for (operation, pages, work) in works {
         for (contestant, spaces) in [(OWN_SPACES, SPACE_OF_ITS_OWN), (ONE_SPACE, [PARENT, PARENT])] {
             let (mut alone, mut together) = (f64::INFINITY, f64::INFINITY);
             for _ in 0..BURSTS {
-                alone = alone.min(run(kernel, &spaces[..1], work));
-                together = together.min(run(kernel, &spaces, work));
+                alone = alone.min(run(kernel, &spaces[..1], pages, work));
+                together = together.min(run(kernel, &spaces, pages, work));
             }
             samples.add(Key { workload: TWO, operation, contestant }, Unit::Times, 2.0 * alone / together);
         }
@@ -137,7 +147,7 @@ fn two_threads(kernel: &Kernel, samples: &mut Samples) {
 }
 
 /// How long the slowest thread takes for its share.
-fn run(kernel: &Kernel, spaces: &[SpaceId], work: Work) -> f64 {
+fn run(kernel: &Kernel, spaces: &[SpaceId], pages: u64, work: Work) -> f64 {
     let meeting = Meeting::of(spaces.len());
     let times: Vec<Duration> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..)
@@ -151,12 +161,12 @@ fn run(kernel: &Kernel, spaces: &[SpaceId], work: Work) -> f64 {
                     kernel.mm.enter(&cpu, kernel.space(space));
                     kernel
                         .mm
-                        .mmap(&cpu, space, area(space, start, PAGES, u64::from(number) << 20))
+                        .mmap(&cpu, space, area(space, start, pages, u64::from(number) << 20))
                         .expect("nothing is there");
-                    kernel.touch(&cpu, space, start, PAGES, 1);
+                    kernel.touch(&cpu, space, start, pages, 1);
                     meeting.join(&cpu);
-                    let spent = work(kernel, &Turn { cpu: &cpu, space, start, meeting });
-                    kernel.mm.munmap(&cpu, space, start, PAGES).expect("an area");
+                    let spent = work(kernel, &Turn { cpu: &cpu, space, start, pages, meeting });
+                    kernel.mm.munmap(&cpu, space, start, pages).expect("an area");
                     // Out of the set of those that are flushed, or who is measured next would wait for this CPU.
                     kernel.mm.switch(&cpu, kernel.space(space), kernel.space(IDLE));
                     spent
@@ -178,8 +188,8 @@ fn timed(work: impl FnOnce()) -> Duration {
 
 /// Areas come and go beside one that stays.
 fn map(kernel: &Kernel, turn: &Turn<'_>) -> Duration {
-    let &Turn { cpu, space, start, .. } = turn;
-    let beside = start.wrapping_add(PAGES << 12);
+    let &Turn { cpu, space, start, pages, .. } = turn;
+    let beside = start.wrapping_add(pages << 12);
     timed(|| {
         for _ in 0..TIMES * 256 {
             kernel.mm.mmap(cpu, space, area(space, beside, 16, 1 << 19)).expect("nothing is there");
@@ -188,13 +198,25 @@ fn map(kernel: &Kernel, turn: &Turn<'_>) -> Duration {
     })
 }
 
-/// Nobody unmaps meanwhile: the faults are what is measured, not the interrupts of the other thread's flushes.
+/// A fault for each page.
 fn fault(kernel: &Kernel, turn: &Turn<'_>) -> Duration {
-    let &Turn { cpu, space, start, meeting } = turn;
+    mapped_again(kernel, turn, || kernel.touch(turn.cpu, turn.space, turn.start, turn.pages, 1))
+}
+
+/// All pages by one call.
+fn populate(kernel: &Kernel, turn: &Turn<'_>) -> Duration {
+    let &Turn { cpu, space, start, pages, .. } = turn;
+    let space = kernel.space(space);
+    mapped_again(kernel, turn, || kernel.mm.populate(cpu, space, start, pages, Access::Write).expect("an area"))
+}
+
+/// Nobody unmaps meanwhile: `work` is what is measured, not the interrupts of the other thread's flushes.
+fn mapped_again(kernel: &Kernel, turn: &Turn<'_>, work: impl Fn()) -> Duration {
+    let &Turn { cpu, space, start, pages, meeting } = turn;
     let once = |_| {
-        kernel.mm.zap(cpu, kernel.space(space), start, PAGES).expect("tables are whole");
+        kernel.mm.zap(cpu, kernel.space(space), start, pages).expect("tables are whole");
         meeting.join(cpu);
-        let spent = timed(|| kernel.touch(cpu, space, start, PAGES, 1));
+        let spent = timed(&work);
         meeting.join(cpu);
         spent
     };
@@ -202,24 +224,24 @@ fn fault(kernel: &Kernel, turn: &Turn<'_>) -> Duration {
 }
 
 fn zap(kernel: &Kernel, turn: &Turn<'_>) -> Duration {
-    let &Turn { cpu, space, start, .. } = turn;
+    let &Turn { cpu, space, start, pages, .. } = turn;
     let once = |_| {
-        let spent = timed(|| kernel.mm.zap(cpu, kernel.space(space), start, PAGES).expect("tables are whole"));
-        kernel.touch(cpu, space, start, PAGES, 1);
+        let spent = timed(|| kernel.mm.zap(cpu, kernel.space(space), start, pages).expect("tables are whole"));
+        kernel.touch(cpu, space, start, pages, 1);
         spent
     };
     (0..TIMES).map(once).sum()
 }
 
 fn gup(kernel: &Kernel, turn: &Turn<'_>) -> Duration {
-    let &Turn { cpu, space, start, .. } = turn;
+    let &Turn { cpu, space, start, pages, .. } = turn;
     timed(|| {
         for _ in 0..TIMES * 8 {
             let flags = Foll::PIN | Foll::WRITE | Foll::FAST_ONLY;
-            let got = kernel.mm.gup(cpu, kernel.space(space), start, PAGES, flags, |run| {
+            let got = kernel.mm.gup(cpu, kernel.space(space), start, pages, flags, |run| {
                 kernel.mm.release(cpu, run, Access::Read).expect("pinned a moment ago");
             });
-            assert_eq!(got, Ok(PAGES), "every page is there");
+            assert_eq!(got, Ok(pages), "every page is there");
         }
     })
 }

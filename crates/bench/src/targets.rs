@@ -9,7 +9,7 @@ use crate::page_tables::{
 use crate::protocol::{DECIDE, OURS_SYMMETRIC, RUMUR_SYMMETRIC, SPEED, SPIN, TARGETED};
 use crate::report::number;
 use crate::samples::{Samples, Series};
-use crate::spaces::{ONE_SPACE, OWN_SPACES, TWO, TWO_FAULT, TWO_GUP, TWO_MAP, TWO_ZAP};
+use crate::spaces::{ONE_SPACE, OWN_SPACES, TWO, TWO_FAULT, TWO_GUP, TWO_MAP, TWO_POPULATE, TWO_ZAP, TWO_ZAP_LARGE};
 
 /// One thing that must be reached.
 pub(crate) struct Target {
@@ -74,9 +74,13 @@ pub(crate) const TARGETS: &[Target] = &[
     target(FAST_GUP, ALL, OURS, TimesOf(1.0, LINUX_RING)),
     target(TWO, TWO_MAP, OWN_SPACES, AtLeast(1.9)),
     target(TWO, TWO_FAULT, OWN_SPACES, AtLeast(1.9)),
+    target(TWO, TWO_POPULATE, OWN_SPACES, AtLeast(1.9)),
     target(TWO, TWO_ZAP, OWN_SPACES, AtLeast(1.9)),
     target(TWO, TWO_GUP, OWN_SPACES, AtLeast(1.9)),
+    target(TWO, TWO_MAP, ONE_SPACE, AtLeast(1.9)),
     target(TWO, TWO_FAULT, ONE_SPACE, AtLeast(1.9)),
+    target(TWO, TWO_POPULATE, ONE_SPACE, AtLeast(1.9)),
+    target(TWO, TWO_ZAP_LARGE, ONE_SPACE, AtLeast(1.9)),
     target(TWO, TWO_GUP, ONE_SPACE, AtLeast(1.9)),
     target(FAMILY_A, DECIDE_ALL, OURS, AtMost(10.0)),
     target(PUBLISHED, DECIDE_ALL, OURS, AtMost(5.0)),

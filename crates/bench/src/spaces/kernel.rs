@@ -61,7 +61,10 @@ pub(super) const IDLE: SpaceId = SpaceId::new(4);
 const SPACES: u32 = 5;
 /// Of every area that is measured: 4 MiB.
 pub(super) const PAGES: u64 = 1024;
-const FRAMES: u64 = 8 * PAGES;
+/// Of the areas that are large: 32 MiB.
+pub(super) const LARGE_PAGES: u64 = 8 * PAGES;
+/// Enough for two such areas, and what is zapped by one thread comes back while the other faults.
+const FRAMES: u64 = 3 * LARGE_PAGES;
 const TABLES: u64 = 256;
 const CPUS: u32 = 2;
 /// Room for areas in each space, and for mappings in each file: so many that the first of one do not share cache lines with those of its neighbour.
