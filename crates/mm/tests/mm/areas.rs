@@ -334,6 +334,28 @@ fn a_child_has_room_for_all_areas_of_its_parent() {
 
 /// Pages of shared areas come to the child by faults; only guards would have to be copied.
 #[test]
+fn to_write_protect_a_range_leaves_what_is_on_swap_as_it_is() {
+    let (kernel, cpu) = Kernel::alone(TABLES);
+    kernel.mm.mmap(&cpu, ONE, anonymous(AT, 1, 0)).expect("a good area");
+    kernel.store(&cpu, 0, AT, 5).expect("memory");
+    let frame = kernel.frame_at(&cpu, 0, AT).expect("mapped");
+    kernel.mm.swap_out(&cpu, frame).expect("nobody else uses it");
+    kernel.mm.write_protect(&cpu, kernel.space(0), AT, 1).expect("whole tables");
+    assert_eq!(kernel.load(&cpu, 0, AT), Ok(5));
+    let usage: Vec<_> = harvest(&kernel, &cpu, 1, Usage::NONE).iter().map(|page| page.usage).collect();
+    assert!(matches!(usage[..], [one] if one.contains(Usage::SOFT_DIRTY)), "written before, and nobody has looked");
+    kernel.mm.munmap(&cpu, ONE, AT, 1).expect("it is mapped");
+    kernel.assert_all_is_back(TABLES);
+}
+
+#[test]
+fn address_spaces_have_the_reader_locks_that_they_were_given() {
+    let (kernel, _cpu) = Kernel::alone(TABLES);
+    let locks = |space| kernel.space(space).mmap_lock().words().count();
+    assert_eq!([0, 1, 2].map(locks), [1, 2, 3], "that of writers, and none, one and two");
+}
+
+#[test]
 fn a_child_gets_no_tables_for_shared_pages_without_guards() {
     let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.fill_file(&cpu);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::driver::{CACHED, Kernel, MIXED, PFN, RECORDED, RECORDED_SMALL, VRAM};
 use machine::{Access, Frame, VirtAddr};
 use mm::special::{DeviceState, KillError, Special};
-use mm::{DriverAnswer, Foll, FollowError, InsertError, MemoryMap, PfnLeaf};
+use mm::{DriverAnswer, Foll, FollowError, InsertError, Inserted, MemoryMap, PfnLeaf};
 use pagetable::Level;
 
 const AT: VirtAddr = VirtAddr::new(0x40_0000_0000);
@@ -150,6 +150,22 @@ fn secondary_tlbs_never_keep_what_was_revoked() {
     });
     assert!(filled > 0, "the secondary TLB was filled now and then");
     let cpu = kernel.machine.attach().expect("a free CPU");
+    kernel.assert_all_is_back(&cpu);
+}
+
+/// A huge leaf counts once, in one folio: small ones side by side are mapped one by one.
+#[test]
+fn a_huge_leaf_of_small_folios_is_not_mapped() {
+    let kernel = Kernel::build(1);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    kernel.map(&cpu, AT, 1024, MIXED);
+    let insert = |at, leaf| kernel.mm.insert_pfn(&cpu, kernel.space, at, &leaf, Access::Read);
+    let level = Level::Pmd;
+    assert_eq!(insert(AT, PfnLeaf::new(level, RECORDED_SMALL)), Err(InsertError::Fallback { level }));
+    assert_eq!(kernel.counts(&cpu, RECORDED_SMALL), (1, 0, 0), "only the driver's reference");
+    assert_eq!(insert(AT, PfnLeaf::new(Level::Pte, RECORDED_SMALL)), Ok(Inserted::New));
+    assert_eq!(insert(AT.wrapping_add(level.size()), PfnLeaf::new(level, RECORDED)), Ok(Inserted::New));
+    assert_eq!([RECORDED_SMALL, RECORDED].map(|frame| kernel.counts(&cpu, frame)), [(2, 0, 1); 2]);
     kernel.assert_all_is_back(&cpu);
 }
 

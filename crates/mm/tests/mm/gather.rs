@@ -2,7 +2,7 @@
 
 use hosted::ThreadCpu;
 use machine::{Access, Cpu, CpuId, VirtAddr};
-use mm::SpaceId;
+use mm::{AreaRights, SpaceId};
 
 use crate::memory::{Kernel, anonymous};
 
@@ -90,4 +90,22 @@ fn munmap(page_tables: u64) -> u64 {
 fn tables_are_freed_after_one_flush_for_all() {
     // Those above them are freed with them: eight in all, as many as wait for one flush.
     assert_eq!(munmap(6), munmap(1));
+}
+
+#[test]
+fn to_give_rights_interrupts_nobody_and_to_take_them_does() {
+    let kernel = Kernel::build(2, TABLES);
+    let cpus: [ThreadCpu; 2] = [0, 1].map(|cpu| kernel.machine.attach_as(CpuId::new(cpu)).expect("a free CPU"));
+    let cpu = &cpus[0];
+    kernel.mm.mmap(cpu, SPACE, anonymous(AT, PAGES, 0)).expect("a good area");
+    cpus.iter().for_each(|cpu| kernel.mm.enter(cpu, kernel.space(0)));
+    kernel.mm.populate(cpu, kernel.space(0), AT, PAGES, Access::Write).expect("memory");
+    let ipis = || kernel.machine.statistics(cpus[1].id()).ipis;
+    let protect = |rights| {
+        let before = ipis();
+        kernel.mm.mprotect(cpu, SPACE, AT, PAGES, rights).expect("an area");
+        ipis() - before
+    };
+    assert_eq!(protect(AreaRights::Read), 1);
+    assert_eq!(protect(AreaRights::ReadWrite), 0, "a TLB that knows fewer rights lets the access fault");
 }

@@ -76,6 +76,27 @@ impl Huge {
 }
 
 #[test]
+fn to_write_protect_a_huge_leaf_leaves_the_way_to_a_table_beside_it() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    huge.write(&cpu, 0, 1);
+    huge.write(&cpu, 512, 2);
+    assert_eq!(huge.kernel.mm.split_leaf(&cpu, huge.space, page(512)), Ok(Level::Pmd));
+    huge.kernel.mm.write_protect(&cpu, huge.space, AT, PAGES).expect("the tables are whole");
+    let may_pin = |number| {
+        let flags = Foll::PIN | Foll::WRITE | Foll::FAST_ONLY;
+        let release = |run| huge.kernel.mm.release(&cpu, run, Access::Write).expect("pinned a moment ago");
+        huge.kernel.mm.gup(&cpu, huge.space, page(number), 1, flags, release).expect("a good request") == 1
+    };
+    assert_eq!([0, 512].map(may_pin), [false; 2]);
+    for number in [0, 512] {
+        huge.write(&cpu, number, 3);
+    }
+    assert_eq!([0, 512].map(may_pin), [true; 2]);
+    huge.end(&cpu);
+}
+
+#[test]
 fn a_fault_maps_a_huge_page_and_part_of_it_can_go() {
     let huge = Huge::build(1);
     let cpu = huge.attach(0);

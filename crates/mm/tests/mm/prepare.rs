@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use hosted::{DataFrames, FailingTables, Failures, FrameArena, ThreadCpu, Threads};
-use machine::{Cpu, Frame, VirtAddr};
+use machine::{Access, Cpu, Frame, VirtAddr};
 use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
@@ -63,6 +63,9 @@ struct World<'w, M: Mode> {
     arena: &'w FrameArena,
 }
 
+/// The second of the files.
+const ANONYMOUS: FileId = FileId::new(1);
+
 /// Lets `act` have an address space for each of `areas`, with files of which the first has leaves of this level.
 fn in_world<M: Mode + Copy, R>(
     mode: M,
@@ -83,7 +86,11 @@ fn in_world<M: Mode + Copy, R>(
     };
     let spaces: Vec<_> = areas.iter().copied().map(space).collect();
     let mappings = [Mapping::new(), Mapping::new()];
-    let files = [File::new(FileKind::Cached, leaf, &[], &mappings)];
+    let anonymous = [Mapping::new()];
+    let files = [
+        File::new(FileKind::Cached, leaf, &[], &mappings),
+        File::new(FileKind::Anonymous, Level::Pte, &[], &anonymous),
+    ];
     let shootdown = Shootdown::new();
     let parts = Parts {
         tables: &tables,
@@ -151,4 +158,22 @@ fn tables_below_pdptes_are_not_shared() {
     let four = share_below_the_root(FourLevel::new(PhysicalWidth::MAX), Level::Pud);
     let no_table = ShareError::NoTable { address: VirtAddr::new(Level::P4d.size()) };
     assert_eq!(four, Err(no_table), "nothing is mapped yet");
+}
+
+/// What a CPU reads when it loads the root stays; the tables below go with their last area.
+#[test]
+fn only_the_tables_below_those_of_pdptes_are_freed() {
+    let area = [AreaSlot::new()];
+    in_world(Pae::new(PhysicalWidth::MAX), &Failures::none(), &[&area], Level::Pte, |world| {
+        let (cpu, space, id) = (&world.cpu, &world.spaces[0], SpaceId::new(0));
+        let at = VirtAddr::new(Level::Pud.size());
+        world.mm.prepare(cpu, space).expect("frames enough");
+        for _ in 0..2 {
+            world.mm.mmap(cpu, id, Area::private(at, 1, AreaRights::ReadWrite, ANONYMOUS, 0)).expect("a good area");
+            world.mm.populate(cpu, space, at, 1, Access::Write).expect("a frame");
+            assert_eq!(world.arena.in_use(), 1 + PDPTES + 1, "one page table");
+            world.mm.munmap(cpu, id, at, 1).expect("an area");
+            assert_eq!(world.arena.in_use(), 1 + PDPTES);
+        }
+    });
 }
