@@ -9,6 +9,7 @@ use pagetable::{Level, TableMemory};
 
 use crate::file::{File, FileId, FileKind};
 use crate::folio::{Folio, FolioFlags, MemoryMap};
+use crate::frames::FrameSource;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::special::insert::InsertError;
@@ -33,6 +34,7 @@ impl<P: Platform> Mm<'_, P> {
     /// | the frames | |
     /// |---|---|
     /// | may hold page tables | refused |
+    /// | hold the zero page that the engine maps, whatever the file declared | refused |
     /// | lie in what the file declared ([`File::with_frames`]) | special |
     /// | have no records, and the file declared others | refused |
     /// | have no records | special |
@@ -49,6 +51,11 @@ impl<P: Platform> Mm<'_, P> {
         if self.tables().holds_any(first, frames) {
             return Err(InsertError::TableFrame { frame: first });
         }
+        let end = first.wrapping_add(frames);
+        // Entries are told apart by that frame: to zaps and forks, one that may be written would look like zeros that were merged.
+        if let Some(frame) = self.frames().zero_page().filter(|zero| (first..end).contains(zero)) {
+            return Err(InsertError::Foreign { frame });
+        }
         let declared = file.declares(first, frames);
         if file.kind() == FileKind::Mixed {
             return self.mapped_in_mixed(cpu, (id, file), leaf);
@@ -56,7 +63,6 @@ impl<P: Platform> Mm<'_, P> {
         if declared {
             return Ok(MappedAs::Special);
         }
-        let end = first.wrapping_add(frames);
         let mut frame = first;
         while frame < end {
             frame = match self.check_record(cpu, id, frame)? {

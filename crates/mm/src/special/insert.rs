@@ -77,7 +77,7 @@ pub enum InsertError {
         /// The frame.
         frame: Frame,
     },
-    /// The frame belongs to somebody else, or is free: see its record.
+    /// The frame belongs to somebody else, or is free: see its record. Or it is the zero page.
     Foreign {
         /// The frame.
         frame: Frame,

@@ -110,6 +110,26 @@ fn rights_come_back_at_once_where_the_page_was_written() {
 }
 
 #[test]
+fn the_zero_page_is_no_drivers() {
+    let kernel = Kernel::build(1);
+    let cpu = kernel.machine.attach().expect("a free CPU");
+    let zero = VRAM.wrapping_add(5);
+    kernel.memory.zero_page.set(zero).expect("set once");
+    for (number, file) in [PFN, MIXED].into_iter().enumerate() {
+        let at = AT.wrapping_add(number as u64 * Level::Pud.size());
+        kernel.map(&cpu, at, 512, file);
+        for leaf in [PfnLeaf::new(Level::Pte, zero), PfnLeaf::new(Level::Pmd, VRAM)] {
+            let inserted = insert(&kernel, &cpu, at, &leaf, Access::Write);
+            assert_eq!(inserted, Err(InsertError::Foreign { frame: zero }), "although the file declares it");
+        }
+        let beside = PfnLeaf::new(Level::Pte, zero.wrapping_add(1));
+        assert_eq!(insert(&kernel, &cpu, at, &beside, Access::Write), Ok(Inserted::New));
+    }
+    kernel.assert_all_is_back(&cpu);
+    assert_eq!(kernel.space.merged_zeros(&cpu), 0);
+}
+
+#[test]
 fn leaves_and_tables_in_the_way() {
     let kernel = Kernel::build(1);
     let cpu = kernel.machine.attach().expect("a free CPU");

@@ -63,6 +63,8 @@ pub(crate) struct Memory {
     pub(crate) device: DevicePages<'static>,
     /// The folios of the device whose last reference went.
     pub(crate) given_back: Mutex<Vec<Frame>>,
+    /// There is none unless a test says so.
+    pub(crate) zero_page: OnceLock<Frame>,
 }
 
 impl MemoryMap<ThreadCpu> for Memory {
@@ -97,7 +99,7 @@ impl FrameSource<ThreadCpu> for Memory {
     }
 
     fn zero_page(&self) -> Option<Frame> {
-        None
+        self.zero_page.get().copied()
     }
 }
 
@@ -198,7 +200,7 @@ impl Kernel {
             Page::new(Membership { head: RECORDED_SMALL.wrapping_add(index), order: 0 }, 1, FolioFlags::SHMEM)
         });
         let device = DevicePages::new(RECORDED, leak_all(huge.chain(small)));
-        let memory = leak(Memory { data, device, given_back: Mutex::default() });
+        let memory = leak(Memory { data, device, given_back: Mutex::default(), zero_page: OnceLock::new() });
         let root = tables.arena.allocate().expect("a frame for the root");
         cpu.zero(tables.arena.table(root).expect("a frame of the arena").cells());
         let root = Root::new(&PROTOCOLS.mode, root.start()).expect("frames are aligned");
