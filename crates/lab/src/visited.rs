@@ -7,6 +7,7 @@
 //! they are known to be old without a look at memory.
 
 use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use core::hint::select_unpredictable;
 
 use crate::slots::{Slots, Zeroable};
 
@@ -167,11 +168,11 @@ impl<T: Slot> Segments<T> {
     #[inline(always)]
     fn expect(&self, fingerprint: u128) {
         let wanted = T::of(fingerprint);
-        if self.recent[self.recent_place(fingerprint)] == wanted {
-            return;
-        }
+        let recent = &self.recent[self.recent_place(fingerprint)];
         let slots = &self.tables[self.segment_of(fingerprint)].slots;
         let place = slots.as_ptr().wrapping_add(Table::place(wanted, slots.len()));
+        // No branch: half of the time it would go the other way than the processor thought, which would be found out as late as the load ends.
+        let place = select_unpredictable(*recent == wanted, &raw const *recent, place);
         // SAFETY: a hint, which reads nothing.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(place.cast()) };
         // Often enough it is found a few places further, in the next line.
