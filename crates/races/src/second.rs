@@ -142,7 +142,7 @@ fn judge(first: &VariantReport, trace: &Trace, question: &Question, followed: Fo
     let asks_of_finals = first.final_states.is_some();
     match followed {
         Followed::Broken(violation) if !asks_of_finals && Some(&violation.rule) == first.rule.as_ref() => {}
-        Followed::Kept { observation: Some(state) } if asks_of_finals && question.is_witness(&state) => {}
+        Followed::Kept { observation: Some(state), .. } if asks_of_finals && question.is_witness(&state) => {}
         Followed::Broken(violation) => return Err(format!("the lab's steps break another rule: {violation}")),
         Followed::Kept { .. } => return Err("the lab's steps break no rule".to_owned()),
         Followed::Misuse(sentence) => return Err(sentence),

@@ -4,15 +4,17 @@
 //!
 //! Three things are not in a schedule, because whoever wrote it need not know of them:
 //! * *What is cached.* Before each act all CPUs walk for all pages and cache what they find (MODEL.md, F2). Having one translation more takes no possibility away.
-//! * *Accessed flags* that a walk has to set before what it finds is used. Here it sets them then; the schedule may have let it be used without (MODEL.md, what is made of P7).
+//! * *Accessed flags* that a walk has to set before what it finds is used. Here it sets them then; the schedule may have let it be used without (MODEL.md, what is made of P7), and where it
+//!   sets the flag later on, nothing is left to do.
 //! * *Stores that nobody else can see*, to words that are only accessed by one CPU's code, or are its own at the time. They leave the buffer as soon as they are the oldest.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 
 use machine::Frame;
 
-use crate::config::Caches;
+use crate::config::{Caches, Updates};
+use crate::memory::Place;
 use crate::op::{Op, Vector};
 use crate::paging::ACCESSED;
 use crate::run::{Kind, Observer, Process, Run};
@@ -30,6 +32,8 @@ pub enum Followed {
     Kept {
         /// What was read, if it is a final state.
         observation: Option<Vec<u64>>,
+        /// The entries whose accessed flag is set, but not where the schedule comes from.
+        ahead: Vec<usize>,
     },
     /// Something could not be done.
     Departs {
@@ -106,13 +110,19 @@ struct Follower<'m, 'a> {
     run: Run<'m, 'a>,
     /// For each CPU, of each store in its buffer.
     stores: Vec<VecDeque<Leaves>>,
+    /// The entries whose accessed flag is set, though the schedule has not said so.
+    ahead: BTreeSet<usize>,
+    /// The CPUs whose walker would store such a flag next, if it had not been set.
+    has_stored: BTreeSet<usize>,
     steps: usize,
 }
 
 /// Does what the schedule says.
 pub(crate) fn follow<'a>(machine: &Machine<'a>, observer: Option<&Observer<'a>>, schedule: &[Act]) -> Followed {
     let stores = machine.programs.iter().map(|_| VecDeque::new()).collect();
-    let followed = Follower { run: Run::new(machine), stores, steps: 0 }.follow(observer, schedule);
+    let followed =
+        Follower { run: Run::new(machine), stores, ahead: BTreeSet::new(), has_stored: BTreeSet::new(), steps: 0 }
+            .follow(observer, schedule);
     machine.reset();
     followed
 }
@@ -136,10 +146,10 @@ impl<'a> Follower<'_, 'a> {
             None => {}
         }
         if self.run.ways().iter().any(|ways| *ways != 0) {
-            return Followed::Kept { observation: None };
+            return Followed::Kept { observation: None, ahead: Vec::new() };
         }
         match self.run.judge_rest(observer) {
-            Ok(observation) => Followed::Kept { observation },
+            Ok(observation) => Followed::Kept { observation, ahead: self.ahead.iter().copied().collect() },
             Err(violation) => Followed::Broken(violation),
         }
     }
@@ -175,6 +185,7 @@ impl<'a> Follower<'_, 'a> {
                 drop(state);
                 self.step(Kind::Arrivals, cpu, index.ok_or(Departure::NoBroadcast)?);
             }
+            What::Accessed { offset } if self.ahead.remove(&offset) => {}
             What::Accessed { offset } => {
                 let offsets = self.run.machine.unasked(&self.run.machine.state.borrow(), cpu);
                 let index = offsets.iter().position(|entry| *entry == offset).ok_or(Departure::NoFlag)?;
@@ -197,7 +208,14 @@ impl<'a> Follower<'_, 'a> {
             }
         }
         self.drain_unseen(cpu);
+        self.forget_cleared();
         Ok(())
+    }
+
+    /// Flags that somebody has cleared are not ahead any more.
+    fn forget_cleared(&mut self) {
+        let state = self.run.machine.state.borrow();
+        self.ahead.retain(|offset| state.words.read(Place::whole(*offset)) & ACCESSED != 0);
     }
 
     fn step(&mut self, kind: Kind, cpu: usize, way: usize) {
@@ -230,6 +248,7 @@ impl<'a> Follower<'_, 'a> {
 
     fn access(&mut self, cpu: usize, passage: Passage) -> Result<(), Departure> {
         let Op::User(user) = self.possible(cpu, |op| matches!(op, Op::User(_)))? else { return Err(Departure::Over) };
+        let Some(passage) = self.still_to_do(cpu, passage) else { return Ok(()) };
         // On the way each entry may lack its accessed flag.
         for _ in 0..MOST_FLAGS {
             let ways = self.run.machine.ways(&self.run.machine.state.borrow(), cpu, user.address, user.deed);
@@ -241,9 +260,27 @@ impl<'a> Follower<'_, 'a> {
             let Some(way) = ways.iter().position(sets_accessed) else {
                 return Err(Departure::OtherWays(format!("{ways:x?}")));
             };
+            if let Way::SetFlags { offset, .. } = ways[way] {
+                self.ahead.insert(offset);
+            }
             self.code_step(cpu, way, None);
         }
         Err(Departure::OtherWays("its walk sets flags".to_owned()))
+    }
+
+    /// What is left of a passage where an accessed flag was set ahead of the schedule: the schedule finds it missing now.
+    fn still_to_do(&mut self, cpu: usize, passage: Passage) -> Option<Passage> {
+        match passage {
+            Passage::FindsFlags { offset, flags } if flags & ACCESSED != 0 && self.ahead.remove(&offset) => {
+                let flags = flags & !ACCESSED;
+                if flags == 0 && self.run.machine.config.updates != Updates::Whole {
+                    self.has_stored.insert(cpu);
+                }
+                (flags != 0).then_some(Passage::FindsFlags { offset, flags })
+            }
+            Passage::WritesFlags if self.has_stored.remove(&cpu) => None,
+            passage => Some(passage),
+        }
     }
 
     fn interrupt(&mut self, cpu: usize, vector: Vector) -> Result<(), Departure> {

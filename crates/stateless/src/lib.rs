@@ -17,6 +17,11 @@
 //! Where a search is too much, a run that somebody else has seen can still be judged: [`Simulator::follow`] makes the one run that a [`schedule`] tells of. A schedule says who acts, and in which way;
 //! whether that is possible, and whether it breaks a rule, is found here. So a violation of the lab's that is followed to its end is one of this machine, too.
 //!
+//! # Random runs
+//!
+//! What no rule forbids in some runs may be forbidden in others, but a machine that works otherwise than the first seldom does so in few runs only: [`Simulator::random_run`] makes runs whose
+//! final states can be compared with all that the first has seen.
+//!
 //! # Scope
 //!
 //! It is for small scopes: the number of schedules grows much faster than that of states. A search ends by its [`Budget`] and says so ([`Coverage`]).
@@ -32,6 +37,7 @@
 //! | `run` | a run, step by step, and the scheduler's moves |
 //! | `search` | which runs there are |
 //! | `schedule`, `follow` | a run that somebody else has seen |
+//! | `random` | random runs |
 //! | `watch`, `verdict` | rules, answers |
 
 mod code;
@@ -45,6 +51,7 @@ mod interrupts;
 mod memory;
 mod op;
 mod paging;
+mod random;
 mod run;
 pub mod schedule;
 mod search;
@@ -61,6 +68,7 @@ pub use cpu::SimulatedCpu;
 pub use follow::{Departure, Followed};
 pub use memory::Memory;
 pub use paging::Paging;
+pub use random::RandomEnd;
 pub use verdict::{Budget, Coverage, Report, Violation};
 
 use cpu::Seat;
@@ -149,5 +157,19 @@ impl<'a> Simulator<'a> {
     pub fn follow(&mut self, schedule: &[Act]) -> Followed {
         self.machine.settle();
         follow::follow(&self.machine, self.observer.as_ref(), schedule)
+    }
+
+    /// Makes one random run of at most so many steps. The same seed makes the same.
+    pub fn random_run(&mut self, seed: u64, most_steps: usize) -> RandomEnd {
+        self.machine.settle();
+        random::random_run(&self.machine, self.observer.as_ref(), (seed, most_steps), None)
+    }
+
+    /// What happens in such a run, a line for each step but walks that nobody asked for.
+    pub fn random_run_in_words(&mut self, seed: u64, most_steps: usize) -> Vec<String> {
+        self.machine.settle();
+        let mut lines = Vec::new();
+        random::random_run(&self.machine, None, (seed, most_steps), Some(&mut lines));
+        lines
     }
 }
