@@ -141,6 +141,14 @@ impl Arena {
         NonNull::new(self.memory.base().wrapping_add(offset)).expect("an offset inside the mapping")
     }
 
+    /// All that values were placed in, as words. Those that are constants hold what their bytes mean to the program that runs: addresses, perhaps.
+    pub fn placed(&self) -> &[Word64] {
+        let bytes = self.next.load(Ordering::Relaxed) - MACHINE_BYTES;
+        let place = NonNull::slice_from_raw_parts(self.place(MACHINE_BYTES).cast::<Word64>(), bytes / 8);
+        // SAFETY: aligned, inside the mapping, which was zeroed, changed only as atomics, living as long as `self`.
+        unsafe { place.as_ref() }
+    }
+
     /// The words of a frame, if it has some.
     pub fn table(&self, frame: Frame) -> Option<&[Word64; 512]> {
         let offset = self.block_of(frame)?.1.words?;

@@ -240,6 +240,12 @@ impl<'e, 'a> Explorer<'e, 'a> {
         self.early = self.core().recorder.take().unwrap_or_default();
     }
 
+    /// Begins a run that is written down.
+    pub(crate) fn start_recording(&mut self) {
+        self.start();
+        self.core().recorder = Some(std::mem::take(&mut self.early));
+    }
+
     /// What a search that ended so has to say.
     pub(crate) fn verdict_of(&mut self, ended: Result<(), Ended>) -> Verdict {
         match ended {

@@ -34,7 +34,7 @@ pub type Format<'a> = Box<dyn Fn(u64) -> String + 'a>;
 pub struct Lab<'a> {
     /// From a `Box`. A raw pointer, because the code that runs on the machine reaches it, too.
     core: NonNull<Core<'a>>,
-    observer: Option<Observer<'a>>,
+    pub(crate) observer: Option<Observer<'a>>,
     owns: PhantomData<Core<'a>>,
 }
 
@@ -71,6 +71,13 @@ impl<'a> Lab<'a> {
         }
         core.owned = OwnedLog::new(core.cpus());
         id
+    }
+
+    /// How many CPUs it has.
+    #[must_use]
+    pub fn cpus(&self) -> usize {
+        // SAFETY: as in `core`.
+        unsafe { self.core.as_ref() }.cpus()
     }
 
     /// What every CPU does when it takes an interrupt. Without one, taking an interrupt has no effect.

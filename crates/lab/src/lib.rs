@@ -142,6 +142,7 @@ mod owned;
 mod paging;
 mod preempt;
 mod quiet;
+mod random_run;
 mod record;
 mod recording;
 mod replay;
@@ -178,6 +179,7 @@ pub use machine_config::{
 };
 pub use monitor::{End, Event, Ghost, GhostWords, Monitor, Writer};
 pub use paging::{Decoded, Paging};
+pub use random_run::RandomRun;
 pub use recording::{BadRecording, Recording};
 pub use replay::{Departure, Ending, Replay, Why};
 pub use replicas::Replica;

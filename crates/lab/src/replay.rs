@@ -212,7 +212,8 @@ fn again(explorer: &mut Explorer<'_, '_>, recording: &Recording, look: Look<'_>)
     Ok(ending(explorer))
 }
 
-fn ending(explorer: &mut Explorer<'_, '_>) -> Ending {
+/// How a run ends that stands here.
+pub(crate) fn ending(explorer: &mut Explorer<'_, '_>) -> Ending {
     let mut possible = Vec::new();
     let stop = match explorer.core().stop.clone() {
         Some(stop) => Some(stop),

@@ -52,6 +52,21 @@ pub struct Sampled {
 }
 
 impl Sampled {
+    /// Nothing yet.
+    pub(crate) fn none(explorer: &Explorer<'_, '_>, sampling: &Sampling) -> Self {
+        let cpus = explorer.core().cpus();
+        Self {
+            sampling: *sampling,
+            runs: 0,
+            cut: 0,
+            longest: 0,
+            settled: 0,
+            met_once: 0,
+            sources: sources(cpus, explorer.core().machine.threads) as u64,
+            came_back: false,
+        }
+    }
+
     /// With 95 % confidence, fewer than this share of all schedules of this kind break a rule, if none of the runs did: with a greater share, so many runs would
     /// all have missed them with a probability below 5 % (the "rule of three").
     #[must_use]
@@ -105,30 +120,13 @@ impl std::fmt::Display for Sampled {
 
 /// Takes so many runs.
 pub(crate) fn search(explorer: &mut Explorer<'_, '_>, sampling: &Sampling, report: &mut Report) -> Result<(), Ended> {
-    let cpus = explorer.core().cpus();
-    let mut sampled = Sampled {
-        sampling: *sampling,
-        runs: 0,
-        cut: 0,
-        longest: 0,
-        settled: 0,
-        met_once: 0,
-        sources: sources(cpus, explorer.core().machine.threads) as u64,
-        came_back: false,
-    };
-    let ended = Sampler {
-        rng: Rng::with_seed(sampling.seed),
-        ends: HashMap::default(),
-        seen: HashSet::default(),
-        choices: Vec::new(),
-        path: Vec::new(),
-    }
-    .runs(explorer, &mut sampled, report);
+    let mut sampled = Sampled::none(explorer, sampling);
+    let ended = Sampler::new(sampling.seed).runs(explorer, &mut sampled, report);
     report.sampled = Some(sampled);
     ended
 }
 
-struct Sampler {
+pub(crate) struct Sampler {
     rng: Rng,
     /// How often each final state was met.
     ends: HashMap<u128, u8, BuildSame>,
@@ -142,6 +140,17 @@ struct Sampler {
 const FIRST_LENGTH: u64 = 64;
 
 impl Sampler {
+    /// The same seed picks the same.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            rng: Rng::with_seed(seed),
+            ends: HashMap::default(),
+            seen: HashSet::default(),
+            choices: Vec::new(),
+            path: Vec::new(),
+        }
+    }
+
     fn runs(
         mut self,
         explorer: &mut Explorer<'_, '_>,
@@ -181,7 +190,7 @@ impl Sampler {
     }
 
     /// One run. Returns whether it came to its end.
-    fn run(
+    pub(crate) fn run(
         &mut self,
         explorer: &mut Explorer<'_, '_>,
         sampled: &mut Sampled,
