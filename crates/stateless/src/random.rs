@@ -1,9 +1,10 @@
 //! Random runs: where there are too many for a search, some of them at least.
 //!
-//! Before each step the walkers of a CPU may cache what they can reach; then one of everything that can happen does, each with the same probability.
+//! Whoever makes steps has a priority, which is drawn anew now and then: in some runs seldom, so that one is far ahead of the others or late, in others often. If everything that can happen were as
+//! likely as anything else, all would be equally far at any time, and most runs would end alike. Before each step the walkers of a CPU may cache what they can reach.
 
 use crate::config::Caches;
-use crate::run::{Kind, Observer, Process, Run};
+use crate::run::{Kind, MOST_PROCESSES, Observer, Process, Run};
 use crate::state::{Machine, Stop};
 use crate::verdict::Violation;
 
@@ -33,7 +34,10 @@ pub(crate) fn random_run<'a>(
     (seed, most_steps): (u64, usize),
     lines: Lines<'_>,
 ) -> RandomEnd {
-    let end = Random { run: Run::new(machine), dice: Dice(seed), steps: 0 }.run(observer, most_steps, lines);
+    let mut dice = Dice(seed);
+    let priorities = [(); MOST_PROCESSES].map(|()| dice.throw());
+    let stays = 1 << (1 + dice.below(6));
+    let end = Random { run: Run::new(machine), dice, priorities, stays, steps: 0 }.run(observer, most_steps, lines);
     machine.reset();
     end
 }
@@ -41,6 +45,10 @@ pub(crate) fn random_run<'a>(
 struct Random<'m, 'a> {
     run: Run<'m, 'a>,
     dice: Dice,
+    /// Of each process: the greatest goes first.
+    priorities: [u64; MOST_PROCESSES],
+    /// Who has made a step draws a new one once in so many times.
+    stays: usize,
     steps: usize,
 }
 
@@ -54,14 +62,16 @@ impl<'a> Random<'_, 'a> {
                 None => {}
             }
             self.walk();
-            let possible = self.possible();
-            if possible.is_empty() {
+            let Some((process, ways)) = self.first() else {
                 return match self.run.judge_rest(observer) {
                     Ok(observation) => RandomEnd::Rest { observation },
                     Err(violation) => RandomEnd::Broken(violation),
                 };
+            };
+            let way = self.dice.below(ways);
+            if self.dice.below(self.stays) == 0 {
+                self.priorities[process.index()] = self.dice.throw();
             }
-            let (process, way) = possible[self.dice.below(possible.len())];
             if let Some(lines) = &mut lines {
                 lines.push(self.in_words(process, way));
             }
@@ -85,17 +95,16 @@ impl<'a> Random<'_, 'a> {
         }
     }
 
-    /// All that can happen now.
-    fn possible(&self) -> Vec<(Process, usize)> {
-        let ways = self.run.ways();
-        let mut possible: Vec<(Process, usize)> =
-            Process::all().flat_map(|one| (0..usize::from(ways[one.index()])).map(move |way| (one, way))).collect();
+    /// Who goes first of those that can make a step, and in how many ways.
+    fn first(&self) -> Option<(Process, usize)> {
+        let mut ways = self.run.ways();
         let state = self.run.machine.state.borrow();
         for cpu in 0..state.cpus.len() {
-            let flags = self.run.machine.unasked(&state, cpu).len();
-            possible.extend((0..flags).map(|way| (Process::new(Kind::Flags, cpu), way)));
+            ways[Process::new(Kind::Flags, cpu).index()] = self.run.machine.unasked(&state, cpu).len() as u16;
         }
-        possible
+        let can = Process::all().filter(|one| ways[one.index()] != 0);
+        let first = can.max_by_key(|one| self.priorities[one.index()])?;
+        Some((first, usize::from(ways[first.index()])))
     }
 
     fn in_words(&self, process: Process, way: usize) -> String {
@@ -115,11 +124,15 @@ struct Dice(u64);
 impl Dice {
     /// One of so many numbers from 0 on.
     fn below(&mut self, count: usize) -> usize {
+        (self.throw() % count.max(1) as u64) as usize
+    }
+
+    fn throw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % count.max(1) as u64) as usize
+        mixed ^ (mixed >> 31)
     }
 }
 
