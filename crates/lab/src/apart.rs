@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::agent::Attending;
 use crate::checkpoint::{Checkpoint, Snapshot};
-use crate::choice::Choice;
+use crate::choice::{Choice, may_end};
 use crate::explore::{Ended, Explorer, Found};
 use crate::limits::{Limit, Phase};
 use crate::team::{Part, Sum};
@@ -213,7 +213,7 @@ impl<'e, 'a> Apart<'e, 'a> {
         let mut choices = std::mem::take(&mut self.choices);
         choices.clear();
         self.explorer.core().choices(&mut choices);
-        if choices.is_empty() && self.explorer.end(&mut self.report).is_err() {
+        if may_end(&choices) && self.explorer.end(&mut self.report).is_err() {
             return Err(self.found(self.tree.path(node)));
         }
         for (number, &choice) in choices.iter().enumerate() {

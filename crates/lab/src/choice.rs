@@ -27,6 +27,12 @@ impl Turn {
     pub(crate) const COUNT: usize = Self::Move as usize + 1;
 }
 
+/// Whether a run may be over where this is all that may happen: what a walker does unasked it owes to nobody (MODEL.md, F4).
+#[inline(always)]
+pub(crate) fn may_end(choices: &[Choice]) -> bool {
+    choices.iter().all(|choice| choice.turn() == Turn::Speculate)
+}
+
 impl Choice {
     /// No choice at all: no machine has so many CPUs.
     pub(crate) const NONE: Self = Self(u32::MAX);

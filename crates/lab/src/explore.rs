@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::agent::{Attending, handler_of, nmi_handler_of};
-use crate::choice::Choice;
+use crate::choice::{Choice, may_end};
 use crate::core::{Core, Stop};
 use crate::exchange::Sameness;
 use crate::lab::Observer;
@@ -13,6 +13,7 @@ use crate::livelock::{self, Endless};
 use crate::machine_config::Threads;
 use crate::preempt;
 use crate::record::Recorder;
+use crate::recording::Recording;
 use crate::sample::{self, Sampling};
 use crate::shortest;
 use crate::trace::Trace;
@@ -28,6 +29,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 pub(crate) enum Way {
     /// All.
     Exhaust,
+    /// All, and for each observation a run that leads there is kept.
+    Chart,
     /// All in which code is preempted at most so often.
     Preempt(u32),
     /// Random ones.
@@ -207,13 +210,15 @@ impl<'e, 'a> Explorer<'e, 'a> {
             Err(Ended::Found(Found { path: Vec::new() }))
         } else {
             match self.way {
-                Way::Exhaust => self.depth_first(&mut report),
+                Way::Exhaust | Way::Chart => self.depth_first(&mut report),
                 Way::Preempt(most) => preempt::search(self, most, &mut report),
                 Way::Sample(sampling) => sample::search(self, &sampling, &mut report),
                 Way::Livelock => livelock::search(self, &mut report),
             }
         };
         report.transitions = self.transitions;
+        let known = if report.runs.is_empty() { Vec::new() } else { self.core().quiet.known_units() };
+        report.runs.iter_mut().for_each(|run| run.known.clone_from(&known));
         report.verdict = self.verdict_of(ended);
         if report.verdict == Verdict::Safe && !self.core().quiet.is_wrong() {
             report.verdict = self.audit_again();
@@ -226,7 +231,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
     pub(crate) fn start(&mut self) {
         self.transitions = 0;
         self.core().take_for_same(match self.way {
-            Way::Exhaust => Sameness::UpToExchange,
+            Way::Exhaust | Way::Chart => Sameness::UpToExchange,
             Way::Preempt(_) | Way::Sample(_) | Way::Livelock => Sameness::Exact,
         });
         self.core().check_alike();
@@ -276,8 +281,11 @@ impl<'e, 'a> Explorer<'e, 'a> {
         visited.insert(self.core().fingerprint());
         report.states = 1;
         self.core().choices(&mut choices);
-        if choices.is_empty() && self.end(report).is_err() {
-            return Err(Ended::Found(Found { path: Vec::new() }));
+        if may_end(&choices) {
+            if self.end(report).is_err() {
+                return Err(Ended::Found(Found { path: Vec::new() }));
+            }
+            self.keep_run(report, Vec::new);
         }
         frames.push((0, 0));
         while let Some((first, next)) = frames.last_mut() {
@@ -331,14 +339,24 @@ impl<'e, 'a> Explorer<'e, 'a> {
             report.depth = report.depth.max(self.core().depth() as u64);
             let first = choices.len();
             self.core().choices(&mut choices);
-            if choices.len() == first && self.end(report).is_err() {
-                return Err(Ended::Found(path(&frames, &choices)));
+            if may_end(&choices[first..]) {
+                if self.end(report).is_err() {
+                    return Err(Ended::Found(path(&frames, &choices)));
+                }
+                self.keep_run(report, || path(&frames, &choices).path);
             }
             frames.push((first, first));
             self.look_at_counts(report)?;
         }
         report.visited_bytes = visited.bytes() as u64;
         Ok(())
+    }
+
+    /// Keeps the run that has come to an end, if runs are kept and nobody has observed the same before. What was known of words is added when all is known.
+    fn keep_run(&self, report: &mut Report, path: impl FnOnce() -> Vec<Choice>) {
+        if matches!(self.way, Way::Chart) && report.observations.len() > report.runs.len() {
+            report.runs.push(Recording { choices: path(), known: Vec::new() });
+        }
     }
 
     /// Whether the counts are still within the limits.
@@ -387,7 +405,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
     fn judge_if_over(&mut self) -> Result<(), Stop> {
         let mut choices = Vec::new();
         self.core().choices(&mut choices);
-        if choices.is_empty() { self.judge_end() } else { Ok(()) }
+        if may_end(&choices) { self.judge_end() } else { Ok(()) }
     }
 
     fn who_waits(&self) -> String {

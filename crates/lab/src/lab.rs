@@ -210,6 +210,11 @@ impl<'a> Lab<'a> {
         self.search(Way::Exhaust, limits, progress)
     }
 
+    /// Explores every interleaving, and keeps for each observation the run that led there first: [`Report::runs`], for [`Self::shown_run`]. They are not the shortest.
+    pub fn explore_keeping_runs(&mut self, limits: &Limits<'_>, progress: &mut dyn FnMut(&Progress)) -> Report {
+        self.search(Way::Chart, limits, progress)
+    }
+
     /// Explores every interleaving in which code is preempted at most `most` times: a CPU moves although another, which moved before, could have gone on. Most bugs
     /// need few (Musuvathi, Qadeer: "Iterative Context Bounding", PLDI 2007). What hardware does by itself is no preemption: a buffered store that reaches
     /// memory, a broadcast flush that arrives, an accessed flag set unasked.

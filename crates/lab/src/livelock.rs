@@ -19,7 +19,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use crate::choice::{Choice, Turn};
+use crate::choice::{Choice, Turn, may_end};
 use crate::explore::{CLOCK_EVERY, Ended, Explorer, Found};
 use crate::hash::BuildSame;
 use crate::limits::Phase;
@@ -92,7 +92,7 @@ fn explore(explorer: &mut Explorer<'_, '_>, report: &mut Report) -> Result<Graph
     nodes.insert(explorer.core().fingerprint(), 0);
     report.states = 1;
     explorer.core().choices(&mut choices);
-    if choices.is_empty() && explorer.end(report).is_err() {
+    if may_end(&choices) && explorer.end(report).is_err() {
         return Err(Ended::Found(Found { path: Vec::new() }));
     }
     frames.push(Frame { node: 0, first: 0, next: 0 });
@@ -134,7 +134,7 @@ fn explore(explorer: &mut Explorer<'_, '_>, report: &mut Report) -> Result<Graph
         report.depth = report.depth.max(explorer.core().depth() as u64);
         let first = choices.len();
         explorer.core().choices(&mut choices);
-        if choices.len() == first && explorer.end(report).is_err() {
+        if may_end(&choices[first..]) && explorer.end(report).is_err() {
             return Err(found(&frames, &choices));
         }
         frames.push(Frame { node: to, first, next: first });

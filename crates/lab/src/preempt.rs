@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use crate::choice::{Choice, Turn};
+use crate::choice::{Choice, Turn, may_end};
 use crate::explore::{CLOCK_EVERY, Ended, Explorer, Found};
 use crate::hash::{self, BuildSame};
 use crate::limits::{Limit, Phase};
@@ -72,7 +72,7 @@ pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u32, report: &mut Re
     fewest.insert(start.key(fingerprint), 0);
     report.states = 1;
     explorer.core().choices(&mut choices);
-    if choices.is_empty() && explorer.end(report).is_err() {
+    if may_end(&choices) && explorer.end(report).is_err() {
         return Err(Ended::Found(Found { path: Vec::new() }));
     }
     frames.push(Frame { first: 0, next: 0, past: start });
@@ -127,7 +127,7 @@ pub(crate) fn search(explorer: &mut Explorer<'_, '_>, most: u32, report: &mut Re
         report.depth = report.depth.max(explorer.core().depth() as u64);
         let first = choices.len();
         explorer.core().choices(&mut choices);
-        if is_new && choices.len() == first && explorer.end(report).is_err() {
+        if is_new && may_end(&choices[first..]) && explorer.end(report).is_err() {
             return Err(path(&frames, &choices));
         }
         frames.push(Frame { first, next: first, past });

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fmt;
 
 use crate::agent::Attending;
-use crate::choice::Choice;
+use crate::choice::{Choice, may_end};
 use crate::core::{Core, Stop};
 use crate::debugger;
 use crate::explore::{Explorer, Way};
@@ -174,10 +174,14 @@ impl Lab<'_> {
 }
 
 /// Is shown each state, with the step that comes next and its number.
-type Look<'l> = &'l mut dyn FnMut(&Explorer<'_, '_>, Option<(usize, Choice)>);
+pub(crate) type Look<'l> = &'l mut dyn FnMut(&Explorer<'_, '_>, Option<(usize, Choice)>);
 
 /// Runs once. `look` is called in each state, with the step that comes next.
-fn again(explorer: &mut Explorer<'_, '_>, recording: &Recording, look: Look<'_>) -> Result<Ending, Box<Departure>> {
+pub(crate) fn again(
+    explorer: &mut Explorer<'_, '_>,
+    recording: &Recording,
+    look: Look<'_>,
+) -> Result<Ending, Box<Departure>> {
     if !explorer.core().quiet.begin_knowing(&recording.known) {
         return Err(Box::new(Departure { step: 1, why: Why::OtherMemory, trace: Trace::default() }));
     }
@@ -219,7 +223,7 @@ pub(crate) fn ending(explorer: &mut Explorer<'_, '_>) -> Ending {
         Some(stop) => Some(stop),
         None => {
             explorer.core().choices(&mut possible);
-            if possible.is_empty() { explorer.judge_end().err() } else { None }
+            if may_end(&possible) { explorer.judge_end().err() } else { None }
         }
     };
     match stop {
@@ -227,7 +231,7 @@ pub(crate) fn ending(explorer: &mut Explorer<'_, '_>) -> Ending {
         Some(Stop::Misuse(kind, sentence)) => {
             Ending::Misuse(Box::new(Misuse { kind, sentence, trace: Trace::default() }))
         }
-        None if possible.is_empty() => Ending::Rest,
+        None if may_end(&possible) => Ending::Rest,
         None => Ending::Open,
     }
 }

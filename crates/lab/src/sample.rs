@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use fastrand::Rng;
 
-use crate::choice::Choice;
+use crate::choice::{Choice, may_end};
 use crate::explore::{CLOCK_EVERY, Ended, Explorer, Found};
 use crate::hash::BuildSame;
 use crate::limits::{Limit, Phase};
@@ -205,7 +205,7 @@ impl Sampler {
         loop {
             self.choices.clear();
             explorer.core().choices(&mut self.choices);
-            if self.choices.is_empty() {
+            if may_end(&self.choices) && (self.choices.is_empty() || self.rng.bool()) {
                 return match explorer.end(report) {
                     Ok(()) => Ok(true),
                     Err(_) => Err(self.found()),

@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use crate::choice::Choice;
+use crate::choice::{Choice, may_end};
 use crate::exchange::Sameness;
 use crate::explore::{CLOCK_EVERY, Explorer, Found, UNKNOWN};
 use crate::hash::BuildSame;
@@ -104,7 +104,7 @@ impl Search {
             }
             choices.clear();
             explorer.core().choices(&mut choices);
-            if choices.is_empty() && explorer.judge_end().is_err() {
+            if may_end(&choices) && explorer.judge_end().is_err() {
                 ends.push(Broken { node, by: None });
             }
             // Where it is known what code does next, it need not run.

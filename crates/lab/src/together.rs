@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::agent::Attending;
-use crate::choice::Choice;
+use crate::choice::{Choice, may_end};
 use crate::core::Stop;
 use crate::explore::{Arrival, CLOCK_EVERY, Ended, Explorer, Found, UNKNOWN};
 use crate::limits::{Limit, Phase};
@@ -167,8 +167,13 @@ impl Explorer<'_, '_> {
             }
             let leads_to = vec![UNKNOWN; part.choices.len()];
             let mut search = Share { seat, part, leads_to, counted };
-            if search.part.choices.is_empty() && self.end(report).is_err() {
-                return Err(search.found());
+            // Other states were judged by whoever came there first.
+            if way.is_empty() {
+                let mut possible = Vec::new();
+                self.core().choices(&mut possible);
+                if may_end(&possible) && self.end(report).is_err() {
+                    return Err(search.found());
+                }
             }
             let ended = search.depth_first(self, report);
             counted = search.counted;
@@ -238,7 +243,7 @@ impl Share<'_, '_> {
             report.depth = report.depth.max(explorer.core().depth() as u64);
             let first = self.part.choices.len();
             explorer.core().choices(&mut self.part.choices);
-            if self.part.choices.len() == first && explorer.end(report).is_err() {
+            if may_end(&self.part.choices[first..]) && explorer.end(report).is_err() {
                 return Err(self.found());
             }
             self.part.frames.push((first, first));

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::limits::Limit;
+use crate::recording::Recording;
 use crate::sample::Sampled;
 use crate::trace::Trace;
 use crate::visited::Fingerprints;
@@ -121,6 +122,8 @@ pub struct Report {
     pub ends: u64,
     /// What [`crate::Lab::observe`] returned in these.
     pub observations: BTreeSet<Vec<u64>>,
+    /// For each of them a run that leads there, if they were asked for: [`crate::Lab::explore_keeping_runs`].
+    pub runs: Vec<Recording>,
     /// What random schedules have shown, if they were asked for.
     pub sampled: Option<Sampled>,
     /// Bytes that visited states took in the end.
@@ -141,6 +144,7 @@ impl Report {
             depth: 0,
             ends: 0,
             observations: BTreeSet::new(),
+            runs: Vec::new(),
             sampled: None,
             visited_bytes: 0,
             fingerprints: Fingerprints::Wide,

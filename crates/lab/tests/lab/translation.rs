@@ -1,8 +1,10 @@
 //! TLBs, page walks, frames.
 
+use std::collections::BTreeSet;
+
 use lab::{
-    Arena, End, Event, FrameKind, FreedWalks, Ghost, Lab, LabCpu, Limits, Machine, MemoryOrder, Misuse, MisuseKind,
-    Monitor, Paging, Pool, Report, Speculation, Verdict, Violation, Writer, rule, trace,
+    Arena, End, Ending, Event, FrameKind, FreedWalks, Ghost, Lab, LabCpu, Limits, Machine, MemoryOrder, Misuse,
+    MisuseKind, Monitor, Paging, Pool, Report, Sampling, Speculation, Verdict, Violation, Writer, rule, trace,
 };
 use machine::user::FaultCause;
 use machine::{Access, Cpu, CpuId, CpuSet, Frame, Invalidation, PhysAddr, UserAccess, Vector, VirtAddr, Word, Word64};
@@ -466,6 +468,29 @@ fn walkers_set_accessed_flags_unasked_where_the_machine_does_so() {
     };
     assert_eq!(run(Speculation::Fills), [vec![0]].into());
     assert_eq!(run(Speculation::SetsAccessed), [vec![0], vec![A]].into());
+}
+
+#[test]
+fn a_run_may_end_before_a_walker_has_set_a_flag_unasked() {
+    let arena = arena();
+    let mut machine = machine(Paging::FOUR_LEVEL);
+    machine.speculation = Speculation::SetsAccessed;
+    let mut lab = Lab::new(&arena, machine);
+    lab.cpu("idle", |_| ());
+    let pte = map(&mut lab, &arena, Paging::FOUR_LEVEL, P | RW | US).pte();
+    lab.observe(move |end: &End<'_>| vec![end.read(pte) & A]);
+    let ends = || BTreeSet::from([vec![0], vec![A]]);
+    assert_eq!(lab.explore(&Limits::default()).expect_safe().observations, ends());
+    assert_eq!(lab.explore_livelocks(&Limits::default(), &mut |_| ()).expect_safe().observations, ends());
+    let everything = lab.explore_preempting(9, &Limits::default(), &mut |_| ());
+    assert_eq!(everything.expect_safe().observations, ends());
+    let sampling = Sampling { runs: 20, ..Sampling::default() };
+    assert_eq!(lab.sample(&sampling, &Limits::default(), &mut |_| ()).observations, ends());
+    // A run to each, which can be done again.
+    let report = lab.explore_keeping_runs(&Limits::default(), &mut |_| ());
+    let shown: Vec<_> = report.runs.iter().map(|run| lab.shown_run(run).expect("it is the same lab")).collect();
+    assert!(shown.iter().all(|run| run.ending == Ending::Rest));
+    assert_eq!(shown.iter().filter_map(|run| run.observation.clone()).collect::<BTreeSet<_>>(), ends());
 }
 
 /// A walker may set the flag, and owes it to nobody: who waits for it may wait for ever. What code has to do is another matter.

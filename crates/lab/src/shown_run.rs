@@ -1,4 +1,4 @@
-//! Random runs that are written down, whatever they show: for somebody else's machine to do the same.
+//! Runs that are written down, whatever they show: for somebody else's machine to do the same.
 
 use std::ops::ControlFlow;
 
@@ -7,17 +7,18 @@ use crate::core::Core;
 use crate::explore::{Ended, Explorer, Way};
 use crate::lab::Lab;
 use crate::limits::Limits;
-use crate::replay::{Ending, ending};
+use crate::recording::Recording;
+use crate::replay::{Departure, Ending, again, ending};
 use crate::sample::{Sampled, Sampler, Sampling};
 use crate::trace::Trace;
 use crate::verdict::Report;
 
-/// One of them.
+/// What happened in a run, and how it ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RandomRun {
+pub struct ShownRun {
     /// What happened.
     pub trace: Trace,
-    /// How it ends: [`Ending::Open`] if it was cut off. (The trace of a misuse is the run's.)
+    /// How it ends: [`Ending::Open`] if it was cut off.
     pub ending: Ending,
     /// What [`Lab::observe`] was told to read of the final state, if it is one.
     pub observation: Option<Vec<u64>>,
@@ -48,7 +49,7 @@ impl Lab<'_> {
     /// assert!(runs.iter().all(|run| run.ending == Ending::Rest && run.trace.acts.len() == 4));
     /// assert!(runs.iter().all(|run| matches!(run.observation.as_deref(), Some([1 | 2]))));
     /// ```
-    pub fn random_runs(&mut self, sampling: &Sampling, tell: &mut dyn FnMut(RandomRun) -> ControlFlow<()>) {
+    pub fn random_runs(&mut self, sampling: &Sampling, tell: &mut dyn FnMut(ShownRun) -> ControlFlow<()>) {
         let limits = Limits::default();
         let mut progress = |_: &crate::limits::Progress| ();
         let core: *mut Core<'_> = self.core();
@@ -65,10 +66,34 @@ impl Lab<'_> {
         }
         drop(attending);
     }
+
+    /// Does a run again that was found by an exploration of a lab that was built in the same way, and says what it was. [`Self::replay`] tells what was in memory, too.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn shown_run(&mut self, recording: &Recording) -> Result<ShownRun, Box<Departure>> {
+        let limits = Limits::default();
+        let mut progress = |_: &crate::limits::Progress| ();
+        let core: *mut Core<'_> = self.core();
+        let attending = Attending::new(core);
+        // SAFETY: as above.
+        let mut explorer = unsafe { Explorer::new(core, &limits, Way::Exhaust, &mut progress, self.observer.as_ref()) };
+        let run = again(&mut explorer, recording, &mut |_, _| ()).map(|ending| {
+            let mut report = Report::empty();
+            if ending == Ending::Rest && explorer.end(&mut report).is_err() {
+                report.observations.clear();
+            }
+            ShownRun { trace: explorer.core().take_trace(), ending, observation: report.observations.pop_first() }
+        });
+        explorer.core().recorder = None;
+        explorer.core().undo_all();
+        drop(attending);
+        run
+    }
 }
 
 /// One run. Where a word was taken for constant that is not, its beginning is another: then it is begun again.
-fn one(explorer: &mut Explorer<'_, '_>, sampling: &Sampling, seed: u64) -> RandomRun {
+fn one(explorer: &mut Explorer<'_, '_>, sampling: &Sampling, seed: u64) -> ShownRun {
     loop {
         explorer.start_recording();
         let mut report = Report::empty();
@@ -78,7 +103,7 @@ fn one(explorer: &mut Explorer<'_, '_>, sampling: &Sampling, seed: u64) -> Rando
             None => Sampler::new(seed).run(explorer, &mut sampled, &mut report),
         };
         let is_wrong = explorer.core().quiet.is_wrong() || matches!(ended, Err(Ended::WrongAssumption));
-        let run = RandomRun {
+        let run = ShownRun {
             ending: ending(explorer),
             trace: explorer.core().take_trace(),
             observation: report.observations.pop_first(),
