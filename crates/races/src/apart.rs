@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::checkpoints::{MemberPlace, Present};
 use crate::decide::{Options, Way, Work, way_of, work};
+use crate::ends::Ends;
 use crate::explore::{self, Aim, Found, ShowSteps, Task};
 use crate::race::Race;
 use crate::report::VariantReport;
@@ -119,7 +120,7 @@ fn decide_one(item: &Work<'_>, options: &Options, member: &mut Member, progress:
         Err(error) => return tell(explore::failed(item, error.one_line())),
     };
     let way = way_of(item, options);
-    let task = Task::new(options, way, progress, &question);
+    let task = Task { ends: Ends::Ignored, ..Task::new(options, way, progress, &question) };
     if way != Way::Exhaust {
         if member.index() != 0 {
             return Ok(Told::Elsewhere(None));
@@ -169,7 +170,7 @@ impl Explorer for Shared<'_> {
         Lab::new(arena, machine)
     }
 
-    fn explore<'a>(&mut self, mut lab: Lab<'a>, read: Reader<'a>) {
+    fn explore<'a>(&mut self, _: &'a Arena, mut lab: Lab<'a>, read: Reader<'a>) {
         if self.task.question.asks_something() {
             lab.observe(read);
         }

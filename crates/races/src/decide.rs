@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::checkpoints::Checkpoints;
+use crate::ends::Ends;
 use crate::explore::{self, ShowSteps};
 use crate::pool;
 use crate::race::Race;
@@ -27,9 +28,11 @@ pub struct Options {
     pub way: Way,
     /// Which runs to look for beside those that break a rule.
     pub witnesses: Witnesses,
+    /// Whether whole final states are collected. They are not of files of instructions, where several processes share a search, or where it is kept in a checkpoint.
+    pub ends: Ends,
     /// How many threads work; as many as there are cores if `None`.
     pub threads: Option<NonZeroUsize>,
-    /// How many of them share one search. If `None`, as many as would have nothing to do otherwise: all if there is one variant.
+    /// How many of them share one search. If `None`, as many as would have nothing to do otherwise: all if there is one variant; but one where whole final states are collected.
     pub team: Option<NonZeroUsize>,
     /// Where searches are kept that are not finished. Only exhaustive ones are.
     pub checkpoints: Option<Checkpoints>,
@@ -128,7 +131,9 @@ pub fn decide(races: &[Race], options: &Options, report: impl FnMut(VariantRepor
 pub fn decide_each(work: &[Work<'_>], options: &Options, report: impl FnMut(VariantReport)) {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = options.threads.map_or(cores, NonZeroUsize::get);
-    let team = options.team.map_or_else(|| threads / work.len().max(1), NonZeroUsize::get).max(1);
+    // Runs to final states are kept by searches of one thread.
+    let spare = if options.ends == Ends::Collected { 1 } else { threads / work.len().max(1) };
+    let team = options.team.map_or(spare, NonZeroUsize::get).max(1);
     let threads = (threads / team).clamp(1, work.len().max(1));
     let done = AtomicUsize::new(0);
     let decide = |number: usize| {

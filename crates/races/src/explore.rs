@@ -10,6 +10,7 @@ use lab::{Arena, Checkpoint, End, Ghost, Lab, Label, Machine, Monitor, Seat, Tea
 
 use crate::checkpoints::{Place, Refusal};
 use crate::decide::{Limits, Options, Way, Witnesses, Work, way_of};
+use crate::ends::{EndSet, Ends, Reading};
 use crate::orders;
 use crate::question::{Answer, Question};
 use crate::report::{MemoryOrder, Sampled, VariantReport, Verdict};
@@ -23,7 +24,10 @@ pub(crate) fn explore(item: &Work<'_>, options: &Options, team: usize, progress:
         Err(error) => return failed(item, error.one_line()),
     };
     let way = way_of(item, options);
-    let task = Task::new(options, way, progress, &question);
+    // A checkpoint has what was observed, and does not say what that is.
+    let can_tell = scenario.tells_cpus_apart() && options.checkpoints.is_none();
+    let ends = if can_tell { options.ends } else { Ends::Ignored };
+    let task = Task { ends, ..Task::new(options, way, progress, &question) };
     let found = match way {
         Way::Exhaust if team > 1 || options.checkpoints.is_some() => match kept(item, options) {
             Ok(kept) => together(team, kept, &scenario, task),
@@ -44,10 +48,19 @@ pub(crate) fn tell(
     task: Task<'_>,
     found: Option<Found>,
 ) -> VariantReport {
-    let Some(Found { report: found, unsaved }) = found else { return failed(item, "no machine was built".to_owned()) };
+    let Some(Found { report: mut found, unsaved }) = found else {
+        return failed(item, "no machine was built".to_owned());
+    };
     let question = task.question;
 
     let mut report = blank(item);
+    let mut observations = std::mem::take(&mut found.observations);
+    if task.ends == Ends::Collected {
+        let (places, mut ends) = EndSet::split(observations);
+        observations = places;
+        ends.runs = std::mem::take(&mut found.runs);
+        report.ends = Some(ends);
+    }
     report.cpus = scenario.cpus();
     report.states = found.states;
     report.transitions = found.transitions;
@@ -59,7 +72,7 @@ pub(crate) fn tell(
         lab::Verdict::Safe => {
             report.verdict = Verdict::Safe;
             if question.asks_something() {
-                let answer = question.answer(&found.observations);
+                let answer = question.answer(&observations);
                 let witness =
                     wants_witness(question, &answer, options).then(|| task.aim(Aim::Witness, None).of(scenario));
                 add_answer(&mut report, question, answer);
@@ -170,6 +183,7 @@ fn blank(item: &Work<'_>) -> VariantReport {
         visited_bytes: 0,
         missed: None,
         finals: Vec::new(),
+        ends: None,
         condition: litmus.condition.as_ref().map(ToString::to_string),
         explanation: item.variant.and_then(|variant| variant.explanation.clone()),
     }
@@ -263,6 +277,7 @@ pub(crate) struct Task<'s> {
     pub(crate) limits: Limits,
     pub(crate) cancel: Option<&'s AtomicBool>,
     pub(crate) way: Way,
+    pub(crate) ends: Ends,
     pub(crate) progress: ShowSteps<'s>,
     pub(crate) question: &'s Question,
 }
@@ -270,7 +285,7 @@ pub(crate) struct Task<'s> {
 impl<'s> Task<'s> {
     /// What the options say that there is.
     pub(crate) fn new(options: &'s Options, way: Way, progress: ShowSteps<'s>, question: &'s Question) -> Self {
-        Self { limits: options.limits, cancel: options.cancel.as_deref(), way, progress, question }
+        Self { limits: options.limits, cancel: options.cancel.as_deref(), way, ends: options.ends, progress, question }
     }
 
     /// When to give up, as the lab wants to know it.
@@ -342,8 +357,14 @@ impl Explorer for Search<'_, '_> {
         Lab::new(arena, machine)
     }
 
-    fn explore<'a>(&mut self, mut lab: Lab<'a>, read: Reader<'a>) {
+    fn explore<'a>(&mut self, arena: &'a Arena, mut lab: Lab<'a>, read: Reader<'a>) {
+        let reading = Reading::new(arena, lab.cpus());
         match self.aim {
+            Aim::EveryEnd if self.task.ends == Ends::Collected => lab.observe(move |end| {
+                let mut words = read(end);
+                words.extend(reading.digest(end));
+                words
+            }),
             Aim::EveryEnd if self.task.question.asks_something() => lab.observe(read),
             Aim::EveryEnd => {}
             Aim::Witness => lab.monitor(0, Seeker { question: self.task.question.clone(), read }),
@@ -357,6 +378,9 @@ impl Explorer for Search<'_, '_> {
         let mut progress = |progress: &lab::Progress| (self.task.progress)(progress);
         self.found = match (self.aim, self.task.way, self.seat.take()) {
             (_, _, Some(seat)) => lab.explore_in(seat, &limits, &mut progress),
+            (Aim::EveryEnd, Way::Exhaust, _) if self.task.ends == Ends::Collected => {
+                Some(lab.explore_keeping_runs(&limits, &mut progress))
+            }
             (Aim::Witness, ..) | (_, Way::Exhaust, _) => Some(lab.explore_with(&limits, &mut progress)),
             (_, Way::Preempt(most), _) => Some(lab.explore_preempting(most, &limits, &mut progress)),
             (_, Way::Livelock, _) => Some(lab.explore_livelocks(&limits, &mut progress)),

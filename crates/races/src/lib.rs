@@ -16,6 +16,7 @@ mod checker;
 mod checkpoints;
 mod decide;
 mod elt;
+mod ends;
 mod entry_words;
 mod error;
 mod explore;
@@ -43,6 +44,7 @@ pub use apart::{Share, decide_in};
 pub use checkpoints::{Checkpoints, Present};
 pub use cluster::{ClusterError, Hosts, Place as ClusterPlace};
 pub use decide::{Limits, Options, Progress, ShowProgress, Way, Witnesses, Work, decide, decide_each, work};
+pub use ends::{EndSet, Ends};
 pub use error::{Error, LoadError, Problem};
 pub use needed::{Asked, Need, NeedOptions, Pairs, Place, needed};
 pub use overall::{Overall, Standing, overall};
@@ -50,7 +52,7 @@ pub use race::Race;
 pub use replay::{CannotReplay, Departed, Moment, Outcome, Replayed};
 pub use report::{FinalState, MemoryOrder, Observation, VariantReport, Verdict};
 pub use saved_run::{BadRun, CODE, SavedRun};
-pub use second::{Ground, Opinion, SecondEngine};
+pub use second::{Ground, Opinion, Samples, SecondEngine};
 pub use source::{Position, Source, Span, Spanned};
 
 /// The largest file that is read, in bytes.

@@ -9,6 +9,7 @@ use lab::{Label, Weakening};
 use serde::{Deserialize, Serialize};
 
 use crate::decide::{Limits, Progress, ShowProgress, Way, Work, work};
+use crate::ends::Ends;
 use crate::explore::Task;
 use crate::pool;
 use crate::race::Race;
@@ -185,6 +186,7 @@ fn ask(item: &Work<'_>, options: &NeedOptions) -> Asked {
         limits: options.limits,
         cancel: options.cancel.as_deref(),
         way: Way::Exhaust,
+        ends: Ends::Ignored,
         progress: &progress,
         question: &question,
     };

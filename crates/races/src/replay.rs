@@ -228,7 +228,7 @@ impl Explorer for Again<'_> {
         Lab::new(arena, machine)
     }
 
-    fn explore<'a>(&mut self, mut lab: Lab<'a>, _read: Reader<'a>) {
+    fn explore<'a>(&mut self, _: &'a Arena, mut lab: Lab<'a>, _read: Reader<'a>) {
         if !self.without.is_empty() {
             lab.weaken(&self.without);
         }

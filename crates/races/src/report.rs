@@ -4,6 +4,8 @@ pub(crate) mod trace;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ends::EndSet;
+
 /// The answer for one variant of one race under one memory order. As JSON it is one object on one line.
 #[derive(Clone, Debug, Serialize)]
 pub struct VariantReport {
@@ -55,6 +57,9 @@ pub struct VariantReport {
     /// The final states themselves, in the order of their values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub finals: Vec<FinalState>,
+    /// The whole final states, if they were collected.
+    #[serde(skip)]
+    pub ends: Option<EndSet>,
     /// The condition, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub condition: Option<String>,

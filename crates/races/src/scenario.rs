@@ -29,6 +29,11 @@ impl Scenario {
         }
     }
 
+    /// Whether final states that differ in which CPU did what are several to the lab: it takes CPUs with the same instructions for each other.
+    pub(crate) fn tells_cpus_apart(&self) -> bool {
+        !matches!(self, Self::Instructions(_))
+    }
+
     /// Builds the machine in its initial state and hands it to `explorer`, once.
     pub(crate) fn build<E: Explorer>(&self, explorer: &mut E) {
         match self {
@@ -48,7 +53,7 @@ pub(crate) trait Explorer {
     fn machine<'a>(&self, arena: &'a Arena, machine: Machine) -> Self::Checker<'a>;
 
     /// `read` says what the places of the scenario's [`Question`] hold in a final state, in their order.
-    fn explore<'a>(&mut self, checker: Self::Checker<'a>, read: Reader<'a>);
+    fn explore<'a>(&mut self, arena: &'a Arena, checker: Self::Checker<'a>, read: Reader<'a>);
 }
 
 /// Reads one final state: a word for each place of the [`Question`].

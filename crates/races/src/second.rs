@@ -1,5 +1,6 @@
 //! A second opinion: the same scenario in the engine that stores no states, and whether it says what the lab says.
 
+mod sampling;
 mod schedule;
 
 use std::cell::{Cell, RefCell};
@@ -7,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fmt::Display;
 use std::ptr::NonNull;
+use std::rc::Rc;
 use std::time::Duration;
 
 use lab::trace::Act;
@@ -19,11 +21,14 @@ use stateless::watch::{Final, Happening, Notes, Watcher};
 use stateless::{Block, Budget, Caches, Config, Coverage, Feature, Followed, Order, SimulatedCpu, Simulator, Updates};
 
 use crate::checker::{CheckedCpu, Checker};
+use crate::ends::{EndSet, Reading};
 use crate::question::Question;
 use crate::race::Race;
 use crate::report::{VariantReport, Verdict};
 use crate::rule;
-use crate::scenario::{Explorer, Prepared, Reader, prepare};
+use crate::scenario::{Explorer, Prepared, Reader, Scenario, prepare};
+use crate::second::sampling::Sampler;
+pub use crate::second::sampling::Samples;
 use crate::second::schedule::schedule;
 
 /// The most CPUs that the second engine has.
@@ -36,6 +41,9 @@ pub struct SecondEngine {
     pub runs: u64,
     /// After so much time, too.
     pub time: Duration,
+    /// Where a search is too much for it, and no rule is broken: how many random runs are made on each side, for the other one to compare. For that the lab has to collect whole final states
+    /// ([`crate::Options::ends`]).
+    pub samples: u64,
 }
 
 /// What it thinks of a verdict of the lab.
@@ -43,6 +51,8 @@ pub struct SecondEngine {
 pub enum Opinion {
     /// It comes to the same.
     Agrees(Ground),
+    /// A search was too much for it, but runs of both are possible in the other one, and end alike.
+    Sampled(Samples),
     /// It comes to something else: one of the two is wrong.
     Differs(String),
     /// It has none.
@@ -71,6 +81,7 @@ impl fmt::Display for Opinion {
             Self::Agrees(Ground::Run { steps }) => {
                 write!(f, "agrees: the lab's {steps} steps break the rule there, too")
             }
+            Self::Sampled(samples) => write!(f, "{samples}"),
             Self::Differs(why) => write!(f, "differs: {why}"),
             Self::Undecided(why) => write!(f, "undecided: {why}"),
         }
@@ -96,14 +107,20 @@ impl SecondEngine {
         if scenario.cpus() > MOST_CPUS {
             return Opinion::Undecided(format!("more than {MOST_CPUS} CPUs"));
         }
-        let mut comparison =
-            Comparison { engine: *self, first, question: &question, freed_walks: Cell::default(), opinion: None };
+        let mut comparison = Comparison {
+            engine: *self,
+            first,
+            scenario: &scenario,
+            question: &question,
+            freed_walks: Cell::default(),
+            opinion: None,
+        };
         scenario.build(&mut comparison);
         comparison.opinion.unwrap_or_else(|| Opinion::Undecided("no machine was built".to_owned()))
     }
 }
 
-fn compare(first: &VariantReport, question: &Question, second: &stateless::Report) -> Opinion {
+fn compare(first: &VariantReport, question: &Question, second: stateless::Report) -> Opinion {
     let runs = second.runs + second.redundant;
     let agrees = Opinion::Agrees(Ground::Search { runs });
     let undecided = match &second.coverage {
@@ -123,10 +140,20 @@ fn compare(first: &VariantReport, question: &Question, second: &stateless::Repor
     if let Some((rule, sentence)) = second.broken.first_key_value() {
         return Opinion::Differs(format!("{rule} is broken: {sentence}"));
     }
+    let (observations, ends) = EndSet::split(second.observations);
+    if let Some(theirs) = &first.ends {
+        let (more, missing) = (ends.beyond(theirs), theirs.beyond(&ends));
+        if more != 0 {
+            return Opinion::Differs(format!("final states that the lab has not: {more}"));
+        }
+        if missing != 0 && undecided.is_none() {
+            return Opinion::Differs(format!("final states of the lab's that are missing: {missing}"));
+        }
+    }
     let sets = |finals: &[crate::FinalState]| -> BTreeSet<String> {
         finals.iter().map(|state| format!("{:?} {}", state.values, state.satisfies)).collect()
     };
-    let (ours, theirs) = (sets(&first.finals), sets(&question.answer(&second.observations).finals));
+    let (ours, theirs) = (sets(&first.finals), sets(&question.answer(&observations).finals));
     let (more, missing) = (theirs.difference(&ours).next(), ours.difference(&theirs).next());
     match (question.asks_something(), more, undecided, missing) {
         (true, Some(more), ..) => Opinion::Differs(format!("a final state that the lab has not: {more}")),
@@ -168,6 +195,7 @@ fn name_of(trace: &Trace, act: usize) -> String {
 struct Comparison<'c> {
     engine: SecondEngine,
     first: &'c VariantReport,
+    scenario: &'c Scenario,
     question: &'c Question,
     /// Whether its walkers come by tables that were freed when nobody makes an access. That can be done again, but it is not searched for.
     freed_walks: Cell<FreedWalks>,
@@ -176,7 +204,7 @@ struct Comparison<'c> {
 
 impl Comparison<'_> {
     /// Does what the lab has seen, if that breaks a rule, and searches by itself.
-    fn opinion(&self, mut simulator: Simulator<'_>) -> Opinion {
+    fn opinion(&self, simulator: &mut Simulator<'_>) -> Opinion {
         let violation = self.first.trace.as_ref().filter(|_| self.first.verdict == Verdict::Violation);
         let ground = match violation {
             None => None,
@@ -192,10 +220,20 @@ impl Comparison<'_> {
         let budget = Budget { runs: self.engine.runs, time: self.engine.time, ..Budget::default() };
         let sought = if self.first.final_states.is_some() { None } else { self.first.rule.as_deref() };
         let report = simulator.explore(budget, sought, &|| false);
-        match (compare(self.first, self.question, &report), ground) {
+        match (compare(self.first, self.question, report), ground) {
             (Opinion::Undecided(_), Some(ground)) => Opinion::Agrees(ground),
             (opinion, _) => opinion,
         }
+    }
+}
+
+impl Comparison<'_> {
+    /// Makes random runs on both sides, and compares.
+    fn sample<'a>(&self, simulator: &mut Simulator<'a>, reading: Rc<Reading<'a>>, ends: &EndSet) -> Opinion {
+        let parts = Rc::clone(&reading);
+        simulator.observe(move |end| with_end(end, |end| parts.words(end)));
+        let sampler = Sampler { reading: &reading, ends, runs: self.engine.samples };
+        sampler.compare(simulator, self.scenario).map_or_else(Opinion::Differs, Opinion::Sampled)
     }
 }
 
@@ -215,9 +253,23 @@ impl Explorer for Comparison<'_> {
         Simulator::new(config(&machine), Words(arena), blocks.collect())
     }
 
-    fn explore<'a>(&mut self, mut simulator: Simulator<'a>, read: Reader<'a>) {
-        simulator.observe(move |end| with_end(end, |end| read(end)));
-        self.opinion = Some(self.opinion(simulator));
+    fn explore<'a>(&mut self, arena: &'a Arena, mut simulator: Simulator<'a>, read: Reader<'a>) {
+        let reading = Rc::new(Reading::new(arena, self.scenario.cpus()));
+        let ends = Rc::clone(&reading);
+        simulator.observe(move |end| {
+            with_end(end, |end| {
+                let mut words = read(end);
+                words.extend(ends.digest(end));
+                words
+            })
+        });
+        let opinion = self.opinion(&mut simulator);
+        self.opinion = Some(match (opinion, &self.first.ends, self.first.verdict) {
+            (Opinion::Undecided(_), Some(ends), Verdict::Safe) if self.engine.samples != 0 => {
+                self.sample(&mut simulator, reading, ends)
+            }
+            (opinion, ..) => opinion,
+        });
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lab::{Sampling, Schedule};
 use races::{
-    Checkpoints, ClusterPlace, Hosts, Limits, MemoryOrder, Opinion, Options, Present, Race, SecondEngine,
+    Checkpoints, ClusterPlace, Ends, Hosts, Limits, MemoryOrder, Opinion, Options, Present, Race, SecondEngine,
     VariantReport, Verdict, Way, Witnesses,
 };
 use serde::Serialize;
@@ -49,6 +49,7 @@ pub(crate) fn run(arguments: &Check) -> Result<Exit, Failure> {
             limits: limits(&arguments.limits),
             way: way(arguments),
             witnesses: if arguments.trace == ShowTrace::Always { Witnesses::Shown } else { Witnesses::Skipped },
+            ends: if arguments.second_engine.is_some() { Ends::Collected } else { Ends::Ignored },
             threads: arguments.jobs,
             team: arguments.team,
             checkpoints: checkpoints(arguments),
@@ -147,12 +148,15 @@ pub(crate) fn way(arguments: &Check) -> Way {
     }
 }
 
+/// How many random runs of each engine the other one is asked about, where the second one cannot go through all.
+const SAMPLES: u64 = 20;
+
 /// What the second engine says of a report, if it is to be asked.
 fn second_opinion(arguments: &Check, races: &[Race], report: &VariantReport) -> Option<Opinion> {
     let runs = arguments.second_engine?;
     let race = race_of(races, report)?;
     let time = arguments.limits.limit_seconds.unwrap_or(Duration::MAX);
-    Some(SecondEngine { runs, time }.opinion(race, report))
+    Some(SecondEngine { runs, time, samples: SAMPLES }.opinion(race, report))
 }
 
 /// A report as a line of JSON.

@@ -105,7 +105,7 @@ impl Enhanced {
             };
             self.observed.iter().map(value).collect()
         };
-        explorer.explore(checker, Box::new(read));
+        explorer.explore(arena, checker, Box::new(read));
     }
 }
 

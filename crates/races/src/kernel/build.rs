@@ -204,7 +204,7 @@ impl Kernel {
             };
             observed.iter().map(value).collect()
         };
-        explorer.explore(checker, Box::new(read));
+        explorer.explore(&arena, checker, Box::new(read));
     }
 
     /// The frames that are in use at the start: the root tables, and those that the file names.

@@ -103,7 +103,7 @@ impl Instructions {
                 })
                 .collect()
         };
-        explorer.explore(checker, Box::new(read));
+        explorer.explore(&arena, checker, Box::new(read));
     }
 }
 

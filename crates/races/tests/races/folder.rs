@@ -1,7 +1,7 @@
 //! A folder of the catalogue, decided.
 
 use races::catalogue::entries;
-use races::{Options, Race, VariantReport, Witnesses};
+use races::{Ends, Options, Race, VariantReport, Witnesses};
 
 /// Its races, and what was found of each variant.
 pub(crate) struct Folder {
@@ -20,7 +20,7 @@ impl Folder {
             .map(|entry| Race::of_catalogue(&entry).unwrap_or_else(|error| panic!("{}", error.one_line())))
             .collect();
         assert!(!races.is_empty(), "{name} holds no race");
-        let options = Options { witnesses: Witnesses::Skipped, ..Options::default() };
+        let options = Options { witnesses: Witnesses::Skipped, ends: Ends::Collected, ..Options::default() };
         let mut reports = Vec::new();
         races::decide(&races, &options, |report| reports.push(report));
         Self { races, reports }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use lab::trace::{Act, Passage, What};
 use machine::{CpuId, Frame, Invalidation, VirtAddr};
 use races::catalogue::entry;
-use races::{Ground, MemoryOrder, Opinion, Options, Race, SecondEngine, VariantReport, Verdict};
+use races::{Ends, Ground, MemoryOrder, Opinion, Options, Race, Samples, SecondEngine, VariantReport, Verdict};
 
 use crate::folder::Folder;
 
@@ -16,18 +16,23 @@ use crate::folder::Folder;
 pub(crate) struct Compared {
     pub(crate) all: usize,
     pub(crate) agree: usize,
-    /// Those that break a rule, of which the second engine has no opinion.
+    /// Of how many it has compared some runs.
+    pub(crate) sampled: usize,
+    /// How many.
+    pub(crate) runs: Samples,
+    /// Those of which it has no opinion.
     pub(crate) open: Vec<String>,
 }
 
-/// Asks for a second opinion on every variant, in at most so many runs.
+/// Asks for a second opinion on every variant, in at most so many runs; where they are not enough, so many random ones of each engine are compared.
 ///
 /// # Panics
 /// It is another one.
-pub(crate) fn compare(folder: &Folder, runs: u64) -> Compared {
-    let engine = engine(runs);
+pub(crate) fn compare(folder: &Folder, runs: u64, samples: u64) -> Compared {
+    let engine = SecondEngine { samples, ..engine(runs) };
     let by_file: BTreeMap<&str, &Race> = folder.races.iter().map(|race| (race.source.name(), race)).collect();
-    let (mut agree, mut differ, mut open, mut why) = (0, Vec::new(), Vec::new(), BTreeMap::<String, usize>::new());
+    let (mut agree, mut sampled, mut compared) = (0, 0, Samples::default());
+    let (mut differ, mut open) = (Vec::new(), Vec::new());
     for report in &folder.reports {
         let name = format!("{} {} {}", report.race, report.variant.as_deref().unwrap_or("-"), report.memory.name());
         let opinion = engine.opinion(by_file[report.file.as_str()], report);
@@ -37,35 +42,39 @@ pub(crate) fn compare(folder: &Folder, runs: u64) -> Compared {
         match opinion {
             Opinion::Agrees(_) => agree += 1,
             Opinion::Differs(how) => differ.push(format!("{name}: {how}")),
-            Opinion::Undecided(cause) => {
-                if report.verdict == Verdict::Violation {
-                    open.push(format!("{name}: {cause}"));
-                }
-                *why.entry(cause).or_default() += 1;
+            Opinion::Sampled(Samples { own, of_lab, met, ends }) => {
+                sampled += 1;
+                compared = Samples {
+                    own: compared.own + own,
+                    of_lab: compared.of_lab + of_lab,
+                    met: compared.met + met,
+                    ends: compared.ends + ends,
+                };
             }
+            Opinion::Undecided(cause) => open.push(format!("{name}: {cause}")),
         }
     }
     let all = folder.reports.len();
-    println!("{agree} of {all} agree; undecided: {why:?}");
+    println!("{agree} of {all} agree; of {sampled} runs were compared, {compared:?}; undecided: {open:?}");
     assert!(differ.is_empty(), "{} differ:\n{}", differ.len(), differ.join("\n"));
-    Compared { all, agree, open }
+    Compared { all, agree, sampled, runs: compared, open }
 }
 
 fn engine(runs: u64) -> SecondEngine {
-    SecondEngine { runs, time: Duration::MAX }
+    SecondEngine { runs, time: Duration::MAX, samples: 0 }
 }
 
 #[test]
 fn on_instructions() {
-    let Compared { all, agree, open } = compare(&Folder::decide("x86"), 20_000);
+    let Compared { all, agree, .. } = compare(&Folder::decide("x86"), 20_000, 0);
     // Three files spin, and a search without states has no end where code may spin for ever; each counts twice, once for each memory order.
-    assert!(agree + 6 >= all && open.is_empty(), "{agree} of {all}; {open:?}");
+    assert!(agree + 6 >= all, "{agree} of {all}");
 }
 
 #[test]
 fn on_published_tests() {
     for folder in ["coatcheck", "transform"] {
-        let Compared { all, agree, .. } = compare(&Folder::decide(folder), 20_000);
+        let Compared { all, agree, .. } = compare(&Folder::decide(folder), 20_000, 0);
         assert_eq!(agree, all, "{folder}");
     }
 }
@@ -81,6 +90,19 @@ fn opinion_if(race: &str, variant: &str, change: impl FnOnce(&mut VariantReport)
     assert_eq!(report.verdict, Verdict::Violation, "{:?}", report.message);
     change(&mut report);
     engine(1).opinion(&race, &report)
+}
+
+/// What it thinks of a variant that is safe after a single run, if the lab had found something else.
+fn sampled_if(race: &str, variant: &str, samples: u64, change: impl FnOnce(&mut VariantReport)) -> Opinion {
+    let race = Race::of_catalogue(&entry(race).expect("it is in the catalogue")).expect("it can be run");
+    let memory = Some(MemoryOrder::Tso);
+    let options = Options { memory, variants: vec![variant.to_owned()], ends: Ends::Collected, ..Options::default() };
+    let mut reports = Vec::new();
+    races::decide(std::slice::from_ref(&race), &options, |report| reports.push(report));
+    let mut report = reports.remove(0);
+    assert_eq!(report.verdict, Verdict::Safe, "{:?}", report.message);
+    change(&mut report);
+    SecondEngine { samples, ..engine(1) }.opinion(&race, &report)
 }
 
 fn acts(report: &mut VariantReport) -> &mut Vec<Act> {
@@ -139,4 +161,40 @@ fn a_run_that_breaks_no_rule_is_a_difference() {
         report.rule = Some("lost-dirty".to_owned());
     }));
     assert!(why.starts_with("the lab's steps break another rule: "), "{why}");
+}
+
+#[test]
+fn what_is_too_much_for_a_search_is_sampled() {
+    // In some of the lab's runs a translation is used before the accessed flag of its entry is set.
+    let opinion = sampled_if("protect-no-flush", "idle", 20, |_| ());
+    let Opinion::Sampled(Samples { own: 20, of_lab, met, ends }) = opinion else { panic!("{opinion}") };
+    assert!(met == ends && of_lab == 20 + ends as u64, "{opinion}");
+    let said = format!(
+        "agrees as far as it was asked: 20 random runs end as the lab knows, and {of_lab} of the lab's were done again; they meet {ends} of {ends} final states"
+    );
+    assert_eq!(opinion.to_string(), said);
+}
+
+#[test]
+fn what_was_not_collected_is_not_compared() {
+    let undecided = Opinion::Undecided("1 runs were not enough".to_owned());
+    assert_eq!(sampled_if("protect-no-flush", "idle", 20, |report| report.ends = None), undecided);
+    assert_eq!(sampled_if("protect-no-flush", "idle", 0, |_| ()), undecided);
+}
+
+#[test]
+fn final_states_that_the_lab_has_lost_are_noticed() {
+    let mut said = Vec::new();
+    let mut all = 1;
+    while said.len() < all {
+        said.push(difference(sampled_if("protect-no-flush", "idle", 20, |report| {
+            let ends = report.ends.as_mut().expect("they are collected");
+            all = ends.count();
+            ends.keep_only(said.len());
+        })));
+    }
+    // By the one run of the search, or by random ones, which are told.
+    assert!(said.iter().any(|why| why == "final states that the lab has not: 1"), "{said:?}");
+    let is_told = |why: &String| why.contains("none of the lab's 1\nCPU") && why.contains("CPU1: User(");
+    assert!(said.iter().any(is_told), "{said:?}");
 }
