@@ -9,7 +9,7 @@
 //!
 //! # What is trusted
 //!
-//! What it says counts where it was compared: on the files of instructions, and on the files of the machine and of memory management that it can decide, it agrees with the lab. It does not search for
+//! What it says counts where it was compared: on the files of instructions, and on the files of the machine and of memory management that it can decide, it agrees with the lab. Of those that it cannot decide, runs were compared: see below. It does not search for
 //! walkers that come by freed tables when nobody makes an access; such a run can be followed.
 //!
 //! # Following
@@ -19,8 +19,8 @@
 //!
 //! # Random runs
 //!
-//! What no rule forbids in some runs may be forbidden in others, but a machine that works otherwise than the first seldom does so in few runs only: [`Simulator::random_run`] makes runs whose
-//! final states can be compared with all that the first has seen.
+//! Where a search is too much and nothing is broken, runs can be compared: those that somebody else has seen must be possible here and end alike, and those that [`Simulator::random_run`] makes must
+//! end in a state that he knows.
 //!
 //! # Scope
 //!

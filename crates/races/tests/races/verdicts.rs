@@ -49,7 +49,8 @@ fn of_memory_management() {
 fn of_the_machine() {
     let folder = Folder::decide("machine");
     as_expected(&folder);
-    let Compared { all, agree, open, .. } = compare(&folder, 2_000, SAMPLES);
+    let Compared { all, agree, sampled, runs, open } = compare(&folder, 2_000, SAMPLES);
     // NMIs of another CPU take it more runs where no rule is broken, and it does not search where walkers read freed tables unasked.
-    assert!(agree + 4 >= all && open.is_empty(), "{agree} of {all}; {open:?}");
+    assert!(agree + 4 >= all && agree + sampled == all, "{agree} of {all}; {open:?}");
+    assert_eq!(runs.met, runs.ends);
 }
