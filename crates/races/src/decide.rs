@@ -28,7 +28,7 @@ pub struct Options {
     pub way: Way,
     /// Which runs to look for beside those that break a rule.
     pub witnesses: Witnesses,
-    /// Whether whole final states are collected. They are not of files of instructions, where several processes share a search, or where it is kept in a checkpoint.
+    /// Whether whole final states are collected. They are not where CPUs have the same instructions, where several processes share a search, or where it is kept in a checkpoint.
     pub ends: Ends,
     /// How many threads work; as many as there are cores if `None`.
     pub threads: Option<NonZeroUsize>,

@@ -67,6 +67,10 @@ impl Instructions {
         self.threads.len()
     }
 
+    pub(crate) fn tells_cpus_apart(&self) -> bool {
+        self.alike.is_empty()
+    }
+
     pub(crate) fn build<E: Explorer>(&self, explorer: &mut E) {
         let initial = self.variables.initial();
         let arena = Arena::with_capacity(initial.len() * size_of::<Word64>() + SPARE_BYTES, Vec::new());
