@@ -139,7 +139,7 @@ pub(crate) struct Check {
     #[arg(long, value_name = "N", default_value_t = 1, requires = "sample")]
     pub(crate) seed: u64,
 
-    /// Ask the second engine as well, which stores no states and shares no code with the first: it searches in so many runs at most, does again what the first has seen break a rule, and where neither says enough, random runs of each are compared with the other
+    /// Ask the second engine as well, which stores no states and shares no code with the first: it searches in so many runs at most, does again what the first has seen break a rule, and where neither says enough, runs of each are compared with the other
     #[arg(long, value_name = "RUNS")]
     pub(crate) second_engine: Option<u64>,
 
