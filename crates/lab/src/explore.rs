@@ -1,4 +1,4 @@
-//! What all searches share, and the exhaustive one: depth first, undoing steps on the way back.
+//! What all searches share.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::agent::{Attending, handler_of, nmi_handler_of};
 use crate::choice::{Choice, may_end};
 use crate::core::{Core, Stop};
+use crate::depth_first;
 use crate::exchange::Sameness;
 use crate::lab::Observer;
 use crate::limits::{Limit, Limits, Phase, Progress};
@@ -13,12 +14,10 @@ use crate::livelock::{self, Endless};
 use crate::machine_config::Threads;
 use crate::preempt;
 use crate::record::Recorder;
-use crate::recording::Recording;
 use crate::sample::{self, Sampling};
 use crate::shortest;
 use crate::trace::Trace;
 use crate::verdict::{Counterexample, Misuse, MisuseKind, Report, Verdict, Violation, rule};
-use crate::visited::Visited;
 
 /// Steps between two looks at the clock.
 pub(crate) const CLOCK_EVERY: u64 = 1 << 12;
@@ -46,7 +45,7 @@ pub(crate) enum Way {
 pub(crate) struct Explorer<'e, 'a> {
     core: *mut Core<'a>,
     pub(crate) limits: &'e Limits<'e>,
-    way: Way,
+    pub(crate) way: Way,
     progress: &'e mut dyn FnMut(&Progress),
     observer: Option<&'e Observer<'a>>,
     began: Instant,
@@ -55,7 +54,7 @@ pub(crate) struct Explorer<'e, 'a> {
     /// Bytes in use when memory was looked at last.
     memory: u64,
     /// See [`Progress::share`].
-    share: Option<f64>,
+    pub(crate) share: Option<f64>,
     /// Marks set by programs before their first step.
     early: Recorder,
 }
@@ -132,29 +131,6 @@ impl<'e, 'a> Explorer<'e, 'a> {
         }
     }
 
-    /// Takes away the choices that lead to states that are known to be old, of those from `first` on. `insert` says whether a state is new.
-    #[inline(always)]
-    fn claim(
-        &mut self,
-        first: usize,
-        choices: &mut Vec<Choice>,
-        leads_to: &mut Vec<u128>,
-        mut insert: impl FnMut(u128) -> bool,
-    ) {
-        let mut kept = first;
-        for at in first..choices.len() {
-            let (choice, fingerprint) = (choices[at], leads_to[at]);
-            if fingerprint != UNKNOWN && !insert(fingerprint) {
-                self.transitions += 1;
-                continue;
-            }
-            (choices[kept], leads_to[kept]) = (choice, fingerprint);
-            kept += 1;
-        }
-        choices.truncate(kept);
-        leads_to.truncate(kept);
-    }
-
     /// Takes one of the choices of this state, of which it is known where it leads or not. `insert` says whether a state is new. `None` if the run cannot go on.
     #[inline(always)]
     pub(crate) fn step(
@@ -210,7 +186,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
             Err(Ended::Found(Found { path: Vec::new() }))
         } else {
             match self.way {
-                Way::Exhaust | Way::Chart => self.depth_first(&mut report),
+                Way::Exhaust | Way::Chart => depth_first::search(self, &mut report),
                 Way::Preempt(most) => preempt::search(self, most, &mut report),
                 Way::Sample(sampling) => sample::search(self, &sampling, &mut report),
                 Way::Livelock => livelock::search(self, &mut report),
@@ -264,98 +240,6 @@ impl<'e, 'a> Explorer<'e, 'a> {
             }
             Err(Ended::Endless(endless)) => self.explain_endless(&endless),
             Err(Ended::WrongAssumption) => Verdict::Bounded(Limit::States),
-        }
-    }
-
-    fn depth_first(&mut self, report: &mut Report) -> Result<(), Ended> {
-        let mut visited = Visited::new(self.limits.fingerprints);
-        // The untried choices of all states on the path; of each state, where its own begin and which is next.
-        let mut choices: Vec<Choice> = Vec::new();
-        // Where each of them leads. Waiting for memory is most of what is left to do, so there is always more than one state that is waited for.
-        let mut leads_to: Vec<u128> = Vec::new();
-        let mut frames: Vec<(usize, usize)> = Vec::new();
-        let path = |frames: &[(usize, usize)], choices: &[Choice]| Found {
-            path: frames.iter().map(|&(_, next)| choices[next - 1]).collect(),
-        };
-        let mut look_next = CLOCK_EVERY;
-        visited.insert(self.core().fingerprint());
-        report.states = 1;
-        self.core().choices(&mut choices);
-        if may_end(&choices) {
-            if self.end(report).is_err() {
-                return Err(Ended::Found(Found { path: Vec::new() }));
-            }
-            self.keep_run(report, Vec::new);
-        }
-        frames.push((0, 0));
-        while let Some((first, next)) = frames.last_mut() {
-            if *next == choices.len() {
-                choices.truncate(*first);
-                leads_to.truncate(*first);
-                frames.pop();
-                if !frames.is_empty() {
-                    self.core().undo();
-                }
-                continue;
-            }
-            if *next == *first {
-                self.look_ahead(&choices[*first..], &mut leads_to, |fingerprint| visited.expect(fingerprint));
-                // What leads to old states is done with. New states are claimed at once, while what was waited for is there: by the time the last of
-                // them is gone on from, it would have to be waited for again.
-                self.claim(*first, &mut choices, &mut leads_to, |fingerprint| visited.insert(fingerprint));
-                if choices.len() == *first {
-                    // Only at the end of a path: by then it has shown many a written word.
-                    if self.core().quiet.is_wrong() {
-                        return Err(Ended::WrongAssumption);
-                    }
-                    continue;
-                }
-            }
-            let (choice, fingerprint) = (choices[*next], leads_to[*next]);
-            *next += 1;
-            let insert = |reached| reached == fingerprint || visited.insert(reached);
-            let Some(arrival) = self.step(choice, fingerprint, insert) else {
-                let found = Ended::Found(path(&frames, &choices));
-                return Err(if self.core().quiet.is_wrong() { Ended::WrongAssumption } else { found });
-            };
-            if self.transitions >= look_next {
-                look_next = self.transitions + CLOCK_EVERY;
-                self.share = Some(share_of(&frames, &choices));
-                self.look_at_clock(Phase::Exploring, report.states, self.transitions)?;
-                report.visited_bytes = visited.bytes() as u64;
-                self.look_at_memory(visited.bytes() + size_of_val(&choices[..]) + size_of_val(&leads_to[..]))?;
-            }
-            if arrival != Arrival::New {
-                // Only at the end of a path: by then it has shown many a written word.
-                if self.core().quiet.is_wrong() {
-                    return Err(Ended::WrongAssumption);
-                }
-                if arrival == Arrival::Old {
-                    self.core().undo();
-                }
-                continue;
-            }
-            report.states += 1;
-            report.depth = report.depth.max(self.core().depth() as u64);
-            let first = choices.len();
-            self.core().choices(&mut choices);
-            if may_end(&choices[first..]) {
-                if self.end(report).is_err() {
-                    return Err(Ended::Found(path(&frames, &choices)));
-                }
-                self.keep_run(report, || path(&frames, &choices).path);
-            }
-            frames.push((first, first));
-            self.look_at_counts(report)?;
-        }
-        report.visited_bytes = visited.bytes() as u64;
-        Ok(())
-    }
-
-    /// Keeps the run that has come to an end, if runs are kept and nobody has observed the same before. What was known of words is added when all is known.
-    fn keep_run(&self, report: &mut Report, path: impl FnOnce() -> Vec<Choice>) {
-        if matches!(self.way, Way::Chart) && report.observations.len() > report.runs.len() {
-            report.runs.push(Recording { choices: path(), known: Vec::new() });
         }
     }
 
@@ -575,38 +459,4 @@ pub(crate) enum Ended {
     Endless(Endless),
     /// A word that was taken for constant is written: the search begins again.
     WrongAssumption,
-}
-
-/// What part of the tree of choices lies behind a search that stands here. Of each state on the path: where its choices begin, and which is next.
-fn share_of(frames: &[(usize, usize)], choices: &[Choice]) -> f64 {
-    let ends = frames.iter().skip(1).map(|&(first, _)| first).chain([choices.len()]);
-    let mut done = 0.0;
-    let mut weight = 1.0;
-    for (&(first, next), end) in frames.iter().zip(ends) {
-        if next == first || weight < 1e-9 {
-            break;
-        }
-        let each = weight / (end - first) as f64;
-        // The latest is being gone through.
-        done += each * (next - first - 1) as f64;
-        weight = each;
-    }
-    done
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_share_grows_with_each_choice_and_ends_at_the_last() {
-        let none = Choice::NONE;
-        // Two choices, of which the first is being gone through: it has four, of which the third is being gone through.
-        assert!((share_of(&[(0, 1), (2, 5)], &[none; 6]) - 0.25).abs() < 1e-12);
-        assert!((share_of(&[(0, 2), (2, 5)], &[none; 6]) - 0.75).abs() < 1e-12);
-        assert!(share_of(&[(0, 0)], &[none; 3]).abs() < 1e-12);
-        // Deep down it stays a number.
-        let frames: Vec<_> = (0..100_000).map(|state| (2 * state, 2 * state + 1)).collect();
-        assert!(share_of(&frames, &vec![none; 200_000]) < 1e-9);
-    }
 }

@@ -117,6 +117,7 @@ mod contents;
 mod core;
 mod cpu;
 pub mod debugger;
+mod depth_first;
 mod enabled;
 mod exchange;
 mod execute;
