@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use lab::{Arena, End, Recording};
 use machine::{CpuId, Frame, Word, Word64};
+use xxhash_rust::xxh3::Xxh3Default;
 
 /// Whether a search collects whole final states.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -218,18 +219,10 @@ impl<'a> Reading<'a> {
 
 /// What tells the words of a final state from those of others.
 pub(crate) fn digest(words: &[u64]) -> Digest {
-    let start = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344];
-    words.iter().fold(start, |[one, other]: Digest, &word| {
-        let next = mixed(one ^ word).wrapping_add(other);
-        [next, mixed(other.wrapping_add(word)).rotate_left(17) ^ next]
-    })
-}
-
-/// Every bit of the word changes about half of the bits (the finalizer of `MurmurHash3`, in the variant that splitmix64 has).
-fn mixed(mut word: u64) -> u64 {
-    word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
+    let mut hash = Xxh3Default::new();
+    words.iter().for_each(|word| hash.update(&word.to_le_bytes()));
+    let digest = hash.digest128();
+    [(digest >> 64) as u64, digest as u64]
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Whoever makes steps has a priority, which is drawn anew now and then: in some runs seldom, so that one is far ahead of the others or late, in others often. If everything that can happen were as
 //! likely as anything else, all would be equally far at any time, and most runs would end alike. Before each step the walkers of a CPU may cache what they can reach.
 
+use fastrand::Rng;
+
 use crate::config::Caches;
 use crate::run::{Kind, MOST_PROCESSES, Observer, Process, Run};
 use crate::state::{Machine, Stop};
@@ -34,17 +36,17 @@ pub(crate) fn random_run<'a>(
     (seed, most_steps): (u64, usize),
     lines: Lines<'_>,
 ) -> RandomEnd {
-    let mut dice = Dice(seed);
-    let priorities = [(); MOST_PROCESSES].map(|()| dice.throw());
-    let stays = 1 << (1 + dice.below(6));
-    let end = Random { run: Run::new(machine), dice, priorities, stays, steps: 0 }.run(observer, most_steps, lines);
+    let mut rng = Rng::with_seed(seed);
+    let priorities = [(); MOST_PROCESSES].map(|()| rng.u64(..));
+    let stays = 1 << rng.usize(1..=6);
+    let end = Random { run: Run::new(machine), rng, priorities, stays, steps: 0 }.run(observer, most_steps, lines);
     machine.reset();
     end
 }
 
 struct Random<'m, 'a> {
     run: Run<'m, 'a>,
-    dice: Dice,
+    rng: Rng,
     /// Of each process: the greatest goes first.
     priorities: [u64; MOST_PROCESSES],
     /// Who has made a step draws a new one once in so many times.
@@ -68,9 +70,9 @@ impl<'a> Random<'_, 'a> {
                     Err(violation) => RandomEnd::Broken(violation),
                 };
             };
-            let way = self.dice.below(ways);
-            if self.dice.below(self.stays) == 0 {
-                self.priorities[process.index()] = self.dice.throw();
+            let way = self.rng.usize(..ways);
+            if self.rng.usize(..self.stays) == 0 {
+                self.priorities[process.index()] = self.rng.u64(..);
             }
             if let Some(lines) = &mut lines {
                 lines.push(self.in_words(process, way));
@@ -89,8 +91,8 @@ impl<'a> Random<'_, 'a> {
     fn walk(&mut self) {
         let config = &self.run.machine.config;
         let unasked = matches!(config.caches, Caches::Everything | Caches::Translations) && config.paging.is_some();
-        if unasked && self.dice.below(2) == 0 {
-            let cpu = self.dice.below(self.run.machine.programs.len());
+        if unasked && self.rng.bool() {
+            let cpu = self.rng.usize(..self.run.machine.programs.len());
             self.step(Process::new(Kind::Walker, cpu), 0);
         }
     }
@@ -115,39 +117,5 @@ impl<'a> Random<'_, 'a> {
             (kind, _) => format!("{kind:?} {way}"),
         };
         format!("CPU{cpu}: {what}")
-    }
-}
-
-/// Pseudo-random numbers (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", OOPSLA 2014).
-struct Dice(u64);
-
-impl Dice {
-    /// One of so many numbers from 0 on.
-    fn below(&mut self, count: usize) -> usize {
-        (self.throw() % count.max(1) as u64) as usize
-    }
-
-    fn throw(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_number_comes_up_and_the_same_seed_throws_the_same() {
-        let throws = |seed| {
-            let mut dice = Dice(seed);
-            (0..200).map(|_| dice.below(6)).collect::<Vec<_>>()
-        };
-        assert_eq!(throws(1), throws(1));
-        assert_ne!(throws(1), throws(2));
-        assert!((0..6).all(|number| throws(1).contains(&number)) && throws(1).iter().all(|number| *number < 6));
     }
 }

@@ -334,6 +334,24 @@ fn a_child_has_room_for_all_areas_of_its_parent() {
 
 /// Pages of shared areas come to the child by faults; only guards would have to be copied.
 #[test]
+fn a_hole_through_three_areas_leaves_what_is_before_and_behind() {
+    let (kernel, cpu) = Kernel::alone(TABLES);
+    for first in [0, 4, 8, 12] {
+        kernel.mm.mmap(&cpu, ONE, anonymous(page(first), 4, first)).expect("a good area");
+    }
+    for number in 0..16 {
+        kernel.store(&cpu, 0, page(number), number).expect("memory");
+    }
+    kernel.mm.munmap(&cpu, ONE, page(2), 8).expect("areas");
+    for number in 0..16 {
+        let left = (!(2..10).contains(&number)).then_some(number);
+        assert_eq!(kernel.load(&cpu, 0, page(number)).ok(), left);
+    }
+    kernel.mm.munmap(&cpu, ONE, AT, 16).expect("areas");
+    kernel.assert_all_is_back(TABLES);
+}
+
+#[test]
 fn to_write_protect_a_range_leaves_what_is_on_swap_as_it_is() {
     let (kernel, cpu) = Kernel::alone(TABLES);
     kernel.mm.mmap(&cpu, ONE, anonymous(AT, 1, 0)).expect("a good area");
