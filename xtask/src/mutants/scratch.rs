@@ -41,7 +41,8 @@ impl Scratch {
     /// Cargo, at work on the copy.
     pub(super) fn cargo(&self) -> Command {
         let mut command = cargo(&self.source);
-        command.env("CARGO_TARGET_DIR", &self.target);
+        // Each edit is built from what was built before it, whatever the caller's builds are like.
+        command.env("CARGO_TARGET_DIR", &self.target).env("CARGO_INCREMENTAL", "1");
         command
     }
 
