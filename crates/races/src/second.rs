@@ -225,9 +225,7 @@ impl Comparison<'_> {
             (opinion, _) => opinion,
         }
     }
-}
 
-impl Comparison<'_> {
     /// Makes random runs on both sides, and compares.
     fn sample<'a>(&self, simulator: &mut Simulator<'a>, reading: Rc<Reading<'a>>, ends: &EndSet) -> Opinion {
         let parts = Rc::clone(&reading);
