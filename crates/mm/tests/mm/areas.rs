@@ -334,6 +334,24 @@ fn a_child_has_room_for_all_areas_of_its_parent() {
 
 /// Pages of shared areas come to the child by faults; only guards would have to be copied.
 #[test]
+fn a_page_that_nobody_may_access_is_shared_by_a_fork_all_the_same() {
+    let (kernel, cpu) = Kernel::alone(TABLES);
+    kernel.mm.mmap(&cpu, ONE, anonymous(AT, 1, 0)).expect("a good area");
+    kernel.store(&cpu, 0, AT, 5).expect("memory");
+    kernel.mm.mprotect(&cpu, ONE, AT, 1, AreaRights::None).expect("an area");
+    kernel.mm.fork(&cpu, ONE, TWO).expect("room for a child");
+    for space in [ONE, TWO] {
+        kernel.mm.mprotect(&cpu, space, AT, 1, AreaRights::ReadWrite).expect("an area");
+    }
+    kernel.store(&cpu, 1, AT, 6).expect("memory for a copy");
+    assert_eq!([0, 1].map(|space| kernel.load(&cpu, space, AT)), [Ok(5), Ok(6)]);
+    for space in [ONE, TWO] {
+        kernel.mm.exit(&cpu, space).expect("whole tables");
+    }
+    kernel.assert_all_is_back(TABLES);
+}
+
+#[test]
 fn a_hole_through_three_areas_leaves_what_is_before_and_behind() {
     let (kernel, cpu) = Kernel::alone(TABLES);
     for first in [0, 4, 8, 12] {

@@ -76,6 +76,20 @@ impl Huge {
 }
 
 #[test]
+fn huge_leaves_beside_a_range_are_not_split() {
+    let huge = Huge::build(1);
+    let cpu = huge.attach(0);
+    for first in [0, 512, 1024] {
+        huge.write(&cpu, first, 1);
+    }
+    huge.zap(&cpu, 512, 512);
+    for first in [0, 1024] {
+        assert_eq!(huge.kernel.mm.split_leaf(&cpu, huge.space, page(first)), Ok(Level::Pmd), "it was whole");
+    }
+    huge.end(&cpu);
+}
+
+#[test]
 fn to_write_protect_a_huge_leaf_leaves_the_way_to_a_table_beside_it() {
     let huge = Huge::build(1);
     let cpu = huge.attach(0);
