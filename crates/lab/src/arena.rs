@@ -141,12 +141,27 @@ impl Arena {
         NonNull::new(self.memory.base().wrapping_add(offset)).expect("an offset inside the mapping")
     }
 
-    /// All that values were placed in, as words. Those that are constants hold what their bytes mean to the program that runs: addresses, perhaps.
-    pub fn placed(&self) -> &[Word64] {
-        let bytes = self.next.load(Ordering::Relaxed) - MACHINE_BYTES;
-        let place = NonNull::slice_from_raw_parts(self.place(MACHINE_BYTES).cast::<Word64>(), bytes / 8);
-        // SAFETY: aligned, inside the mapping, which was zeroed, changed only as atomics, living as long as `self`.
-        unsafe { place.as_ref() }
+    /// What is now where values were placed, word by word, each with its offset from [`Self::base`]. What is not a word of the machine holds what its bytes mean to the program that runs: an address,
+    /// perhaps, or nothing at all.
+    pub fn placed(&self) -> impl Iterator<Item = (usize, u64)> {
+        let end = self.next.load(Ordering::Relaxed);
+        (MACHINE_BYTES..end).step_by(size_of::<u64>()).map(|offset| (offset, self.held_at(offset)))
+    }
+
+    /// The eight bytes at an offset below [`Self::next`].
+    fn held_at(&self, offset: usize) -> u64 {
+        let held;
+        // No load of the language: padding has no value there.
+        // SAFETY: eight aligned bytes of the mapping, which lives as long as `self`. One load, which changes nothing; what changes there, changes as atomics.
+        unsafe {
+            core::arch::asm!(
+                "mov {held}, qword ptr [{place}]",
+                held = out(reg) held,
+                place = in(reg) self.place(offset).as_ptr(),
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+        held
     }
 
     /// The words of a frame, if it has some.

@@ -117,38 +117,31 @@ impl fmt::Display for Part {
 pub(crate) struct Reading<'a> {
     base: usize,
     cpus: usize,
-    placed: &'a [Word64],
+    arena: &'a Arena,
     /// What was placed, at the start.
     start: Vec<u64>,
     /// The first frame of each block; its words, if it can hold a table.
     blocks: Vec<(Frame, Option<&'a [Word64; 512]>)>,
 }
 
-fn held(word: &Word64) -> u64 {
-    word.atomic_load(Ordering::Relaxed)
-}
-
 impl<'a> Reading<'a> {
     /// Of a machine with so many CPUs that stands at the start.
     pub(crate) fn new(arena: &'a Arena, cpus: usize) -> Self {
-        let placed = arena.placed();
         let of_pool = |pool: &'a lab::Pool| pool.blocks.iter().map(|first| (*first, arena.table(*first)));
         Self {
             base: arena.base().addr(),
             cpus,
-            placed,
-            start: placed.iter().map(held).collect(),
+            arena,
+            start: arena.placed().map(|(_, held)| held).collect(),
             blocks: arena.pools().iter().flat_map(of_pool).collect(),
         }
     }
 
     /// Each part that is not as it is if nothing happens, always in the same order.
     fn for_each(&self, end: &End<'_>, mut each: impl FnMut(Part, u64)) {
-        let place = |word: &Word64| Part::Word(word.address() - self.base);
-        for (word, before) in self.placed.iter().zip(&self.start) {
-            let now = held(word);
+        for ((offset, now), before) in self.arena.placed().zip(&self.start) {
             if now != *before {
-                each(place(word), now);
+                each(Part::Word(offset), now);
             }
         }
         for (first, words) in &self.blocks {
@@ -158,9 +151,9 @@ impl<'a> Reading<'a> {
             each(Part::Block(first.number()), 1);
             for word in words.iter().copied().flatten() {
                 // Frames come dirty, and each engine has its own dirt: who allocates a table makes it zero.
-                let now = held(word);
+                let now = word.atomic_load(Ordering::Relaxed);
                 if now != 0 {
-                    each(place(word), now);
+                    each(Part::Word(word.address() - self.base), now);
                 }
             }
         }
@@ -212,7 +205,7 @@ impl<'a> Reading<'a> {
 
     /// What was placed at an offset, at the start.
     fn placed_at(&self, offset: usize) -> Option<u64> {
-        let first = self.placed.first()?.address() - self.base;
+        let (first, _) = self.arena.placed().next()?;
         self.start.get(offset.checked_sub(first)? / 8).copied()
     }
 }
