@@ -414,6 +414,10 @@ impl<'a> Core<'a> {
 
     // --- monitors ---
 
+    pub(crate) fn has_monitors(&self) -> bool {
+        !self.monitors.is_empty()
+    }
+
     /// Tells the monitors.
     #[inline(always)]
     pub(crate) fn event(&mut self, event: &Event<'_>) {

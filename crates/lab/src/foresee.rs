@@ -109,6 +109,13 @@ impl Core<'_> {
         if self.replicas.is_none() { told.term() } else { told.term().wrapping_add(hash::spread(agent as u64)) }
     }
 
+    /// What an agent will be known by that was told this, and what it will ask for, if it is known where it goes from there.
+    #[inline(always)]
+    pub(crate) fn where_to(&self, agent: usize, told: Chain) -> Option<(Chain, Option<&Op>)> {
+        let way = self.foresight.ways.get(&self.way_of(agent, told))?;
+        Some((way.chain, way.op.as_deref()))
+    }
+
     /// Takes an agent that is ready to go on for having gone on, if it is known where to.
     #[inline(always)]
     pub(crate) fn foresee(&mut self, agent: usize) -> bool {

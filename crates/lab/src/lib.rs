@@ -141,6 +141,7 @@ mod notes;
 mod op;
 mod owned;
 mod paging;
+mod peek;
 mod preempt;
 mod quiet;
 mod record;

@@ -180,7 +180,7 @@ impl<'s> Team<'s> {
         let size = size.max(1);
         Self {
             saver: None,
-            visited: (0..SHARDS).map(|_| Shard(Mutex::new(Visited::part(Fingerprints::Wide)))).collect(),
+            visited: (0..SHARDS).map(|number| Shard(Mutex::new(Visited::part(number, Fingerprints::Wide)))).collect(),
             state: Mutex::new(State { free: size, members: size, ..State::default() }),
             changed: Condvar::new(),
             hungry: AtomicUsize::new(0),
@@ -266,16 +266,18 @@ impl Seat<'_> {
     /// The leader's: a search begins, of one state.
     pub(crate) fn begin(&self, root: u128, part: Part, fingerprints: Fingerprints) {
         let team = self.team;
-        for shard in &team.visited {
-            *shard.0.lock().unwrap_or_else(PoisonError::into_inner) = Visited::part(fingerprints);
+        let mut bytes = 0;
+        for (number, shard) in team.visited.iter().enumerate() {
+            let part = Visited::part(number, fingerprints);
+            bytes += part.bytes();
+            *shard.0.lock().unwrap_or_else(PoisonError::into_inner) = part;
         }
-        let shard_bytes = Visited::part(fingerprints).bytes();
         let mut state = team.state();
         state.fingerprints = fingerprints;
         state.work = vec![part];
         state.outcome = None;
         state.sum = Sum { states: 1, ..Sum::default() };
-        team.bytes.store(SHARDS * shard_bytes, Ordering::Relaxed);
+        team.bytes.store(bytes, Ordering::Relaxed);
         team.states.store(1, Ordering::Relaxed);
         team.transitions.store(0, Ordering::Relaxed);
         drop(state);
