@@ -125,7 +125,7 @@ impl<'e, 'a> Explorer<'e, 'a> {
             let peeked = self.core().peek(choice);
             // In one state of eight: it takes longer than all the rest.
             debug_assert!(
-                peeked.is_none_or(|peeked| self.transitions % 8 != 0 || peeked == self.try_out(choice)),
+                peeked.is_none_or(|peeked| !self.transitions.is_multiple_of(8) || peeked == self.try_out(choice)),
                 "a step leads to another state than was said"
             );
             let fingerprint = peeked.unwrap_or_else(|| self.try_out(choice));
