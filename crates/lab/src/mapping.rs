@@ -15,6 +15,12 @@ impl Mapping {
     /// # Panics
     /// If the system has no memory left.
     pub(crate) fn new(bytes: usize) -> Self {
+        Self::try_new(bytes).unwrap_or_else(|error| panic!("no memory for {bytes} bytes: {error}"))
+    }
+
+    /// # Errors
+    /// The system does not give as much.
+    pub(crate) fn try_new(bytes: usize) -> io::Result<Self> {
         let bytes = bytes.next_multiple_of(PAGE_BYTES);
         // SAFETY: a fresh private mapping, placed where the kernel likes, disturbs nothing.
         let base = unsafe {
@@ -27,8 +33,7 @@ impl Mapping {
                 0,
             )
         };
-        assert!(base != libc::MAP_FAILED, "no memory for {bytes} bytes: {}", io::Error::last_os_error());
-        Self { base, bytes }
+        if base == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { base, bytes }) }
     }
 
     /// Makes accesses to the lowest page fault.

@@ -1,6 +1,7 @@
 //! Zeroed memory for a table that is looked up at random.
 //!
-//! Of a large one each look-up would miss the TLB, too, so it asks for huge pages before it is touched, and begins where one does.
+//! Of a large one each look-up would miss the TLB, too, so it asks for huge pages before it is touched, and begins where one does. It also asks for addresses to grow into, which cost nothing
+//! until they are touched: what it holds stays where it is then, and the system need not clear as much again.
 
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -8,6 +9,8 @@ use std::ptr::NonNull;
 use crate::mapping::Mapping;
 
 const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// A large table can become so many times as long before it moves.
+const ROOM_TO_GROW: usize = 16;
 
 /// Integers, of which zero is one.
 ///
@@ -24,6 +27,8 @@ unsafe impl Zeroable for u128 {}
 pub(crate) struct Slots<T> {
     first: NonNull<T>,
     len: usize,
+    /// So many there are addresses for.
+    capacity: usize,
     /// Whose memory it is.
     _owner: Owner<T>,
 }
@@ -43,17 +48,35 @@ impl<T: Zeroable> Slots<T> {
         if bytes < HUGE_PAGE_BYTES {
             let mut slots = vec![T::default(); len];
             let first = NonNull::from(slots.as_mut_slice()).cast();
-            return Self { first, len, _owner: Owner::Heap(slots) };
+            return Self { first, len, capacity: len, _owner: Owner::Heap(slots) };
         }
-        let mapping = Mapping::new(bytes + HUGE_PAGE_BYTES);
-        let first = mapping.base().wrapping_add(mapping.base().align_offset(HUGE_PAGE_BYTES));
+        // Where addresses are rationed, there is no room to grow.
+        let mapping = Mapping::try_new(ROOM_TO_GROW * bytes + HUGE_PAGE_BYTES);
+        let mapping = mapping.unwrap_or_else(|_| Mapping::new(bytes + HUGE_PAGE_BYTES));
+        let before = mapping.base().align_offset(HUGE_PAGE_BYTES);
+        let first = mapping.base().wrapping_add(before);
+        let room = mapping.bytes() - before;
         #[cfg(target_os = "linux")]
         // SAFETY: advice about memory that is ours; whether it is taken changes nothing but speed.
         unsafe {
-            libc::madvise(first.cast(), bytes.next_multiple_of(HUGE_PAGE_BYTES), libc::MADV_HUGEPAGE)
+            libc::madvise(first.cast(), room, libc::MADV_HUGEPAGE)
         };
         let first = NonNull::new(first.cast()).expect("what is mapped is not at address 0");
-        Self { first, len, _owner: Owner::System(mapping) }
+        Self { first, len, capacity: room / size_of::<T>(), _owner: Owner::System(mapping) }
+    }
+
+    /// From now on so many. Those that come after the others are zero.
+    ///
+    /// # Panics
+    /// If they are not more.
+    pub(crate) fn grow(&mut self, len: usize) {
+        assert!(len > self.len, "slots do not shrink");
+        if len > self.capacity {
+            let mut more = Self::new(len);
+            more[..self.len].copy_from_slice(self);
+            *self = more;
+        }
+        self.len = len;
     }
 }
 
@@ -85,6 +108,12 @@ mod tests {
             let mut slots: Slots<u64> = Slots::new(len);
             assert!(slots.len() == len && slots.iter().all(|&slot| slot == 0));
             (0..).zip(slots.iter_mut()).for_each(|(number, slot)| *slot = number);
+            for more in [len + len / 5 + 1, ROOM_TO_GROW * len + HUGE_PAGE_BYTES] {
+                let before = slots.len();
+                slots.grow(more);
+                assert_eq!(slots[..before].iter().sum::<u64>(), (0..len as u64).sum());
+                assert!(slots.len() == more && slots[before..].iter().all(|&slot| slot == 0));
+            }
             let moved = std::thread::spawn(move || slots.iter().sum::<u64>()).join().expect("it does not panic");
             assert_eq!(moved, (0..len as u64).sum());
         }

@@ -1,8 +1,8 @@
 //! The set of states that were visited.
 //!
 //! Nearly all of its cost is waiting for memory, so it is flat: a look-up touches one or two cache lines next to each other, most of the time. Its segments grow by a third each when
-//! they are four fifths full, one after the other: at any moment some seven tenths of all are full, and little is there twice. A fingerprint's place is in proportion to its value: growing goes through both
-//! tables in order.
+//! they are four fifths full, one after the other: at any moment some seven tenths of all are full, and little is there twice. A fingerprint's place is in proportion to its value: growing goes
+//! through a segment in order, and in place.
 //!
 //! Many a state that is met again was met a moment ago, by the same steps in another order. So a large set also keeps those that it was asked for last where the processor's cache has them:
 //! they are known to be old without a look at memory.
@@ -237,23 +237,29 @@ impl<T: Slot> Table<T> {
         ((u128::from(wanted.high()) * slots as u128) >> 64) as usize
     }
 
-    #[inline]
-    fn insert(&mut self, wanted: T) -> bool {
+    /// Where it is, or the free slot where it belongs.
+    #[inline(always)]
+    fn find(&self, wanted: T) -> Result<usize, usize> {
         let mut at = Self::place(wanted, self.slots.len());
         loop {
             let found = self.slots[at];
             if found == wanted {
-                return false;
+                return Ok(at);
             }
             if found == T::default() {
-                break;
+                return Err(at);
             }
             at += 1;
             if at == self.slots.len() {
                 at = 0;
             }
         }
-        self.slots[at] = wanted;
+    }
+
+    #[inline]
+    fn insert(&mut self, wanted: T) -> bool {
+        let Err(free) = self.find(wanted) else { return false };
+        self.slots[free] = wanted;
         self.room -= 1;
         if self.room == 0 {
             self.grow();
@@ -268,21 +274,34 @@ impl<T: Slot> Table<T> {
     #[cold]
     fn grow(&mut self) {
         let before = self.slots.len();
-        let mut slots = Slots::new(before + growth_of(before));
-        let mut len = 0;
-        for slot in self.iter() {
-            let mut at = Self::place(slot, slots.len());
-            while slots[at] != T::default() {
-                at += 1;
-                if at == slots.len() {
-                    at = 0;
-                }
+        self.slots.grow(before + growth_of(before));
+        self.spread(before);
+        self.room = room_in(self.slots.len()) - room_in(before);
+    }
+
+    /// Brings everything to its place in the table as it is now, from its place when it had `before` slots.
+    ///
+    /// From the end downwards: places become higher, so that from where this stands on lies only what was brought to its place.
+    fn spread(&mut self, before: usize) {
+        // What was further from its place than that has become higher, and what comes around to the beginning, has to wait until nothing is moved any more.
+        let mut left_over = Vec::new();
+        for at in (0..before).rev() {
+            let slot = self.slots[at];
+            if slot == T::default() {
+                continue;
             }
-            slots[at] = slot;
-            len += 1;
+            self.slots[at] = T::default();
+            let place = Self::place(slot, self.slots.len());
+            let beyond = self.slots.get_mut(place..).filter(|_| place >= at);
+            match beyond.and_then(|beyond| beyond.iter_mut().find(|other| **other == T::default())) {
+                Some(free) => *free = slot,
+                None => left_over.push(slot),
+            }
         }
-        self.room = room_in(slots.len()) - len;
-        self.slots = slots;
+        for slot in left_over {
+            let (Ok(at) | Err(at)) = self.find(slot);
+            self.slots[at] = slot;
+        }
     }
 }
 
