@@ -1,6 +1,7 @@
 //! Address spaces on threads: what faults, maps, unmaps, changes of rights and forks cost by page and by call, and how two threads get on.
 
 mod kernel;
+mod linux;
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -50,6 +51,7 @@ pub(crate) fn measure(effort: Effort, samples: &mut Samples) {
     let mut turns: Vec<Box<dyn FnMut() + '_>> = vec![
         Box::new(|| one_thread(&kernel, calls, &mut samples.borrow_mut())),
         Box::new(|| two_threads(&kernel, &mut samples.borrow_mut())),
+        Box::new(|| linux::two_threads(&mut samples.borrow_mut())),
     ];
     interleave("address spaces", effort.rounds, &mut turns);
 }

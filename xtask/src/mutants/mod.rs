@@ -43,8 +43,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     Ok(if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// How many edits the step of `cargo xtask test` takes. Each takes a quarter of a minute, and more are in the list than the one test command has time for.
-const A_TURN: usize = 6;
+/// How many edits the step of `cargo xtask test` takes. Each takes about a minute, and more are in the list than the one test command has time for.
+const A_TURN: usize = 5;
 
 /// The step of `cargo xtask test`: some of the list, other ones after each commit. All of them: `cargo xtask mutants`.
 pub(crate) fn step() -> Result<Outcome> {
