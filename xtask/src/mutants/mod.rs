@@ -160,7 +160,8 @@ mod tests {
     fn every_edit_has_its_turn_and_which_is_up_to_the_commit() {
         let list = || (0..20).map(|number| edit(&number.to_string(), "3", "4")).collect::<Vec<_>>();
         let names = |commit: &str| a_turn(list(), commit).into_iter().map(|edit| edit.name).collect::<Vec<_>>();
-        assert_eq!(names("00000012ffff"), ["18", "19", "0", "1", "2", "3"]);
+        let turn = names("00000012ffff");
+        assert_eq!((turn.len(), &turn[..4]), (A_TURN, ["18", "19", "0", "1"].map(String::from).as_slice()));
         assert_eq!(names(""), names("00000000"), "without a repository");
         let all: std::collections::BTreeSet<_> = (0..20).flat_map(|commit| names(&format!("{commit:08x}"))).collect();
         assert_eq!(all.len(), list().len());
