@@ -3,7 +3,7 @@
 //! Each CPU has two agents: its program, and its interrupt handler, which starts afresh at each interrupt while the program is suspended.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::Once;
 
 use machine::Vector;
@@ -15,7 +15,7 @@ use crate::cpu::LabCpu;
 use crate::foresee::NOTHING;
 use crate::hash::{self, Chain};
 use crate::op::{Kind, Op};
-use crate::owned::{ByteRange, conflict};
+use crate::owned::{OwnedAccess, conflict};
 use crate::stack::{self, Stack};
 use crate::verdict::{MisuseKind, Violation, rule};
 
@@ -312,18 +312,14 @@ impl Core<'_> {
             let clash = mine
                 .iter()
                 .find_map(|access| {
-                    let before_op =
-                        self.stands_before(other, access.bytes).filter(|(effect, _)| conflict(*effect, access.effect));
+                    let before_op = self.stands_before(other, access);
                     let owned =
                         theirs.iter().find(|it| it.bytes.overlaps(access.bytes) && conflict(it.effect, access.effect));
-                    let place = before_op.map(|(_, place)| place).or(owned.map(|it| it.location))?;
+                    let place = before_op.or(owned.map(|it| it.location))?;
                     Some((cpu, access, other, place))
                 })
                 .or_else(|| {
-                    theirs.iter().find_map(|access| {
-                        let (effect, place) = self.stands_before(cpu, access.bytes)?;
-                        conflict(effect, access.effect).then_some((other, access, cpu, place))
-                    })
+                    theirs.iter().find_map(|access| Some((other, access, cpu, self.stands_before(cpu, access)?)))
                 });
             if let Some((owner, access, intruder, place)) = clash {
                 let word = self.symbols.place(access.bytes.offset as usize, access.bytes.len as usize);
@@ -337,15 +333,10 @@ impl Core<'_> {
         }
     }
 
-    /// Whether a CPU's next operation is on these bytes.
-    fn stands_before(
-        &self,
-        cpu: usize,
-        bytes: ByteRange,
-    ) -> Option<(crate::op::Effect, &'static std::panic::Location<'static>)> {
+    /// Where the next operation of a CPU is asked for, if it clashes with an owned access of another.
+    fn stands_before(&self, cpu: usize, access: &OwnedAccess) -> Option<&'static Location<'static>> {
         let op = self.op(self.active(cpu)?);
-        let effect = op.kind.accesses_word()?;
-        ByteRange::new(op.address, usize::from(op.bytes)).overlaps(bytes).then_some((effect, op.location))
+        access.clashes_with(op).then_some(op.location)
     }
 }
 

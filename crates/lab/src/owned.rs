@@ -8,7 +8,7 @@
 
 use std::panic::Location;
 
-use crate::op::Effect;
+use crate::op::{Effect, Op};
 
 /// The bytes of one access: neighbours in one 8-byte cell are nobody's business.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,6 +33,14 @@ pub(crate) struct OwnedAccess {
     pub(crate) bytes: ByteRange,
     pub(crate) effect: Effect,
     pub(crate) location: &'static Location<'static>,
+}
+
+impl OwnedAccess {
+    /// Whether nothing but a lock keeps it and this operation of another CPU in an order that they need.
+    pub(crate) fn clashes_with(&self, op: &Op) -> bool {
+        let Some(effect) = op.kind.accesses_word() else { return false };
+        ByteRange::new(op.address, usize::from(op.bytes)).overlaps(self.bytes) && conflict(effect, self.effect)
+    }
 }
 
 /// The owned accesses of the current run; of each CPU, those since its latest step.

@@ -9,7 +9,6 @@ use crate::choice::{Choice, Turn};
 use crate::core::Core;
 use crate::hash;
 use crate::op::{Effect, Kind, Op};
-use crate::owned::{ByteRange, conflict};
 
 impl Core<'_> {
     /// The fingerprint of the state that a choice of this one leads to, if nothing has to be done to know it.
@@ -20,16 +19,15 @@ impl Core<'_> {
         }
         let cpu = choice.cpu();
         let agent = self.active(cpu)?;
-        // SAFETY: what an active agent asks for stays where it is until the agent goes on.
-        let op: &Op = unsafe { &*std::ptr::from_ref(self.op(agent)) };
+        let op = self.op(agent);
         let effect = op.kind.accesses_word()?;
         if op.kind == Kind::Store && self.buffers_stores() {
             return None;
         }
-        let bytes = usize::from(op.bytes);
-        let old = self.forwarded(cpu, op.address, bytes);
+        let (address, bytes) = (op.address, usize::from(op.bytes));
+        let old = self.forwarded(cpu, address, bytes);
         let new = if effect == Effect::Writes { op.updated(old) } else { None };
-        match (self.block_at(op.address), new) {
+        match (self.block_at(address), new) {
             // The walkers and the monitors see it.
             (Some(_), Some(_)) => return None,
             (None, Some(_)) if self.has_monitors() => return None,
@@ -44,8 +42,8 @@ impl Core<'_> {
         let mut fingerprint =
             self.hash.wrapping_sub(self.agents[agent].state.chain.term()).wrapping_add(arrives.term());
         if let Some(new) = new {
-            self.note_written(op.address, bytes);
-            let unit = (op.address / 4) as u32;
+            self.note_written(address, bytes);
+            let unit = (address / 4) as u32;
             for (unit, shift) in [(unit, 0), (unit + 1, 32)].into_iter().take(bytes / 4) {
                 let (old, new) = ((old >> shift) as u32, (new >> shift) as u32);
                 if old != new {
@@ -61,11 +59,7 @@ impl Core<'_> {
         if self.owned.len() == 0 {
             return false;
         }
-        let Some(effect) = op.kind.accesses_word() else { return false };
-        let bytes = ByteRange::new(op.address, usize::from(op.bytes));
-        let others = (0..self.cpus()).filter(|&other| other != cpu);
-        others
-            .flat_map(|other| self.owned.of(other))
-            .any(|access| access.bytes.overlaps(bytes) && conflict(effect, access.effect))
+        let mut others = (0..self.cpus()).filter(|&other| other != cpu);
+        others.any(|other| self.owned.of(other).iter().any(|access| access.clashes_with(op)))
     }
 }

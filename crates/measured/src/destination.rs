@@ -13,8 +13,7 @@ fn marks(place: &str) -> (String, String) {
 /// A file to write results to, and a place in it.
 pub struct Destination {
     path: PathBuf,
-    before: String,
-    after: String,
+    place: String,
 }
 
 impl Destination {
@@ -24,15 +23,21 @@ impl Destination {
     /// # Errors
     /// It is there and cannot be read, or has no place for results.
     pub fn find(path: &Path, place: &str) -> Result<Self, String> {
-        let around = match fs::read_to_string(path) {
-            Ok(text) => Self::split(&text, place).ok_or_else(|| {
-                let (begin, end) = marks(place);
-                format!("{} has no lines {} and {end}", path.display(), begin.trim_end())
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), String::new()),
-            Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
-        };
-        Ok(Self { path: path.to_owned(), before: around.0, after: around.1 })
+        let destination = Self { path: path.to_owned(), place: place.to_owned() };
+        destination.around()?;
+        Ok(destination)
+    }
+
+    /// What the file holds before the place and after it.
+    fn around(&self) -> Result<(String, String), String> {
+        match fs::read_to_string(&self.path) {
+            Ok(text) => Self::split(&text, &self.place).ok_or_else(|| {
+                let (begin, end) = marks(&self.place);
+                format!("{} has no lines {} and {end}", self.path.display(), begin.trim_end())
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((String::new(), String::new())),
+            Err(error) => Err(format!("cannot read {}: {error}", self.path.display())),
+        }
     }
 
     fn split(text: &str, place: &str) -> Option<(String, String)> {
@@ -42,12 +47,13 @@ impl Destination {
         Some((text[..begin].to_owned(), text[end..].to_owned()))
     }
 
-    /// Writes `results` there, and leaves what people wrote.
+    /// Writes `results` there, and leaves what people wrote, also since [`Self::find`]: to measure may take half an hour.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// It cannot be written, or has no place for results any more.
     pub fn write(&self, results: &str) -> Result<(), String> {
-        let text = format!("{}{results}{}", self.before, self.after);
+        let (before, after) = self.around()?;
+        let text = format!("{before}{results}{after}");
         fs::write(&self.path, text).map_err(|error| format!("cannot write {}: {error}", self.path.display()))
     }
 }
@@ -65,6 +71,20 @@ mod tests {
         assert_eq!(format!("{before}new\n{after}"), text.replace("old", "new"));
         let (before, after) = Destination::split(&text, "protocol").unwrap();
         assert_eq!(format!("{before}new\n{after}"), text.replace("other", "new"));
+    }
+
+    #[test]
+    fn what_people_write_while_it_is_measured_stays() {
+        let path = std::env::temp_dir().join(format!("fastgup-destination-{}.md", std::process::id()));
+        let (begin, end) = marks("");
+        fs::write(&path, format!("early\n{begin}old\n{end}")).unwrap();
+        let destination = Destination::find(&path, "").unwrap();
+        fs::write(&path, format!("late\n{begin}old\n{end}")).unwrap();
+        destination.write("new\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("late\n{begin}new\n{end}"));
+        fs::write(&path, "all of it is gone").unwrap();
+        assert!(destination.write("new\n").unwrap_err().contains("has no lines"));
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

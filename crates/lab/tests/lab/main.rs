@@ -7,6 +7,7 @@ mod contents;
 mod drop_in;
 mod interchangeable;
 mod interrupts;
+mod known_states;
 mod litmus;
 mod livelock;
 mod locks;

@@ -193,28 +193,6 @@ fn owned_accesses_need_a_lock_in_common() {
     }
 }
 
-/// The state in which both stand beside each other is met twice. The first time the owner came there by a way on which it left the word alone, and forgot it.
-#[test]
-fn owned_accesses_are_noticed_on_the_second_way_to_a_state() {
-    let arena = Arena::new();
-    let [word, gone, never] = [0, 0, 0].map(|zero| arena.alloc(Word64::new(zero)));
-    let mut lab = Lab::new(&arena, every_step(MemoryOrder::Sc));
-    lab.cpu("intruder", |cpu| {
-        cpu.store(gone, 1);
-        cpu.store(word, 0);
-    });
-    lab.cpu("owner", |cpu| {
-        if cpu.load(gone) == 0 {
-            cpu.owned_store(word, 0);
-        }
-        cpu.op_boundary(0);
-        cpu.fetch_or(never, 0);
-    });
-    let report = lab.explore(&Limits::default());
-    let sentence = misuse(&report, MisuseKind::NotOwned);
-    assert!(sentence.starts_with("CPU1 accesses") && sentence.contains("while CPU0"), "{sentence}");
-}
-
 #[test]
 fn private_words_may_be_given_away() {
     let arena = Arena::new();
