@@ -76,9 +76,9 @@ pub(crate) fn system() -> Option<&'static System> {
     unsafe { SYSTEM.load(Ordering::Acquire).as_ref() }
 }
 
-fn handle(cpu: &BareCpu, vector: Vector) {
+fn handle(cpu: &BareCpu, _: Vector) {
     if let Some(system) = system() {
-        system.mm.handle_ipi(cpu, vector);
+        system.mm.handle_ipi(cpu);
     }
 }
 

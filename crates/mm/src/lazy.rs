@@ -36,9 +36,6 @@ use crate::space::{AddressSpace, SpaceId};
 use crate::trace::{Event, FlushReason};
 
 /// Of one CPU: whether it is lazy, and which flushes have passed it over.
-///
-/// Alone in a pair of cache lines: CPUs that come and go do not write each other's.
-#[repr(align(128))]
 pub struct LazyState {
     /// 0, or the address space that is loaded and the kernel's. Written by this CPU only.
     lazy: Word64,

@@ -52,9 +52,8 @@
 //! | rmap lock (of a file) | where the file is mapped | `mmap`, `munmap` (writing); zap by rmap (reading) |
 //! | driver lock (of a driver's file) | the driver's frames | faults on the file; the driver's revoke |
 //! | page-table lock (of a table) | the table's entries and child count, against other software | whoever changes entries |
-//! | shootdown lock | the IPI mailbox | senders |
 //!
-//! Hardware walkers and fast GUP hold none of them. With interrupts on, a CPU that waits for any of them takes IPIs; the engine never waits with
+//! Hardware walkers and fast GUP hold none of them, and who flushes needs none ([`shootdown`]). With interrupts on, a CPU that waits for any of them takes IPIs; the engine never waits with
 //! interrupts off.
 
 #![no_std]

@@ -15,7 +15,7 @@ pub trait TableLifetime {
     /// `cpus` are those that may walk the address space, this one perhaps among them.
     ///
     /// Context: interrupts on, no spin lock held, outside RCU read-side sections.
-    fn wait<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, cpus: CpuSet);
+    fn wait<C: Cpu>(&self, cpu: &C, shootdown: &Shootdown, cpus: CpuSet);
 }
 
 /// Until every other CPU has taken an IPI: walkers have interrupts off (Linux: `tlb_remove_table_sync_one`).
@@ -30,8 +30,8 @@ pub struct ByInterrupt;
 pub struct ByRcu;
 
 impl TableLifetime for ByInterrupt {
-    fn wait<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, cpus: CpuSet) {
-        mailbox.synchronise(cpu, cpus);
+    fn wait<C: Cpu>(&self, cpu: &C, shootdown: &Shootdown, cpus: CpuSet) {
+        shootdown.synchronise(cpu, cpus);
     }
 }
 

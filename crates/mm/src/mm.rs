@@ -1,7 +1,7 @@
 //! The memory manager: everything that address spaces share.
 
 use machine::addr::{PAGE_SIZE, VirtAddr};
-use machine::{Cpu, CpuSet, Invalidation, Vector};
+use machine::{Cpu, CpuSet, Invalidation};
 use pagetable::{Mode, Tables};
 
 use crate::error::RangeError;
@@ -41,7 +41,7 @@ pub struct Parts<'m, P: Platform> {
     pub spaces: &'m [AddressSpace<'m>],
     /// The files; [`FileId`] is the index.
     pub files: &'m [File<'m>],
-    /// The mailbox of the machine's TLB shootdowns.
+    /// What the CPUs of the machine ask of each other.
     pub shootdown: &'m Shootdown,
 }
 
@@ -144,9 +144,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         from.leave(cpu);
     }
 
-    /// What a CPU does when it takes an IPI. Runs with interrupts off.
-    pub fn handle_ipi(&self, cpu: &P::Cpu, vector: Vector) {
-        self.parts.shootdown.handle(cpu, vector, |what| self.invalidate_on_interrupt(cpu, what));
+    /// What a CPU does when it takes an IPI, whichever. Runs with interrupts off.
+    pub fn handle_ipi(&self, cpu: &P::Cpu) {
+        self.parts.shootdown.handle(cpu, |what| self.invalidate_on_interrupt(cpu, what));
     }
 
     pub(crate) const fn shootdown(&self) -> &'m Shootdown {

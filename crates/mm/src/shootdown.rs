@@ -2,18 +2,21 @@
 //!
 //! # The IPI protocol
 //!
-//! One request at a time, in one mailbox:
+//! Every CPU has a *request* of its own, which says what it wants of others and who has not done it yet, and a set of the CPUs that *ask* it. So flushes of different CPUs
+//! do not wait for each other (Linux: a `call_single_data` for each pair of CPUs, and a queue for each that is asked). The sender
 //!
-//! 1. the sender takes the mailbox's lock, *with interrupts on*: two senders that waited for each other with interrupts off would
-//!    wait for ever;
-//! 2. writes what to invalidate, and the set of CPUs that have to acknowledge;
-//! 3. fences, because sending an IPI does not order stores (SDM vol. 3A, 11.12.3), and sends;
-//! 4. invalidates its own TLB meanwhile;
-//! 5. waits until the set is empty. A target invalidates *first* and takes itself out of the set *then*: when the set is empty, no CPU
-//!    translates by what was invalidated any more.
+//! 1. stays on its CPU until the end, with interrupts *on*: two that asked each other with interrupts off would wait for ever. So its request is its own without a
+//!    lock: no other thread comes to this CPU, and interrupt handlers send nothing that they would have to wait for;
+//! 2. writes what to invalidate, and the set of CPUs that have to acknowledge. Nobody looks there yet, nor any more: who has acknowledged is done with it;
+//! 3. puts itself into the set of those who ask each target, by a locked operation: who finds it there finds the request (MODEL.md, P5);
+//! 4. interrupts the targets that nobody asked before it. The others have not answered yet whoever did, and who did interrupts them;
+//! 5. invalidates its own TLB meanwhile;
+//! 6. waits until the set of 2 is empty.
 //!
-//! The sender stays on its CPU from 1 to 5. If it were moved after it has asked which CPU it is on, nobody would invalidate the TLB that it left, and it would wait for
-//! itself.
+//! A target empties the set of those who ask it *first*: who comes later finds it empty, and interrupts it again. Then it does what each of them asks, and takes itself out of the set of each
+//! when *that* is done: when the set is empty, no CPU translates by what was invalidated any more.
+//!
+//! If the sender were moved after it has asked which CPU it is on, nobody would invalidate the TLB that it left, and it would wait for itself.
 //!
 //! CPUs that are lazy are not among the targets, unless tables are freed ([`crate::lazy`]).
 //!
@@ -21,7 +24,7 @@
 //! they complete without the target's consent.
 
 use machine::addr::VirtAddr;
-use machine::{Cpu, CpuId, CpuSet, Invalidation, SpinLock, Vector, Word64};
+use machine::{Cpu, CpuId, CpuSet, Invalidation, Vector, Word64};
 
 use crate::lazy::LazyState;
 
@@ -40,7 +43,7 @@ pub trait RemoteFlush {
     /// Invalidates `what` on this CPU and on `cpus`, which this one may be among. Complete on return.
     ///
     /// Context: interrupts on. The thread may be moved until the call and after it.
-    fn flush<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, cpus: CpuSet, what: Invalidation);
+    fn flush<C: Cpu>(&self, cpu: &C, shootdown: &Shootdown, cpus: CpuSet, what: Invalidation);
 }
 
 /// By interprocessor interrupts: needs the consent of the target.
@@ -55,40 +58,70 @@ pub struct ByHypervisor;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ByBroadcast;
 
-/// The mailbox of the IPI protocol, and which CPUs need no IPI now: one for a machine.
+/// What CPUs ask of each other, and which need no IPI now: one for a machine.
 pub struct Shootdown {
-    lock: SpinLock,
-    request: Word64,
-    /// The CPUs that have not acknowledged yet.
+    cpus: [OfCpu; CpuSet::CAPACITY as usize],
+}
+
+/// A CPU's part. Alone in a pair of cache lines: CPUs that flush do not write each other's.
+#[repr(align(128))]
+struct OfCpu {
+    request: Request,
+    /// Those who ask something of this CPU that it has not begun to do.
+    asked_by: Word64,
+    lazy: LazyState,
+}
+
+impl OfCpu {
+    const fn new() -> Self {
+        let request = Request { what: Word64::new(0), pending: Word64::new(0) };
+        Self { request, asked_by: Word64::new(0), lazy: LazyState::new() }
+    }
+}
+
+/// What a CPU asks of others. Written by that CPU only, but for `pending`.
+///
+/// In a cache line of its own: others come to the rest of [`OfCpu`] to ask, while this CPU waits here.
+#[repr(align(64))]
+struct Request {
+    what: Word64,
+    /// The CPUs that have not done it yet.
     pending: Word64,
-    lazy: [LazyState; CpuSet::CAPACITY as usize],
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asked {
+    /// That the target forgets this.
+    Invalidate(Invalidation),
+    /// That it takes an interrupt.
+    Interrupt,
 }
 
 impl Shootdown {
-    /// A mailbox without a request. No CPU is lazy.
+    /// Nobody asks anything. No CPU is lazy.
     pub const fn new() -> Self {
-        let lazy = [const { LazyState::new() }; CpuSet::CAPACITY as usize];
-        Self { lock: SpinLock::new(), request: Word64::new(0), pending: Word64::new(0), lazy }
+        Self { cpus: [const { OfCpu::new() }; CpuSet::CAPACITY as usize] }
     }
 
     /// Whether a CPU is lazy, and what has passed it over.
     pub const fn lazy(&self, cpu: CpuId) -> &LazyState {
-        &self.lazy[cpu.index()]
+        &self.cpus[cpu.index()].lazy
     }
 
-    /// The lock that senders take, so that a trace can name it.
-    pub const fn lock_word(&self) -> &machine::Word32 {
-        self.lock.word()
+    /// The word with what a CPU asks of others, so that a trace can name it.
+    pub const fn request_word(&self, cpu: CpuId) -> &Word64 {
+        &self.cpus[cpu.index()].request.what
     }
 
-    /// The word with the request, so that a trace can name it.
-    pub const fn request_word(&self) -> &Word64 {
-        &self.request
+    /// The word with the set of CPUs that have not done yet what this one asks, so that a trace can name it.
+    pub const fn pending_word(&self, cpu: CpuId) -> &Word64 {
+        &self.cpus[cpu.index()].request.pending
     }
 
-    /// The word with the set of CPUs that have not acknowledged yet, so that a trace can name it.
-    pub const fn pending_word(&self) -> &Word64 {
-        &self.pending
+    /// The word with the set of CPUs that ask something of this one, so that a trace can name it.
+    pub const fn asked_by_word(&self, cpu: CpuId) -> &Word64 {
+        &self.cpus[cpu.index()].asked_by
     }
 
     /// Waits until every CPU of `cpus`, which this one may be among, has taken an interrupt: none of them is in the interrupts-off section any more in which it may
@@ -98,31 +131,44 @@ impl Shootdown {
     pub fn synchronise<C: Cpu>(&self, cpu: &C, cpus: CpuSet) {
         let _stays = cpu.preempt_off();
         let targets = cpus.without(cpu.id());
-        if targets.is_empty() {
-            return;
+        if !targets.is_empty() {
+            self.ask(cpu, targets, Asked::Interrupt, Vector::Synchronise);
+            self.wait(cpu);
         }
-        let guard = self.lock.lock(cpu);
-        self.send(cpu, targets, Vector::Synchronise);
-        self.wait(cpu);
-        guard.unlock();
     }
 
-    /// What a CPU does when it takes an IPI: `invalidate` what is asked for, if anything is, and acknowledge. Runs with interrupts off.
-    pub fn handle<C: Cpu>(&self, cpu: &C, vector: Vector, invalidate: impl FnOnce(Invalidation)) {
-        if vector == Vector::TlbShootdown {
-            invalidate(unpack(cpu.load(&self.request)));
+    /// What a CPU does when it takes an IPI: `invalidate` what others ask it to, and acknowledge. Runs with interrupts off.
+    ///
+    /// Whichever the IPI: another one may be on its way for whoever asked second.
+    pub fn handle<C: Cpu>(&self, cpu: &C, mut invalidate: impl FnMut(Invalidation)) {
+        let asking = CpuSet::from_bits(cpu.swap(&self.cpus[cpu.id().index()].asked_by, CpuSet::EMPTY.bits()));
+        for sender in asking.iter() {
+            let request = &self.cpus[sender.index()].request;
+            if let Asked::Invalidate(what) = Asked::unpack(cpu.owned_load(&request.what)) {
+                invalidate(what);
+            }
+            cpu.fetch_and(&request.pending, CpuSet::only(cpu.id()).complement().bits());
         }
-        cpu.fetch_and(&self.pending, CpuSet::only(cpu.id()).complement().bits());
     }
 
-    fn send<C: Cpu>(&self, cpu: &C, targets: CpuSet, vector: Vector) {
-        cpu.store(&self.pending, targets.bits());
-        cpu.fence();
-        cpu.send_ipi(targets, vector);
+    /// Asks the targets, which are not none, for something. The thread stays on its CPU until they have done it.
+    fn ask<C: Cpu>(&self, cpu: &C, targets: CpuSet, what: Asked, vector: Vector) {
+        let this = cpu.id();
+        let request = &self.cpus[this.index()].request;
+        cpu.owned_store(&request.what, what.pack());
+        cpu.owned_store(&request.pending, targets.bits());
+        let me = CpuSet::only(this).bits();
+        let is_first = |target: &CpuId| cpu.fetch_or(&self.cpus[target.index()].asked_by, me) == CpuSet::EMPTY.bits();
+        let interrupted = targets.iter().filter(is_first).fold(CpuSet::EMPTY, CpuSet::with);
+        if !interrupted.is_empty() {
+            cpu.send_ipi(interrupted, vector);
+        }
     }
 
+    /// Waits until the targets have done it.
     fn wait<C: Cpu>(&self, cpu: &C) {
-        cpu.await_value(&self.pending, |pending| pending == CpuSet::EMPTY.bits());
+        let pending = &self.cpus[cpu.id().index()].request.pending;
+        cpu.await_value(pending, |pending| pending == CpuSet::EMPTY.bits());
     }
 }
 
@@ -133,19 +179,16 @@ impl Default for Shootdown {
 }
 
 impl RemoteFlush for ByIpi {
-    fn flush<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, cpus: CpuSet, what: Invalidation) {
+    fn flush<C: Cpu>(&self, cpu: &C, shootdown: &Shootdown, cpus: CpuSet, what: Invalidation) {
         let _stays = cpu.preempt_off();
         let targets = cpus.without(cpu.id());
         if targets.is_empty() {
             cpu.tlb_invalidate(what);
             return;
         }
-        let guard = mailbox.lock.lock(cpu);
-        cpu.store(&mailbox.request, pack(what));
-        mailbox.send(cpu, targets, Vector::TlbShootdown);
+        shootdown.ask(cpu, targets, Asked::Invalidate(what), Vector::TlbShootdown);
         cpu.tlb_invalidate(what);
-        mailbox.wait(cpu);
-        guard.unlock();
+        shootdown.wait(cpu);
     }
 }
 
@@ -172,20 +215,26 @@ impl RemoteFlush for ByBroadcast {
     }
 }
 
-/// In one word, so that a request is never seen half: the first page's address, and in its low 12 bits the number of pages; 0 = all.
-const fn pack(what: Invalidation) -> u64 {
-    match what {
-        Invalidation::All => 0,
-        Invalidation::Pages { start, pages } => start.as_u64() | pages,
+impl Asked {
+    /// In one word, so that a request is never seen half: the first page's address, and in its low 12 bits the number of pages; 0 = all.
+    const fn pack(self) -> u64 {
+        match self {
+            Self::Invalidate(Invalidation::All) => 0,
+            Self::Invalidate(Invalidation::Pages { start, pages }) => start.as_u64() | pages,
+            Self::Interrupt => INTERRUPT,
+        }
     }
-}
 
-const fn unpack(request: u64) -> Invalidation {
-    match request & PAGES_MASK {
-        0 => Invalidation::All,
-        pages => Invalidation::Pages { start: VirtAddr::new(request & !PAGES_MASK), pages },
+    const fn unpack(word: u64) -> Self {
+        match word & PAGES_MASK {
+            0 => Self::Invalidate(Invalidation::All),
+            INTERRUPT => Self::Interrupt,
+            pages => Self::Invalidate(Invalidation::Pages { start: VirtAddr::new(word & !PAGES_MASK), pages }),
+        }
     }
 }
 
 const PAGES_MASK: u64 = machine::addr::PAGE_SIZE - 1;
-const _: () = assert!(Invalidation::PAGES_CEILING <= PAGES_MASK);
+/// More pages than an invalidation names.
+const INTERRUPT: u64 = PAGES_MASK;
+const _: () = assert!(Invalidation::PAGES_CEILING < INTERRUPT);

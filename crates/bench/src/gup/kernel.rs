@@ -112,7 +112,7 @@ impl Kernel {
     /// Builds it, once per process: it is never given back.
     pub(super) fn build() -> Self {
         let mm: &'static OnceLock<&'static Mm<'static, OnThreads>> = leak(OnceLock::new());
-        let handler = move |cpu: &ThreadCpu, vector| mm.get().expect("interrupts come later").handle_ipi(cpu, vector);
+        let handler = move |cpu: &ThreadCpu, _| mm.get().expect("interrupts come later").handle_ipi(cpu);
         let machine = Threads::new(CPUS, handler).expect("a small machine");
         let cpu = machine.attach().expect("a free CPU");
 

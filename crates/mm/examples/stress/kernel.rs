@@ -133,9 +133,9 @@ fn leak_all<T>(values: impl IntoIterator<Item = T>) -> &'static [T] {
 impl Kernel {
     pub(crate) fn build(threads: u32) -> io::Result<Self> {
         let mm: &'static OnceLock<&'static Mm<'static, OnThreads>> = leak(OnceLock::new());
-        let handler = move |cpu: &ThreadCpu, vector| {
+        let handler = move |cpu: &ThreadCpu, _| {
             if let Some(mm) = mm.get() {
-                mm.handle_ipi(cpu, vector);
+                mm.handle_ipi(cpu);
             }
         };
         let machine = Threads::new(threads + 1, handler).expect("at most 17 CPUs");

@@ -97,10 +97,10 @@ pub trait Guards {
         &self,
         cpu: &C,
         lifetime: &L,
-        mailbox: &Shootdown,
+        shootdown: &Shootdown,
         cpus: CpuSet,
     ) {
-        lifetime.wait(cpu, mailbox, cpus);
+        lifetime.wait(cpu, shootdown, cpus);
     }
 
     /// An address space has left a table that others share: the flush, before the others may take pages out of it without asking.
@@ -122,10 +122,10 @@ pub trait Guards {
         &self,
         cpu: &C,
         lifetime: &L,
-        mailbox: &Shootdown,
+        shootdown: &Shootdown,
         cpus: CpuSet,
     ) {
-        lifetime.wait(cpu, mailbox, cpus);
+        lifetime.wait(cpu, shootdown, cpus);
     }
 
     /// Who takes an exclusive page out of its entry: between clearing the entry and looking for pins.
@@ -220,8 +220,8 @@ pub trait Guards {
     /// They look at the record before they look at the entry again. `cpus` are those that may be at it.
     #[inline(always)]
     #[track_caller]
-    fn walkers_left<C: Cpu, L: TableLifetime>(&self, cpu: &C, lifetime: &L, mailbox: &Shootdown, cpus: CpuSet) {
-        lifetime.wait(cpu, mailbox, cpus);
+    fn walkers_left<C: Cpu, L: TableLifetime>(&self, cpu: &C, lifetime: &L, shootdown: &Shootdown, cpus: CpuSet) {
+        lifetime.wait(cpu, shootdown, cpus);
     }
 
     /// mremap, after it moved entries from one table to another, with the locks of both held: when TLBs are flushed.

@@ -156,7 +156,7 @@ impl Kernel {
                 });
             });
         }
-        checker.interrupt_handler(|cpu, vector| engine.on(cpu, |mm| mm.handle_ipi(cpu, vector)));
+        checker.interrupt_handler(|cpu, _| engine.on(cpu, |mm| mm.handle_ipi(cpu)));
         if !self.nmis.is_empty() {
             let (engine, pages) = (&engine, &pages);
             checker.nmi_handler(move |cpu| {

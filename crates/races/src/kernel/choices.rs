@@ -313,21 +313,21 @@ impl FlushOrder for FlushTime {
 }
 
 impl RemoteFlush for Remote {
-    fn flush<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, targets: CpuSet, what: Invalidation) {
+    fn flush<C: Cpu>(&self, cpu: &C, shootdown: &Shootdown, targets: CpuSet, what: Invalidation) {
         match self {
-            Self::Ipi => ByIpi.flush(cpu, mailbox, targets, what),
-            Self::Paravirtual => ByHypervisor.flush(cpu, mailbox, targets, what),
-            Self::Broadcast => ByBroadcast.flush(cpu, mailbox, targets, what),
+            Self::Ipi => ByIpi.flush(cpu, shootdown, targets, what),
+            Self::Paravirtual => ByHypervisor.flush(cpu, shootdown, targets, what),
+            Self::Broadcast => ByBroadcast.flush(cpu, shootdown, targets, what),
         }
     }
 }
 
 impl TableLifetime for Lifetime {
-    fn wait<C: Cpu>(&self, cpu: &C, mailbox: &Shootdown, others: CpuSet) {
+    fn wait<C: Cpu>(&self, cpu: &C, shootdown: &Shootdown, others: CpuSet) {
         match self {
-            Self::Rcu => ByRcu.wait(cpu, mailbox, others),
-            Self::Interrupt => ByInterrupt.wait(cpu, mailbox, others),
-            Self::AtOnce => AtOnce.wait(cpu, mailbox, others),
+            Self::Rcu => ByRcu.wait(cpu, shootdown, others),
+            Self::Interrupt => ByInterrupt.wait(cpu, shootdown, others),
+            Self::AtOnce => AtOnce.wait(cpu, shootdown, others),
         }
     }
 }

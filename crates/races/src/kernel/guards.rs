@@ -183,10 +183,10 @@ impl Guards for Without {
         &self,
         cpu: &C,
         lifetime: &L,
-        mailbox: &Shootdown,
+        shootdown: &Shootdown,
         others: CpuSet,
     ) {
-        unless!(self lacks TableReuseWait, wait_before_table_reuse(cpu, lifetime, mailbox, others));
+        unless!(self lacks TableReuseWait, wait_before_table_reuse(cpu, lifetime, shootdown, others));
     }
 
     #[track_caller]
@@ -199,10 +199,10 @@ impl Guards for Without {
         &self,
         cpu: &C,
         lifetime: &L,
-        mailbox: &Shootdown,
+        shootdown: &Shootdown,
         others: CpuSet,
     ) {
-        unless!(self lacks LeftTableWait, wait_for_walkers_of_left_table(cpu, lifetime, mailbox, others));
+        unless!(self lacks LeftTableWait, wait_for_walkers_of_left_table(cpu, lifetime, shootdown, others));
     }
 
     #[track_caller]
@@ -262,8 +262,8 @@ impl Guards for Without {
     }
 
     #[track_caller]
-    fn walkers_left<C: Cpu, L: TableLifetime>(&self, cpu: &C, lifetime: &L, mailbox: &Shootdown, others: CpuSet) {
-        unless!(self lacks WalkersLeft, walkers_left(cpu, lifetime, mailbox, others));
+    fn walkers_left<C: Cpu, L: TableLifetime>(&self, cpu: &C, lifetime: &L, shootdown: &Shootdown, others: CpuSet) {
+        unless!(self lacks WalkersLeft, walkers_left(cpu, lifetime, shootdown, others));
     }
 
     #[track_caller]

@@ -269,11 +269,12 @@ impl<'l> Shared<'l> {
                 checker.name(&page.entry, format!("mirror of {}", setup.page_name(page.space, page.address)));
             }
         }
-        checker.name(self.shootdown.lock_word(), "shootdown lock");
-        checker.name(self.shootdown.request_word(), "shootdown request");
-        checker.name(self.shootdown.pending_word(), "shootdown pending");
         for cpu in 0..cpus {
-            let lazy = self.shootdown.lazy(CpuId::new(cpu as u32));
+            let id = CpuId::new(cpu as u32);
+            checker.name(self.shootdown.request_word(id), format!("request of CPU{cpu}"));
+            checker.name(self.shootdown.pending_word(id), format!("pending of CPU{cpu}'s request"));
+            checker.name(self.shootdown.asked_by_word(id), format!("who asks CPU{cpu}"));
+            let lazy = self.shootdown.lazy(id);
             let show = |bits: u64| if bits == 0 { "no" } else { "yes" }.to_owned();
             checker.name_range(lazy.lazy_word().address(), 8, format!("CPU{cpu} is lazy"), Some(Box::new(show)));
             checker.name(lazy.generation_word(), format!("generation of CPU{cpu}"));

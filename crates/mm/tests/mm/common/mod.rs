@@ -122,7 +122,7 @@ impl Kernel {
         configure: impl FnOnce(AddressSpace<'static>) -> AddressSpace<'static>,
     ) -> Self {
         let mm: &'static OnceLock<&'static Mm<'static, OnThreads>> = leak(OnceLock::new());
-        let handler = move |cpu: &ThreadCpu, vector| mm.get().expect("interrupts come later").handle_ipi(cpu, vector);
+        let handler = move |cpu: &ThreadCpu, _| mm.get().expect("interrupts come later").handle_ipi(cpu);
         let machine = Threads::new(cpus, handler).expect("a small machine");
         let cpu = machine.attach().expect("a free CPU");
         let arena = leak(FrameArena::new(Frame::new(0x100), tables).expect("address space for tables"));

@@ -187,7 +187,7 @@ fn leak_all<T>(values: impl IntoIterator<Item = T>) -> &'static [T] {
 impl Kernel {
     pub(crate) fn build(cpus: u32) -> Self {
         let mm: &'static OnceLock<&'static Mm<'static, WithDriver>> = leak(OnceLock::new());
-        let handler = move |cpu: &ThreadCpu, vector| mm.get().expect("interrupts come later").handle_ipi(cpu, vector);
+        let handler = move |cpu: &ThreadCpu, _| mm.get().expect("interrupts come later").handle_ipi(cpu);
         let machine = Threads::new(cpus, handler).expect("a small machine");
         let cpu = machine.attach().expect("a free CPU");
         let failures = Failures::none();

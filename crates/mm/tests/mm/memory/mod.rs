@@ -232,7 +232,7 @@ impl Kernel {
     /// A kernel on `cpus` CPUs with room for `tables` tables.
     pub(crate) fn build(cpus: u32, tables: u64) -> Self {
         let mm: &'static OnceLock<&'static Mm<'static, WithMemory>> = leak(OnceLock::new());
-        let handler = move |cpu: &ThreadCpu, vector| mm.get().expect("interrupts come later").handle_ipi(cpu, vector);
+        let handler = move |cpu: &ThreadCpu, _| mm.get().expect("interrupts come later").handle_ipi(cpu);
         let machine = Threads::new(cpus, handler).expect("a small machine");
         let cpu = machine.attach().expect("a free CPU");
         let failures = Failures::none();

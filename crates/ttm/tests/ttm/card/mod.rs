@@ -285,9 +285,9 @@ impl Machine {
     /// memory besides the card's.
     pub(crate) fn build(cpus: u32, objects: &[u64], system_pages: u64) -> Self {
         let mm: &'static OnceLock<&'static Mm<'static, OnThreads>> = leak(OnceLock::new());
-        let handler = move |cpu: &ThreadCpu, vector| {
+        let handler = move |cpu: &ThreadCpu, _| {
             if let Some(mm) = mm.get() {
-                mm.handle_ipi(cpu, vector);
+                mm.handle_ipi(cpu);
             }
         };
         let threads = Threads::new(cpus + 1, handler).expect("a machine of few CPUs");

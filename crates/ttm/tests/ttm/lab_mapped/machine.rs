@@ -300,7 +300,7 @@ impl<'l> Scene<'l> {
         for (number, &program) in programs.iter().enumerate() {
             lab.cpu(format!("CPU{number}"), move |cpu| program(self, cpu));
         }
-        lab.interrupt_handler(|cpu, vector| self.mm.handle_ipi(cpu, vector));
+        lab.interrupt_handler(|cpu, _| self.mm.handle_ipi(cpu));
         for (index, words) in self.words.iter().enumerate() {
             let pages = self.level.frames();
             lab.contents(Frame::new(FIRST * pages + index as u64 * pages), words);
