@@ -8,6 +8,7 @@ use machine::addr::Frame;
 use pagetable::OutOfFrames;
 
 use crate::folio::{Folio, FolioFlags, FolioMapping, Membership, MemoryMap};
+use crate::numa::NumaPlacement;
 
 /// Frames for data.
 ///
@@ -32,6 +33,15 @@ pub trait FrameSource<C: Cpu> {
     ///
     /// Called with a page-table lock held: it must not wait.
     fn equal(&self, cpu: &C, one: Frame, other: Frame) -> bool;
+
+    /// Whether the page in `frame`, which this CPU is about to use, had better move to a frame that [`Self::allocate`] gives this CPU (Linux: `mpol_misplaced`). Asked by a fault that has come
+    /// upon a NUMA hint ([`crate::Mm::hint_numa`]); of a huge leaf about its first frame.
+    ///
+    /// Called with a page-table lock held: it must not wait.
+    fn placement(&self, cpu: &C, frame: Frame) -> NumaPlacement {
+        let _ = (cpu, frame);
+        NumaPlacement::Stays
+    }
 
     /// The zero page, whose record has [`FolioFlags::ZERO`]; `None` if there is none: reads of untouched memory allocate then.
     fn zero_page(&self) -> Option<Frame>;

@@ -20,6 +20,7 @@
 //! | `madvise_guard` | pages that nobody may access, without an area of their own |
 //! | `mprotect`, `protect` | giving rights to entries and taking them |
 //! | `mremap` | moving areas |
+//! | `numa` | hints: which CPU uses which page, found out by faults |
 //! | [`tags`] | what user addresses may have in their upper bits |
 //! | [`stack`] | areas that grow, and the gap below them |
 //! | `soft_dirty`, [`harvest`] | which pages were used, and how |
@@ -89,6 +90,7 @@ mod mprotect;
 mod mremap;
 mod munmap;
 pub mod notify;
+mod numa;
 pub mod order;
 pub mod platform;
 mod populate;
@@ -125,6 +127,7 @@ pub use merge::MergeInto;
 pub use merge::error::{MergeError, UnmergeError, Unmergeable};
 pub use mm::{Mm, Parts};
 pub use notify::{Invalidations, NobodyListens, Notify};
+pub use numa::NumaPlacement;
 pub use platform::{Platform, Protocols};
 pub use reclaim::Migrated;
 pub use shootdown::{Shootdown, Stale};

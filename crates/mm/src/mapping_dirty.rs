@@ -125,6 +125,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 }
 
+/// A PROT_NONE leaf may remember the flag, and give it back to the hardware (`crate::numa`).
 const fn is_leaf_with(level: Level, entry: Entry, flag: Flags) -> bool {
-    entry.is_present() && entry.is_leaf(level) && entry.has(flag)
+    entry.holds_page() && entry.is_leaf(level) && entry.has(flag)
 }

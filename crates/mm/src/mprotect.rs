@@ -15,7 +15,7 @@
 //! Swap entries and markers say nothing about rights and stay. A migration entry does: the leaf that it will be again is to allow no more than the area.
 
 use machine::addr::VirtAddr;
-use pagetable::{Entry, Flags, Level, LockedTable, Migration, MigrationAccess, NonPresent, ProtNone, SwapFlags};
+use pagetable::{Flags, Level, LockedTable, Migration, MigrationAccess, NonPresent, SwapFlags};
 
 use crate::area::{Area, AreaRights, Sharing};
 use crate::error::{AreaError, ZapError};
@@ -146,14 +146,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             Held::Nothing | Held::Table | Held::Swap(_) | Held::Marker(_) | Held::Unknown => return,
         };
         match (rights, leaf.presence) {
-            (AreaRights::None, Presence::Present) => {
-                let without = |entry: Entry| {
-                    let (frame, attributes) = (entry.leaf_frame(level), entry.attributes(level));
-                    NonPresent::ProtNone(ProtNone { frame, attributes }).encode(level)
-                };
-                let old = table.update(write, at, without);
-                gather.changed(at, level, old, without(old));
-            }
+            (AreaRights::None, Presence::Present) => self.forbid_leaf(gather, table, at),
             (AreaRights::None, Presence::ProtNone) => {}
             (AreaRights::Read, Presence::Present) => {
                 if leaf.is_writable() {

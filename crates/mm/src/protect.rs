@@ -1,7 +1,7 @@
 //! Taking rights from entries while CPUs use them.
 
 use machine::addr::VirtAddr;
-use pagetable::{Entry, Flags, Level};
+use pagetable::{Entry, Flags, Level, LockedTable, NonPresent, ProtNone};
 
 use crate::error::ZapError;
 use crate::gather::Gather;
@@ -34,6 +34,22 @@ impl<'m, P: Platform> Mm<'m, P> {
         result
     }
 
+    /// The present leaf of `at` becomes PROT_NONE: the hardware uses it no more, and it says all that it said. Accessed and dirty bits that the hardware sets meanwhile stay.
+    pub(crate) fn forbid_leaf(
+        &self,
+        gather: &mut Gather<'_, 'm, P>,
+        table: &mut LockedTable<'_, P::Cpu>,
+        at: VirtAddr,
+    ) {
+        let level = table.level();
+        let without = |entry: Entry| {
+            let (frame, attributes) = (entry.leaf_frame(level), entry.attributes(level));
+            NonPresent::ProtNone(ProtNone { frame, attributes }).encode(level)
+        };
+        let old = table.update(&self.protocols().write, at, without);
+        gather.changed(at, level, old, without(old));
+    }
+
     fn write_protect_range(
         &self,
         cpu: &P::Cpu,
@@ -59,6 +75,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 }
 
+/// A PROT_NONE leaf may remember the right, and give it back to the hardware (`crate::numa`).
 const fn is_writable_leaf(level: Level, entry: Entry) -> bool {
-    entry.is_present() && entry.is_leaf(level) && entry.has(Flags::WRITE)
+    entry.holds_page() && entry.is_leaf(level) && entry.has(Flags::WRITE)
 }

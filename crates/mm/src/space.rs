@@ -177,6 +177,11 @@ impl<'a> AddressSpace<'a> {
         cpu.load(&self.gathers) == 1
     }
 
+    /// Whether a gather has begun and not ended: what it took away, or made PROT_NONE, may not be flushed yet. The caller holds the lock of the table that it asks about.
+    pub(crate) fn has_gathers<C: Cpu>(&self, cpu: &C) -> bool {
+        cpu.load(&self.gathers) != 0
+    }
+
     /// A gather has ended: what it took away is flushed.
     pub(crate) fn gather_ends<C: Cpu>(&self, cpu: &C) {
         cpu.fetch_add(&self.gathers, u32::MAX);

@@ -2,7 +2,7 @@
 
 use machine::Invalidation;
 use machine::addr::{PAGE_SIZE, VirtAddr};
-use pagetable::{Attributes, Entry, Flags, Level, LockedTable, Position};
+use pagetable::{Attributes, Entry, Flags, Level, LockedTable, Position, Rights};
 
 use crate::error::FaultError;
 use crate::exclusive::{Exclusivity, exclusivity, make_exclusive};
@@ -40,6 +40,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) -> Result<Outcome, FaultError> {
         let Some(mut table) = self.lock_unchanged(cpu, fault, position, seen) else { return Ok(Outcome::Changed) };
         let (leaf, ownership) = match self.held(Level::Pte, seen) {
+            Held::Page(leaf) if self.is_misplaced(cpu, fault, &leaf) => return Ok(Outcome::Misplaced(leaf.frame)),
             Held::Page(leaf) => (leaf, self.ownership(cpu, &leaf).ok_or(fault.bad_frame(leaf.frame))?),
             Held::Zero(leaf) => (leaf, Ownership::Nobody),
             _ => return Ok(Outcome::Changed),
@@ -105,8 +106,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) {
         match (leaf.presence, fault.presence()) {
             (Presence::Present, _) => {
-                let writes = matches!(fault.want, Want::Write | Want::ForcedWrite);
-                let missing = match writes && attributes.has(Flags::WRITE) {
+                let missing = match fault.is_write() && attributes.has(Flags::WRITE) {
                     true => fault.writable().and(fault.flags()),
                     false => fault.flags(),
                 };
@@ -116,8 +116,9 @@ impl<'m, P: Platform> Mm<'m, P> {
             }
             (Presence::ProtNone, Presence::ProtNone) => {}
             (Presence::ProtNone, Presence::Present) => {
-                let kept = leaf.attributes.with_rights(attributes.rights()).with(fault.flags());
-                let kept = if attributes.has(Flags::WRITE) { kept.with(fault.writable()) } else { kept };
+                let rights = fault.rights_again(leaf.attributes, attributes.rights());
+                let kept = leaf.attributes.with_rights(rights).with(fault.flags());
+                let kept = if rights.allow(Rights::WRITE) { kept.with(fault.writable()) } else { kept };
                 // The frame came out of an entry of this level.
                 if let Ok(entry) = Entry::leaf(fault.level, leaf.frame, kept) {
                     table.replace(&self.protocols().write, fault.address, entry);
@@ -176,7 +177,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         };
         self.notify().end(cpu, space, fault.address, end);
         match (outcome, from) {
-            (Outcome::Changed | Outcome::Smaller, _) => self.give_back(cpu, &new),
+            (Outcome::Changed | Outcome::Smaller | Outcome::Misplaced(_), _) => self.give_back(cpu, &new),
             (Outcome::Mapped, Some(old)) => {
                 old.remove_rmap(cpu, 1);
                 self.give_back(cpu, old);

@@ -2,7 +2,7 @@
 
 use machine::Cpu;
 use machine::addr::Frame;
-use pagetable::{Entry, Flags, LockedTable};
+use pagetable::{Entry, Flags, LockedTable, Rights};
 
 use crate::error::FaultError;
 use crate::fault::{Fault, Outcome};
@@ -27,6 +27,8 @@ enum Installed {
     Changed,
     /// A table is there, of a huge leaf that was split.
     Table,
+    /// It is there already, with a NUMA hint: its page is to move first.
+    Misplaced(Frame),
 }
 
 /// Where a file's page for a fault is.
@@ -146,6 +148,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let Protocols { mode, write, .. } = self.protocols();
         let found = table.entry(mode, fault.address);
         match self.held(fault.level, found) {
+            Held::Page(leaf) if self.is_misplaced(table.cpu(), fault, &leaf) => Ok(Installed::Misplaced(leaf.frame)),
             Held::Nothing => {
                 before(table.cpu());
                 table.fill(write, fault.address, entry);
@@ -165,8 +168,9 @@ impl<'m, P: Platform> Mm<'m, P> {
                         }
                     }
                     Presence::ProtNone => {
-                        let kept = attributes.with_rights(entry.rights()).with(fault.flags());
-                        let kept = if entry.has(Flags::WRITE) { kept.with(fault.writable()) } else { kept };
+                        let rights = fault.rights_again(attributes, entry.rights());
+                        let kept = attributes.with_rights(rights).with(fault.flags());
+                        let kept = if rights.allow(Rights::WRITE) { kept.with(fault.writable()) } else { kept };
                         let entry = Entry::leaf(fault.level, frame, kept).map_err(|_| fault.bad_frame(frame))?;
                         table.replace(write, fault.address, entry);
                     }
@@ -178,6 +182,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                 Outcome::Mapped => Ok(Installed::Already),
                 Outcome::Changed => Ok(Installed::Changed),
                 Outcome::Smaller => Ok(Installed::Table),
+                Outcome::Misplaced(frame) => Ok(Installed::Misplaced(frame)),
             },
         }
     }
@@ -189,6 +194,7 @@ impl Installed {
             Self::New | Self::Already => Outcome::Mapped,
             Self::Changed => Outcome::Changed,
             Self::Table => Outcome::Smaller,
+            Self::Misplaced(frame) => Outcome::Misplaced(frame),
         }
     }
 }

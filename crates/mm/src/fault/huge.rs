@@ -91,6 +91,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let found = table.entry(&self.protocols().mode, huge.address);
         let leaf = match self.held(huge.level, found) {
             Held::Nothing | Held::Table => return Ok(Outcome::Changed),
+            Held::Page(leaf) if self.is_misplaced(cpu, &huge, &leaf) => return Ok(Outcome::Misplaced(leaf.frame)),
             Held::Page(leaf) => leaf,
             held => return self.non_present(table, &huge, found, held),
         };
@@ -133,7 +134,7 @@ impl<'m, P: Platform> Mm<'m, P> {
 impl Fault {
     /// The same fault, to be resolved by a leaf of another level.
     const fn at(&self, level: Level) -> Self {
-        Self { area: self.area, want: self.want, level, address: self.address.align_down(level.size()) }
+        Self { level, address: self.address.align_down(level.size()), ..*self }
     }
 
     /// The same fault, to be resolved by a huge leaf; `None` if that would reach beyond the area.

@@ -6,6 +6,7 @@
 //! | `private` | private areas: what is there decides what is to be done |
 //! | `missing` | nothing is there: zero page, zeroed page, page of the file, copy of it |
 //! | `cow` | a page is there that may not be written, or is not this space's alone |
+//! | `numa_hint` | a page is there, and somebody wants to know who uses it |
 //! | `non_present` | no page is there, but something else: PROT_NONE, migration, a marker |
 //! | `swap_in` | the page is on swap |
 //! | `huge` | huge pages of anonymous memory |
@@ -24,6 +25,7 @@ mod file;
 mod huge;
 mod missing;
 mod non_present;
+mod numa_hint;
 mod private;
 mod swap_in;
 
@@ -32,12 +34,14 @@ use machine::{Access, Cpu, PageFault};
 use pagetable::{Attributes, Entry, Flags, Level, LockedTable, MapError, Position, Rights, WalkError};
 
 use crate::area::{Area, AreaRights, Sharing};
-use crate::error::FaultError;
+use crate::error::{FaultError, ReclaimError};
+use crate::fault::numa_hint::Hints;
 use crate::file::FileKind;
 use crate::guard::Guards;
 use crate::leaf::Presence;
 use crate::mm::Mm;
 use crate::platform::Platform;
+use crate::reclaim::Migrated;
 use crate::space::AddressSpace;
 use crate::special::DriverFault;
 use crate::trace::Event;
@@ -94,7 +98,12 @@ pub(crate) enum Outcome {
     Changed,
     /// A table is where the leaf should go: map a smaller one.
     Smaller,
+    /// By a NUMA hint, the page that is in this frame is to move first.
+    Misplaced(Frame),
 }
+
+/// How many bits of a loop's digest say which level is tried.
+const LEVEL_BITS: u32 = 8;
 
 /// A fault, as far as it has been understood.
 struct Fault {
@@ -104,6 +113,7 @@ struct Fault {
     level: Level,
     /// The first address that the leaf covers.
     address: VirtAddr,
+    hints: Hints,
 }
 
 impl<'m, P: Platform> Mm<'m, P> {
@@ -151,11 +161,12 @@ impl<'m, P: Platform> Mm<'m, P> {
         if file.kind().has_handler() {
             return self.fault_special(cpu, space, &area, file, (address, want.access()));
         }
-        let fault = |level: Level| Fault { area, want, level, address: address.align_down(level.size()) };
         let mut level = file.leaf();
+        let mut hints = Hints::Ask;
         let head = cpu.loop_head();
         loop {
-            cpu.round(&head, level as u64);
+            cpu.round(&head, level as u64 | u64::from(hints == Hints::Ignore) << LEVEL_BITS);
+            let fault = |level: Level| Fault { area, want, level, address: address.align_down(level.size()), hints };
             let outcome = match (file.kind(), area.sharing) {
                 (FileKind::Cached, Sharing::Shared) => self.fault_cached(cpu, space, &fault(level), file),
                 (FileKind::Driver, Sharing::Shared) => self.fault_driver(cpu, space, &fault(level), file),
@@ -172,6 +183,11 @@ impl<'m, P: Platform> Mm<'m, P> {
                 Outcome::Changed => {}
                 // Tables stay while the mmap lock is held, so it never grows again.
                 Outcome::Smaller => level = level.lower().unwrap_or(level),
+                Outcome::Misplaced(frame) => {
+                    // If it must stay, it is used where it is; so it is if it is misplaced even then.
+                    let _: Result<Migrated, ReclaimError> = self.migrate(cpu, frame);
+                    hints = Hints::Ignore;
+                }
             }
         }
     }
@@ -186,7 +202,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         (address, seen): (VirtAddr, Entry),
     ) -> Result<Outcome, FaultError> {
         let area = space.find(cpu, address).ok_or(FaultError::NoArea { address })?;
-        let fault = Fault { area, want: Want::Unshare, level: Level::Pte, address };
+        let fault = Fault { area, want: Want::Unshare, level: Level::Pte, address, hints: Hints::Ignore };
         self.fault_on_page(cpu, space, &fault, position, seen)
     }
 
@@ -216,6 +232,10 @@ impl<'m, P: Platform> Mm<'m, P> {
 }
 
 impl Fault {
+    const fn is_write(&self) -> bool {
+        matches!(self.want, Want::Write | Want::ForcedWrite)
+    }
+
     /// Accessed, and dirty for a write: software sets them here, to save the hardware a locked access a moment later.
     const fn flags(&self) -> Flags {
         match self.want {

@@ -359,6 +359,16 @@ pub trait Guards {
         FlushMoment::BeforeUnlock
     }
 
+    /// Who takes a PROT_NONE leaf away to move its page, with the page-table lock held: whether a TLB may still translate by what the leaf was.
+    ///
+    /// Whoever made it PROT_NONE flushes at the end of its gather. A page that moves before that and without a flush is written in its old place by who has not faulted, and the store is lost (Linux 20841405940e:
+    /// `tlb_flush_pending`, `pte_accessible`).
+    #[inline(always)]
+    #[track_caller]
+    fn prot_none_may_be_cached<C: Cpu>(&self, cpu: &C, space: &AddressSpace<'_>) -> bool {
+        space.has_gathers(cpu)
+    }
+
     /// Whether TLBs must forget an entry that has become another one ([`pagetable::flush`]).
     #[inline(always)]
     fn needs_flush(&self, old: Entry, new: Entry) -> bool {

@@ -22,7 +22,7 @@ pub struct Migrated {
 }
 
 /// Flags of a folio that stays where it is.
-const UNMOVABLE: FolioFlags = FolioFlags::ZERO
+pub(crate) const UNMOVABLE: FolioFlags = FolioFlags::ZERO
     .and(FolioFlags::SECRET)
     .and(FolioFlags::TRUNCATED)
     .and(FolioFlags::PEER_TO_PEER)

@@ -51,5 +51,6 @@ mod unmap;
 mod write_back;
 
 pub use migrate::Migrated;
+pub(crate) use migrate::UNMOVABLE;
 pub use poison::{Contents, Failure};
 pub(crate) use unmap::SOFT_DIRTY;

@@ -8,6 +8,7 @@ use crate::batched_flush::FlushBatch;
 use crate::error::{ReclaimError, ZapError};
 use crate::exclusive::{Exclusivity, MaybePinned, make_exclusive, try_share_anon_rmap};
 use crate::folio::{Folio, FolioFlags, FolioMapping, Membership, Reference};
+use crate::guard::Guards;
 use crate::leaf::{Held, Leaf, Presence};
 use crate::mm::Mm;
 use crate::platform::Platform;
@@ -44,7 +45,12 @@ impl<'m, P: Platform> Mm<'m, P> {
             pinned = self.leaf_to_migration(cpu, folio, &mut at, &leaf);
             match pinned {
                 Ok(()) => {
-                    owed.add(cpu, at.space);
+                    // A leaf that the hardware was kept from before has no translations, unless that is not flushed yet.
+                    if leaf.presence == Presence::Present
+                        || self.protocols().guards.prot_none_may_be_cached(cpu, at.space)
+                    {
+                        owed.add(cpu, at.space);
+                    }
                     entries += 1;
                     Step::Continue(())
                 }

@@ -9,7 +9,6 @@ use mm::{
     Area, AreaRights, FaultError, FolioFlags, Foll, GupError, Harvested, MemoryMap, Reference, Run, Signal, SpaceId,
     Usage,
 };
-use pagetable::{Level, NonPresent, ProtNone};
 use std::cell::Cell;
 
 const AT: VirtAddr = VirtAddr::new(0x40_0000_0000);
@@ -372,17 +371,7 @@ fn hints_are_honoured_on_request() {
     kernel.mm.mmap(&cpu, SPACE, anonymous(AT, 1, 0)).expect("a good area");
     kernel.store(&cpu, 0, AT, 1).expect("memory");
     let frame = kernel.frame_at(&cpu, 0, AT).expect("mapped");
-    // What a scan for the node that uses the page leaves behind.
-    let hint = || {
-        let tables = kernel.page_tables(0);
-        let mut table = tables.find(&cpu, AT, Level::Pte).expect("a table").lock(&cpu);
-        let entry = table.entry(tables.mode, AT);
-        let attributes = entry.attributes(Level::Pte);
-        let none = NonPresent::ProtNone(ProtNone { frame, attributes }).encode(Level::Pte);
-        table.replace(tables.writer, AT, none);
-        table.unlock();
-    };
-    hint();
+    assert_eq!(kernel.mm.hint_numa(&cpu, kernel.space(0), AT, 1), Ok(1));
     assert_eq!(ask(&kernel, &cpu, AT, Foll::PIN | Foll::WRITE), Ok(frame));
     assert_eq!(kernel.frame_at(&cpu, 0, AT), None, "followed without a fault");
     assert_eq!(gup(&kernel, &cpu, AT, 1, Foll::PIN | Foll::FAST_ONLY).0, Ok(0), "the lockless path never does");

@@ -22,6 +22,7 @@ mod mapping_dirty;
 mod merge;
 mod migration_meanwhile;
 mod notifiers;
+mod numa;
 mod out_of_frames;
 mod prepare;
 mod ptdump;

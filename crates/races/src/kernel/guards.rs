@@ -75,11 +75,12 @@ pub(super) enum Step {
     MirrorCheck,
     LeftTableNotice,
     DeviceDirty,
+    ProtNoneFlush,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 53] = [
+    pub(super) const NAMES: [(&'static str, Self); 54] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -133,6 +134,7 @@ impl Step {
         ("mirror-check", Self::MirrorCheck),
         ("left-table-notice", Self::LeftTableNotice),
         ("device-dirty", Self::DeviceDirty),
+        ("prot-none-flush", Self::ProtNoneFlush),
     ];
 }
 
@@ -407,6 +409,11 @@ impl Guards for Without {
     #[track_caller]
     fn mirror_is_stale<C: Cpu>(&self, cpu: &C, invalidations: &Invalidations, since: Seen) -> bool {
         unless!(self lacks MirrorCheck, mirror_is_stale(cpu, invalidations, since))
+    }
+
+    #[track_caller]
+    fn prot_none_may_be_cached<C: Cpu>(&self, cpu: &C, space: &AddressSpace<'_>) -> bool {
+        unless!(self lacks ProtNoneFlush, prot_none_may_be_cached(cpu, space))
     }
 
     fn rmap_removal(&self) -> RmapRemoval {

@@ -8,7 +8,7 @@ use mm::folio::count_fits;
 use mm::order::SpecialCheck;
 use mm::special::DevicePages;
 use mm::table_check::FrameUses;
-use mm::{FrameSource, Membership, MemoryMap, NobodyTraces, Page, Platform, Protocols, TableCheck};
+use mm::{FrameSource, Membership, MemoryMap, NobodyTraces, NumaPlacement, Page, Platform, Protocols, TableCheck};
 use pagetable::table::{Pdpt, Table};
 use pagetable::{Mode, NotATable, OutOfFrames, TableMemory, TableMeta, TableSource};
 
@@ -155,6 +155,8 @@ pub(super) struct Records<'l> {
     /// Of a device's memory, which goes with its records.
     pub(super) device: Option<DevicePages<'l>>,
     pub(super) owner: Owner,
+    /// The CPU that moves a page away from there when it comes upon its NUMA hint.
+    pub(super) far_from: Option<usize>,
 }
 
 /// The memory map, as one CPU sees it.
@@ -244,6 +246,14 @@ impl<C: CheckedCpu> FrameSource<C> for LabFrames<'_> {
     /// Where contents do not matter, all are.
     fn equal(&self, cpu: &C, one: Frame, other: Frame) -> bool {
         self.contents(one, 1).iter().zip(self.contents(other, 1)).all(|(one, other)| cpu.load(one) == cpu.load(other))
+    }
+
+    fn placement(&self, cpu: &C, frame: Frame) -> NumaPlacement {
+        let is_far = |records: &Records<'_>| {
+            let index = frame.number().checked_sub(records.first.number());
+            index.is_some_and(|index| index < records.pages.len() as u64) && records.far_from == Some(cpu.id().index())
+        };
+        if self.records.iter().any(is_far) { NumaPlacement::Moves } else { NumaPlacement::Stays }
     }
 
     fn zero_page(&self) -> Option<Frame> {

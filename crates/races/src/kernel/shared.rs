@@ -130,7 +130,7 @@ impl Kernel {
             let uses = arena.alloc_slice(self.uses_of(frame), |_| FrameUses::new());
             let contents = arena.alloc_slice(self.contents_of(frame), |_| Word64::new(frame.holds));
             let device = (frame.owner == Owner::Pagemap).then(|| DevicePages::new(frame.first, pages));
-            Records { first: frame.first, pages, uses, contents, device, owner: frame.owner }
+            Records { first: frame.first, pages, uses, contents, device, owner: frame.owner, far_from: frame.far_from }
         });
         let orders = self.spare_orders();
         let spare = arena

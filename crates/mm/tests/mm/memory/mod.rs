@@ -12,13 +12,14 @@ use mm::shootdown::ByIpi;
 use mm::table_check::{CheckedFrame, CheckedFrames, DoubleUse, FrameUses};
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, Event, FaultError, File, FileId, FileKind, FolioFlags, FolioMapping,
-    Invalidations, Mapping, Membership, MemoryMap, Mm, NoDrivers, Notify, Page, PageSlot, Parts, Platform, Protocols,
-    Shootdown, Sound, SpaceId, StackLimits, TableCheck, Tags, Trace,
+    FrameSource, Invalidations, Mapping, Membership, MemoryMap, Mm, NoDrivers, Notify, NumaPlacement, Page, PageSlot,
+    Parts, Platform, Protocols, Shootdown, Sound, SpaceId, StackLimits, TableCheck, Tags, Trace,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
 use pagetable::{
-    Entry, FourLevel, Level, PhysicalWidth, ReadOnce, Root, TableMemory, Tables, Translation, Whole, Wide, ZeroThenLink,
+    Entry, FourLevel, Level, OutOfFrames, PhysicalWidth, ReadOnce, Root, TableMemory, Tables, Translation, Whole, Wide,
+    ZeroThenLink,
 };
 
 /// The engine with its defaults for x86-64.
@@ -29,7 +30,7 @@ impl Platform for WithMemory {
     type Mode = FourLevel;
     type Tables = FailingTables;
     type Map = Checked;
-    type Frames = DataFrames;
+    type Frames = Nodes;
     type Swap = MemorySwap<'static>;
     type Notify = Shadow;
     type Drivers = NoDrivers;
@@ -106,6 +107,52 @@ impl MemoryMap<ThreadCpu> for Checked {
     fn release(&self, cpu: &ThreadCpu, folio: Membership) {
         self.check_free(cpu, folio);
         self.data.release(cpu, folio);
+    }
+}
+
+/// Where frames with data come from, and whether a page is where it should be, as a test says.
+pub(crate) struct Nodes {
+    data: &'static DataFrames,
+    all_move: AtomicBool,
+    asked: AtomicU64,
+}
+
+impl Nodes {
+    /// Whether every page that has a hint had better move.
+    pub(crate) fn let_all_move(&self, all_move: bool) {
+        self.all_move.store(all_move, Ordering::Relaxed);
+    }
+
+    /// How often faults have asked.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl FrameSource<ThreadCpu> for Nodes {
+    fn allocate(&self, cpu: &ThreadCpu, order: u8) -> Result<Frame, OutOfFrames> {
+        self.data.allocate(cpu, order)
+    }
+
+    fn zero(&self, cpu: &ThreadCpu, folio: Membership) {
+        self.data.zero(cpu, folio);
+    }
+
+    fn copy(&self, cpu: &ThreadCpu, from: Frame, to: Frame, pages: u64) {
+        self.data.copy(cpu, from, to, pages);
+    }
+
+    fn equal(&self, cpu: &ThreadCpu, one: Frame, other: Frame) -> bool {
+        self.data.equal(cpu, one, other)
+    }
+
+    fn placement(&self, _: &ThreadCpu, _: Frame) -> NumaPlacement {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        if self.all_move.load(Ordering::Relaxed) { NumaPlacement::Moves } else { NumaPlacement::Stays }
+    }
+
+    fn zero_page(&self) -> Option<Frame> {
+        FrameSource::<ThreadCpu>::zero_page(self.data)
     }
 }
 
@@ -203,6 +250,7 @@ pub(crate) struct Kernel {
     pub(crate) machine: Arc<Threads>,
     pub(crate) mm: &'static Mm<'static, WithMemory>,
     pub(crate) data: &'static DataFrames,
+    pub(crate) nodes: &'static Nodes,
     pub(crate) tables: &'static FailingTables,
     pub(crate) swap: &'static MemorySwap<'static>,
     pub(crate) failures: Arc<Failures>,
@@ -261,12 +309,13 @@ impl Kernel {
             File::new(FileKind::Cached, Level::Pte, slots, mappings(FILE_MAPPINGS)),
             File::new(FileKind::Cached, Level::Pmd, huge_slots, mappings(8)),
         ]);
+        let nodes: &'static Nodes = leak(Nodes { data, all_move: AtomicBool::new(false), asked: AtomicU64::new(0) });
         let shadow: &'static Shadow = leak(Shadow::default());
         let recorder: &'static Recorder = leak(Recorder::default());
         let parts = Parts {
             tables,
             map: checked,
-            frames: data,
+            frames: nodes,
             swap,
             notify: shadow,
             drivers: &NoDrivers,
@@ -278,7 +327,7 @@ impl Kernel {
         let engine: &'static Mm<_> = leak(Mm::new(protocols(checked), parts));
         assert!(mm.set(engine).is_ok(), "set once");
         drop(cpu);
-        Self { machine, mm: engine, data, tables, swap, failures, shadow, checked, recorder, slots }
+        Self { machine, mm: engine, data, nodes, tables, swap, failures, shadow, checked, recorder, slots }
     }
 
     pub(crate) fn space(&self, number: u16) -> &'static AddressSpace<'static> {

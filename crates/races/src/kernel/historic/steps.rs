@@ -76,6 +76,15 @@ impl Guards for CollectedFlush {
     }
 }
 
+/// A page whose entry is PROT_NONE moves without a flush, whoever may be about to flush that: Linux before 20841405940e.
+pub(in crate::kernel) struct ProtNoneFlush;
+
+impl Guards for ProtNoneFlush {
+    fn prot_none_may_be_cached<C: Cpu>(&self, _: &C, _: &AddressSpace<'_>) -> bool {
+        false
+    }
+}
+
 /// A fault does not look again whether the file still has the page: Linux before d00806b18315.
 pub(in crate::kernel) struct SlotCheck;
 

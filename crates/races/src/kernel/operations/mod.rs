@@ -74,6 +74,8 @@ pub(super) enum Action {
     Migrate { space: SpaceId, address: VirtAddr },
     /// `migrate_range(x, pages=1)`.
     MigrateRange { space: SpaceId, start: VirtAddr, pages: u64 },
+    /// `numa_hint(x, pages=1)`: the next access to each page faults, so that the page can move.
+    NumaHint { space: SpaceId, start: VirtAddr, pages: u64 },
     /// `write_back(f, 0)`: a page of a cached file is cleaned and written out.
     WriteBack { file: FileId, page: u64 },
     /// `drop_page(f, 0)`: a clean page of a cached file is taken out of memory.

@@ -33,6 +33,7 @@ const WORDS: &[(&str, Read)] = &[
     ("fail", |cell| Ok(Action::Fail { address: cell.address("fail(x)")?, space: cell.space()? })),
     ("migrate", |cell| Ok(Action::Migrate { address: cell.address("migrate(x)")?, space: cell.space()? })),
     ("migrate_range", |cell| on_range(cell, |space, start, pages| Action::MigrateRange { space, start, pages })),
+    ("numa_hint", |cell| on_range(cell, |space, start, pages| Action::NumaHint { space, start, pages })),
     ("write_back", |cell| {
         let (file, page) = cell.file_page(Some(FileKind::Cached))?;
         Ok(Action::WriteBack { file, page })

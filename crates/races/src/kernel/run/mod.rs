@@ -125,6 +125,9 @@ impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
             Action::MigrateRange { space, start, pages } => {
                 self.done(into, results, self.migrate_range(space, start, pages));
             }
+            Action::NumaHint { space, start, pages } => {
+                self.done(into, results, self.numa_hint(space, start, pages));
+            }
             Action::WriteBack { file, page } => self.done(into, results, self.write_back(file, page)),
             Action::DropPage { file, page } => self.done(into, results, mm.drop_page(cpu, self.file(file), page)),
             Action::Drain { frame } => {

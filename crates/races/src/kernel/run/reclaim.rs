@@ -73,6 +73,15 @@ impl<M: Mode, C: CheckedCpu> Runner<'_, '_, M, C> {
         }
     }
 
+    /// Whether all pages of the range have a NUMA hint that had none.
+    pub(super) fn numa_hint(&self, space: SpaceId, start: VirtAddr, pages: u64) -> Result<(), Option<ZapError>> {
+        match self.mm.hint_numa(self.cpu, self.space(space), start, pages) {
+            Ok(hinted) if hinted == pages => Ok(()),
+            Ok(_) => Err(None),
+            Err(error) => Err(Some(error)),
+        }
+    }
+
     /// Whether a page of the range was used in one of these ways since that was last forgotten. It is forgotten now.
     pub(super) fn harvest(&self, space: SpaceId, range: (VirtAddr, u64), ways: Usage) -> Result<bool, ZapError> {
         let asked = [Usage::ACCESSED, Usage::DIRTY, Usage::SOFT_DIRTY].map(|way| (way, ways.contains(way)));

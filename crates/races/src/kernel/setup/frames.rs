@@ -16,6 +16,9 @@ use crate::syntax::{Mode, Value};
 /// The greatest frame number of a machine with 52-bit physical addresses.
 pub(super) const MOST_FRAME: u64 = (1 << 40) - 1;
 
+/// The highest number of a CPU.
+const MOST_CPU: u64 = 63;
+
 /// Words of the language that may follow the values of a frame or a file, and so cannot be names of frames.
 pub(super) const WORDS: [&str; 12] = [
     "driver",
@@ -73,6 +76,10 @@ impl Setup {
             ("movable", FolioFlags::MOVABLE),
         ];
         let flags = arguments.one_of(&kinds, FolioFlags::SHMEM);
+        let far_from = match arguments.one("far")? {
+            Some(cpu) => Some(arguments.in_range(cpu, MOST_CPU)? as usize),
+            None => None,
+        };
         let holds = arguments.number("holds", 0, u64::MAX)?;
         let elsewhere = arguments.number("references", 0, u64::from(u32::MAX))? as u32;
         let copies = match arguments.one("copies")? {
@@ -105,7 +112,7 @@ impl Setup {
         for copy in 0..copies {
             let first = Frame::new(first + copy * frames);
             let name = copy_name(&name.node, copy);
-            self.frames.push(FrameSetup { name, first, order, owner, flags, holds, elsewhere });
+            self.frames.push(FrameSetup { name, first, order, owner, flags, holds, elsewhere, far_from });
         }
         Ok(())
     }

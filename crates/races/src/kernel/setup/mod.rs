@@ -51,6 +51,8 @@ pub(super) struct FrameSetup {
     pub(super) holds: u64,
     /// How many references are held, for ever, by who takes no part.
     pub(super) elsewhere: u32,
+    /// The CPU that moves a page away from there when it comes upon its NUMA hint.
+    pub(super) far_from: Option<usize>,
 }
 
 /// Whose a frame is.
