@@ -10,10 +10,10 @@
 //!
 //! ```text
 //!  63    59 58                                 9  8  7  6  5  4  3  2  1  0
-//! | kind   | ~ offset or ~ frame                | 0| 0| x| x| x| x| x| x| 0|   swap, migration, marker
+//! | kind   | ~ offset or ~ frame                | 0| 0| x| x| x| 0| x| x| 0|   swap, migration, marker
 //! | a leaf's bits, its frame inverted           | 1| a leaf's bits      | 0|   PROT_NONE
 //! ```
-//! The flags 1 to 6 are soft-dirty (1), uffd-wp (2), exclusive (3), young (4), dirty (5) and PROT_NONE (6); 7 is zero. A
+//! The flags 1 to 6 are soft-dirty (1), uffd-wp (2), young (4), dirty (5) and PROT_NONE (6); 3 and 7 are zero. A
 //! huge PROT_NONE leaf keeps its PS (7).
 
 use core::fmt;
@@ -138,15 +138,13 @@ impl SwapFlags {
     pub const SOFT_DIRTY: Self = Self(1 << 1);
     /// userfaultfd write-protects the page.
     pub const UFFD_WP: Self = Self(1 << 2);
-    /// The page belongs to this address space alone (PageAnonExclusive).
-    pub const EXCLUSIVE: Self = Self(1 << 3);
     /// The leaf was accessed.
     pub const YOUNG: Self = Self(1 << 4);
     /// The leaf was dirty.
     pub const DIRTY: Self = Self(1 << 5);
     /// The leaf was PROT_NONE.
     pub const PROT_NONE: Self = Self(1 << 6);
-    const ALL: u8 = 0b111_1110;
+    const ALL: u8 = 0b111_0110;
 
     /// These flags and `more`.
     #[inline]

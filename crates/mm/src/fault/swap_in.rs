@@ -15,7 +15,8 @@
 //! # One folio for each entry
 //!
 //! Two address spaces may share a place: fork copies swap entries. Each that faults gets a folio of its own, which is exclusive from the start. Linux
-//! lets them share one until one of them writes, by its swap cache; for private memory that is a matter of room alone, because nobody can tell.
+//! lets them share one until one of them writes, by its swap cache; for private memory that is a matter of room alone, because nobody can tell. So a swap entry need not remember whether its page
+//! was exclusive (Linux since 1493a1913e34): what comes back is written without a copy in any case.
 
 use pagetable::{Entry, Position, Swap, SwapFlags};
 

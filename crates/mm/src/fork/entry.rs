@@ -3,7 +3,7 @@
 use machine::addr::VirtAddr;
 use pagetable::{
     Attributes, Entry, Flags, Level, LockedTable, Marker, Migration, MigrationAccess, NonPresent, ProtNone, Rights,
-    Swap, SwapFlags,
+    Swap,
 };
 
 use crate::area::{Area, AreaRights};
@@ -73,7 +73,7 @@ impl<'m, P: Platform> Copier<'_, '_, 'm, P> {
                 zeros_come(self.cpu, self.child, &leaf);
             }
             Held::Special(_) | Held::Marker(Marker::Poisoned) => self.fill(target, at, entry),
-            Held::Swap(swap) => self.copy_swap(source, target, at, swap)?,
+            Held::Swap(swap) => self.copy_swap(target, at, swap)?,
             Held::Migration(migration) => self.copy_migration(source, target, at, migration),
         }
         Ok(Copied::Done)
@@ -150,22 +150,11 @@ impl<'m, P: Platform> Copier<'_, '_, 'm, P> {
         }
     }
 
-    fn copy_swap(
-        &self,
-        source: &mut LockedTable<'_, P::Cpu>,
-        target: &mut LockedTable<'_, P::Cpu>,
-        at: VirtAddr,
-        swap: Swap,
-    ) -> Result<(), ForkError> {
+    fn copy_swap(&self, target: &mut LockedTable<'_, P::Cpu>, at: VirtAddr, swap: Swap) -> Result<(), ForkError> {
         let place = SwapPlace { device: swap.device, offset: swap.offset };
         self.mm.swap().duplicate(self.cpu, place).map_err(|error| ForkError::Swap { address: at, error })?;
-        // The page comes back to two address spaces.
-        let shared = NonPresent::Swap(Swap { flags: swap.flags.without(SwapFlags::EXCLUSIVE), ..swap });
-        let entry = shared.encode(self.level);
-        if swap.flags.has(SwapFlags::EXCLUSIVE) {
-            source.replace(&self.mm.protocols().write, at, entry);
-        }
-        self.fill(target, at, entry);
+        // The page comes back to two address spaces, as two pages.
+        self.fill(target, at, NonPresent::Swap(swap).encode(self.level));
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 //! entries then. So nobody reads the place before it holds the page, and nobody writes the page while it is written out.
 
 use machine::addr::Frame;
-use pagetable::{Migration, MigrationAccess, NonPresent, Swap, SwapFlags};
+use pagetable::{Migration, NonPresent, Swap, SwapFlags};
 
 use crate::batched_flush::FlushBatch;
 use crate::error::ReclaimError;
@@ -203,9 +203,6 @@ impl<'m, P: Platform> Mm<'m, P> {
 /// What is remembered of a page on swap. Rights are the area's; what the hardware noted has been used.
 fn on_swap(place: SwapPlace, away: &Migration) -> NonPresent {
     let mut flags = SwapFlags::default();
-    if away.access != MigrationAccess::Read {
-        flags = flags.and(SwapFlags::EXCLUSIVE);
-    }
     if away.flags.has(SwapFlags::SOFT_DIRTY) {
         flags = flags.and(SwapFlags::SOFT_DIRTY);
     }

@@ -8,7 +8,7 @@ use crate::memory::{AREAS, CACHED, CACHED_HUGE, FILE_MAPPINGS, FILE_PAGES, Kerne
 use hosted::ThreadCpu;
 use machine::{Access, Frame, VirtAddr, Word};
 use mm::{Area, AreaRights, FolioFlags, Foll, FrameSource, MapError, MemoryMap, Reference, Run, SpaceId};
-use pagetable::{Level, NonPresent, Rights, Swap, SwapFlags};
+use pagetable::{Level, Rights};
 
 pub(crate) const ONE: SpaceId = SpaceId::new(0);
 pub(crate) const TWO: SpaceId = SpaceId::new(1);
@@ -229,17 +229,11 @@ impl World {
 }
 
 impl Seen {
-    /// The same, as if no page could be written without a fault, be it in memory or on swap.
+    /// The same, as if no page could be written without a fault.
     pub(crate) fn without_write(mut self) -> Self {
         for stretch in &mut self.stretches {
-            match &mut stretch.behind {
-                Behind::Frames { attributes, .. } => *attributes = attributes.with_rights(Rights::USER),
-                Behind::Other(entry) => {
-                    if let Ok(Some(NonPresent::Swap(swap))) = entry.non_present(Level::Pte) {
-                        let flags = swap.flags.without(SwapFlags::EXCLUSIVE);
-                        *entry = NonPresent::Swap(Swap { flags, ..swap }).encode(Level::Pte);
-                    }
-                }
+            if let Behind::Frames { attributes, .. } = &mut stretch.behind {
+                *attributes = attributes.with_rights(Rights::USER);
             }
         }
         self
