@@ -32,6 +32,7 @@ use crate::mm::Mm;
 use crate::notify::{Invalidations, Seen};
 use crate::platform::Platform;
 use crate::space::AddressSpace;
+use crate::special::Attempt;
 use crate::special::DriverFault;
 
 /// What is wanted of a page.
@@ -160,18 +161,20 @@ impl<'m, P: Platform> Mm<'m, P> {
         mut put: impl FnMut(&[HmmPage], MirrorCheck<'_, P>) -> Result<UpToDate, OutOfDate>,
     ) -> Result<(), HmmError> {
         let (start, _) = self.tagged_range(space, start, pages.len() as u64)?;
+        let mut attempt = Attempt::First;
         let head = cpu.loop_head();
         loop {
-            cpu.round(&head, 0);
+            cpu.round(&head, attempt as u64);
             let since = invalidations.begin(cpu);
             let mmap = space.mmap_lock().read(cpu);
-            let result = self.look_up(cpu, space, (invalidations, since), (start, pages), &request);
+            let result = self.look_up(cpu, space, (invalidations, since), (start, pages), &request, attempt);
             mmap.unlock();
             match result {
                 Ok(()) => {}
                 Err(Failed::Again) => continue,
                 Err(Failed::For(HmmError::Fault(FaultError::DriverBusy { file, page }))) => {
                     self.drivers().wait(cpu, file, page);
+                    attempt = self.protocols().guards.attempt_after_wait();
                     continue;
                 }
                 Err(Failed::For(error)) => return Err(error),
@@ -191,6 +194,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         (invalidations, since): (&Invalidations, Seen),
         (start, pages): (VirtAddr, &mut [HmmPage]),
         request: impl Fn(usize) -> HmmRequest,
+        attempt: Attempt,
     ) -> Result<(), Failed> {
         let mut area: Option<Area> = None;
         let mut look: Option<Look> = None;
@@ -228,7 +232,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                 }
                 Err(Missing::Special) => return Err(HmmError::Special { address: at }.into()),
                 Err(Missing::Fault(want)) => {
-                    self.fault_in(cpu, space, at, want)?;
+                    self.fault_in(cpu, space, at, want, attempt)?;
                     look = None;
                     // A copy on write takes something away itself; then the rest need not be looked at.
                     if invalidations.changed(cpu, since) {

@@ -133,8 +133,8 @@ pub use reclaim::Migrated;
 pub use shootdown::{Shootdown, Stale};
 pub use space::{AddressSpace, SpaceId};
 pub use special::{
-    DevicePages, DriverAnswer, DriverFault, DriverFaultContext, FollowError, FollowedPfn, InsertError, Inserted,
-    NoDrivers, PfnLeaf,
+    Attempt, DevicePages, DriverAnswer, DriverFault, DriverFaultContext, FollowError, FollowedPfn, InsertError,
+    Inserted, NoDrivers, PfnLeaf,
 };
 pub use stack::{GrowthError, StackLimits};
 pub use swap::{NoSwap, SwapError, SwapPlace, SwapStore};

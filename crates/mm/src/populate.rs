@@ -7,6 +7,7 @@ use crate::error::{FaultError, PopulateError};
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
+use crate::special::Attempt;
 
 impl<'m, P: Platform> Mm<'m, P> {
     /// Maps `pages` pages from `start` on, as if each was accessed (Linux: MADV_POPULATE_READ, MADV_POPULATE_WRITE). What is mapped already costs a walk.
@@ -30,7 +31,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let mut at = start;
         let mut result = Ok(());
         while at < end && result.is_ok() {
-            result = self.fault_in(cpu, space, at, access.into());
+            result = self.fault_in(cpu, space, at, access.into(), Attempt::First);
             at = at.wrapping_add(PAGE_SIZE);
         }
         mmap.unlock();

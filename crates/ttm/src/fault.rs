@@ -2,9 +2,11 @@
 //!
 //! # Protocol
 //!
-//! A fault holds the mmap lock, and somebody who has reserved the object may be waiting for that lock. So the fault only *tries* to reserve. If it cannot,
-//! or if an engine has yet to bring the object to where it is, the fault is given up, the mmap lock dropped, and what stood in the way is waited for
-//! ([`Device::wait_for_fault`]); then it starts again.
+//! A fault holds the mmap lock, and to reserve an object may take long. So at first the fault only *tries* to reserve. If it cannot, or if an engine has yet to bring the object to where it
+//! is, the fault is given up, the mmap lock dropped, and what stood in the way is waited for ([`Device::wait_for_fault`]); then it starts again.
+//!
+//! The second attempt waits where it is, with the mmap lock held. Waiting takes the reservation, so two faults that only tried could find each other's waits in the way for ever. Nobody who has reserved an
+//! object waits for an mmap lock ([`mm::DriverFault`], rule 4), and a fault has reserved nothing else: no circle of waiting can close.
 //!
 //! Once reserved, the object stays where it is until the entry is there. Whoever moves it reserves it first and revokes afterwards, and so finds that entry.
 //!
@@ -15,7 +17,7 @@
 //! small: a large one could not say which page was written.
 
 use machine::{Access, VirtAddr};
-use mm::{Area, AreaRights, DriverAnswer, DriverFaultContext, PfnLeaf, SpaceId};
+use mm::{Area, AreaRights, Attempt, DriverAnswer, DriverFaultContext, PfnLeaf, SpaceId};
 use pagetable::Level;
 
 use crate::device::{Device, SPAN_SHIFT};
@@ -32,7 +34,11 @@ impl<'d, D: Driver> Device<'d, D> {
         let (cpu, page) = (context.cpu(), context.page());
         let Ok(index) = u16::try_from(page >> SPAN_SHIFT) else { return DriverAnswer::NoPage };
         let Some(object) = self.parts.objects.get(usize::from(index)) else { return DriverAnswer::NoPage };
-        let Some(guard) = object.lock.try_lock(cpu) else { return DriverAnswer::Retry };
+        let guard = match (object.lock.try_lock(cpu), context.attempt()) {
+            (Some(guard), _) => guard,
+            (None, Attempt::First) => return DriverAnswer::Retry,
+            (None, Attempt::AfterWait) => object.lock.lock_alone(cpu),
+        };
         let mut reserved = Reserved { object, index, guard };
         let answer = self.fault_reserved(context, &mut reserved);
         reserved.unlock();
@@ -63,8 +69,10 @@ impl<'d, D: Driver> Device<'d, D> {
         if object.slot(cpu) != SlotState::Live || page >= reserved.pages() {
             return DriverAnswer::NoPage;
         }
-        if self.is_moving(reserved) {
-            return DriverAnswer::Retry;
+        match context.attempt() {
+            Attempt::First if self.is_moving(reserved) => return DriverAnswer::Retry,
+            Attempt::First => {}
+            Attempt::AfterWait => self.wait_for_moves(reserved),
         }
         let level = context.level();
         let method = object.method(cpu);

@@ -43,7 +43,7 @@ use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::reclaim::Migrated;
 use crate::space::AddressSpace;
-use crate::special::DriverFault;
+use crate::special::{Attempt, DriverFault};
 use crate::trace::Event;
 
 /// What the entry is to allow after the fault.
@@ -127,29 +127,34 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// The access is not allowed there, or there are no frames. Nothing has changed then but that tables may have been added.
     pub fn handle_fault(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, fault: PageFault) -> Result<(), FaultError> {
         self.trace(cpu, || Event::PageFault(fault));
+        let mut attempt = Attempt::First;
         let head = cpu.loop_head();
         loop {
-            cpu.round(&head, 0);
+            cpu.round(&head, attempt as u64);
             let mmap = space.mmap_lock().read(cpu);
-            let result = self.fault_in(cpu, space, fault.address, fault.access.into());
+            let result = self.fault_in(cpu, space, fault.address, fault.access.into(), attempt);
             let stack =
                 matches!(result, Err(FaultError::NoArea { .. })).then(|| self.stack_above(cpu, space, fault.address));
             mmap.unlock();
             match (result, stack) {
                 (_, Some(stack)) => self.grow_stack(cpu, space, fault.address, stack?)?,
-                (Err(FaultError::DriverBusy { file, page }), None) => self.drivers().wait(cpu, file, page),
+                (Err(FaultError::DriverBusy { file, page }), None) => {
+                    self.drivers().wait(cpu, file, page);
+                    attempt = self.protocols().guards.attempt_after_wait();
+                }
                 (result, None) => return result,
             }
         }
     }
 
-    /// Maps the page that belongs at `address`. The caller holds the mmap lock.
+    /// Maps the page that belongs at `address`. The caller holds the mmap lock, and says whether it has dropped it to wait for a driver.
     pub(crate) fn fault_in(
         &self,
         cpu: &P::Cpu,
         space: &AddressSpace<'m>,
         address: VirtAddr,
         want: Want,
+        attempt: Attempt,
     ) -> Result<(), FaultError> {
         let area = space.find(cpu, address).ok_or(FaultError::NoArea { address })?;
         if !want.allowed_in(&area) {
@@ -159,7 +164,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let no_page = FaultError::NoPage { file: area.file, page };
         let file = self.file(area.file).ok_or(no_page)?;
         if file.kind().has_handler() {
-            return self.fault_special(cpu, space, &area, file, (address, want.access()));
+            return self.fault_special(cpu, space, &area, file, (address, want.access(), attempt));
         }
         let mut level = file.leaf();
         let mut hints = Hints::Ask;

@@ -24,6 +24,7 @@ use crate::notify::{Invalidations, Seen};
 use crate::order::FlushMoment;
 use crate::shootdown::{Shootdown, Stale};
 use crate::space::AddressSpace;
+use crate::special::Attempt;
 
 pub use choices::{
     DriverLock, FileForgets, KeptPageHold, MergeFlush, MergeLock, RmapRemoval, SwapPlaceHold, UserCount,
@@ -482,6 +483,15 @@ pub trait Guards {
     #[track_caller]
     fn mirror_is_stale<C: Cpu>(&self, cpu: &C, invalidations: &Invalidations, since: Seen) -> bool {
         invalidations.changed(cpu, since)
+    }
+
+    /// A fault begins again after a wait for a driver: what the driver is told.
+    ///
+    /// That it was waited for. A driver that only tries its lock each time may find it held by others each time, whose faults have just waited for it as well (Linux: FAULT_FLAG_TRIED,
+    /// `fault_flag_allow_retry_first` since 4064b9827063; `ttm_bo_vm_reserve` waits with the mmap lock held from the second attempt on).
+    #[inline(always)]
+    fn attempt_after_wait(&self) -> Attempt {
+        Attempt::AfterWait
     }
 
     /// When a zap takes a folio off its rmap.

@@ -23,7 +23,7 @@
 //! | TOUCH | engine | no | mark the pages used, and written if they will be: what the slow path always does |
 //! | REMOTE | engine | no | the address space is another's: see `Mm::gup_remote` |
 //! | UNLOCKABLE | engine | no | the mmap lock may be dropped to wait: what every entry point allows, for it takes the lock itself |
-//! | TRIED | engine | no | a wait is over: the address is looked at from the beginning |
+//! | TRIED | engine | no | a wait for a driver is over: the address is looked at from the beginning, and the driver is told that it must not be waited for again |
 //! | MADV_POPULATE | engine | no | fault in, take no references: see `Mm::populate` |
 
 use core::fmt;
@@ -80,7 +80,7 @@ impl Foll {
     pub const REMOTE: Self = Self(1 << 16);
     /// The engine's own.
     pub const UNLOCKABLE: Self = Self(1 << 17);
-    /// The engine's own.
+    /// The engine's own: [`crate::Attempt::AfterWait`].
     pub const TRIED: Self = Self(1 << 18);
     /// The engine's own: [`crate::Mm::populate`].
     pub const MADV_POPULATE: Self = Self(1 << 19);

@@ -17,7 +17,7 @@ use crate::gup::flags::{Foll, Request, Signal};
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
-use crate::special::DriverFault;
+use crate::special::{Attempt, DriverFault};
 
 /// What was found at an address.
 pub(super) enum Followed {
@@ -46,14 +46,18 @@ impl<'m, P: Platform> Mm<'m, P> {
         signal: &impl Fn() -> Signal,
         sink: &mut impl FnMut(Run),
     ) -> Result<u64, GupError> {
-        let mut request = request.slow();
+        let request = request.slow();
+        // The address that a driver was waited for.
+        let mut tried = None;
         let mut at = start;
         let mut result = Ok(());
         let head = cpu.loop_head();
         while at < end && result.is_ok() {
-            cpu.round(&head, at.as_u64());
+            // Pages begin at addresses whose lowest bit is clear.
+            cpu.round(&head, at.as_u64() | u64::from(tried == Some(at)));
             let mmap = space.mmap_lock().read(cpu);
             while at < end && result.is_ok() {
+                let request = if tried == Some(at) { request.tried() } else { request };
                 result = self.run_under_lock(cpu, space, (at, end), request, signal).map(|run| {
                     at = at.wrapping_add(u64::from(run.pages) * PAGE_SIZE);
                     sink(run);
@@ -67,7 +71,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                     Signal::Pending if request.has(Foll::INTERRUPTIBLE) => Err(GupError::Interrupted { address: at }),
                     Signal::Pending | Signal::None => {
                         self.drivers().wait(cpu, file, page);
-                        request = request.tried();
+                        tried = Some(at);
                         Ok(())
                     }
                 };
@@ -104,7 +108,12 @@ impl<'m, P: Platform> Mm<'m, P> {
                 Followed::Run(run) => return Ok(run),
                 Followed::Fault(_) if request.has(Foll::NOFAULT) => return Err(GupError::NotMapped { address: at }),
                 Followed::Fault(want) => {
-                    self.fault_in(cpu, space, at, want).map_err(|error| match error {
+                    let attempt = if request.has(Foll::TRIED) {
+                        self.protocols().guards.attempt_after_wait()
+                    } else {
+                        Attempt::First
+                    };
+                    self.fault_in(cpu, space, at, want, attempt).map_err(|error| match error {
                         FaultError::Poisoned { .. } => poisoned(at, request),
                         error => error.into(),
                     })?;

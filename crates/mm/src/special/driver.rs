@@ -22,9 +22,11 @@ use crate::special::prefault::{Pages, Populated};
 ///
 /// 1. The lock under which the driver revokes ([`Mm::unmap_mapping`]) is held from the decision for a frame until the insertion has returned. Otherwise a
 ///    revoke in between finds nothing to take away, and the frame is mapped after it. [`File::driver_lock`] will do, and so will a lock of the driver's own.
-/// 2. The driver does not wait, in `fault`, for anybody who may be waiting for the mmap lock. It tries its lock; if that is held, it answers
-///    [`DriverAnswer::Retry`] and waits in [`Self::wait`] (Linux: VM_FAULT_RETRY, as TTM does with a buffer's reservation).
-/// 3. It takes no mmap lock, and calls nothing that does.
+/// 2. The first time that a fault asks ([`DriverFaultContext::attempt`]), the driver tries its lock. If that is held, it answers [`DriverAnswer::Retry`] and waits in
+///    [`Self::wait`], so that nobody who wants the mmap lock waits for both (Linux: VM_FAULT_RETRY, as TTM does with a buffer's reservation).
+/// 3. When it has waited, the fault asks again, and the driver gets on: it waits for its lock there and then, and maps the page or fails (Linux: FAULT_FLAG_TRIED,
+///    `fault_flag_allow_retry_first`). If it tried once more, others whose faults wait for the same lock could keep it from that for ever.
+/// 4. It takes no mmap lock, and calls nothing that does; nor does whoever else holds that lock of the driver's.
 pub trait DriverFault<P: Platform> {
     /// Maps what belongs at the address, or says why not.
     ///
@@ -43,6 +45,15 @@ pub trait DriverFault<P: Platform> {
     }
 }
 
+/// Whether a fault has been given up before, to wait for a driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Attempt {
+    /// It has not: the driver may answer [`DriverAnswer::Retry`].
+    First,
+    /// It has, and this driver has waited: see rule 3 of [`DriverFault`].
+    AfterWait,
+}
+
 /// What a driver made of a fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DriverAnswer {
@@ -52,7 +63,7 @@ pub enum DriverAnswer {
     Fallback,
     /// There is no page (SIGBUS).
     NoPage,
-    /// Not now: wait without the mmap lock ([`DriverFault::wait`]), and ask again.
+    /// Not now: wait without the mmap lock ([`DriverFault::wait`]), and ask again. For the first attempt; who answers so later waits once more, perhaps in vain.
     Retry,
     /// The insertion was refused.
     Failed(InsertError),
@@ -88,6 +99,7 @@ pub struct DriverFaultContext<'f, 'm, P: Platform> {
     pub(super) address: VirtAddr,
     pub(super) access: Access,
     pub(super) level: Level,
+    pub(super) attempt: Attempt,
 }
 
 impl<'f, 'm, P: Platform> DriverFaultContext<'f, 'm, P> {
@@ -134,6 +146,11 @@ impl<'f, 'm, P: Platform> DriverFaultContext<'f, 'm, P> {
     /// The size of leaf that is asked for. Its place lies inside the area.
     pub const fn level(&self) -> Level {
         self.level
+    }
+
+    /// Whether the driver may have the fault given up.
+    pub const fn attempt(&self) -> Attempt {
+        self.attempt
     }
 
     /// Inserts a leaf that covers the address (Linux: `vmf_insert_pfn_prot`, `_pmd`, `_pud`, `vmf_insert_mixed`). The rules are those of [`Mm::insert_pfn`].

@@ -10,7 +10,7 @@ use crate::file::File;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
-use crate::special::driver::{DriverAnswer, DriverFault, DriverFaultContext};
+use crate::special::driver::{Attempt, DriverAnswer, DriverFault, DriverFaultContext};
 use crate::zap::ZapOf;
 
 impl<'m, P: Platform> Mm<'m, P> {
@@ -21,14 +21,15 @@ impl<'m, P: Platform> Mm<'m, P> {
         space: &AddressSpace<'m>,
         area: &Area,
         file: &'m File<'m>,
-        (address, access): (VirtAddr, Access),
+        (address, access, attempt): (VirtAddr, Access, Attempt),
     ) -> Result<(), FaultError> {
         let address = address.align_down(Level::Pte.size());
         let page = area.file_page(address);
         let mut level = file.leaf();
         loop {
             if area.holds_leaf(address, level) {
-                let context = DriverFaultContext { mm: self, cpu, space, area: *area, file, address, access, level };
+                let context =
+                    DriverFaultContext { mm: self, cpu, space, area: *area, file, address, access, level, attempt };
                 match self.drivers().fault(&context) {
                     DriverAnswer::Mapped => return Ok(()),
                     DriverAnswer::NoPage => return Err(FaultError::NoPage { file: area.file, page }),

@@ -36,7 +36,7 @@ mod remap;
 mod walk;
 
 pub use device::{DevicePages, DeviceState, KillError};
-pub use driver::{DriverAnswer, DriverFault, DriverFaultContext, NoDrivers};
+pub use driver::{Attempt, DriverAnswer, DriverFault, DriverFaultContext, NoDrivers};
 pub use follow::{FollowError, FollowedPfn, Special};
 pub use insert::{InsertError, Inserted};
 pub use leaf::PfnLeaf;

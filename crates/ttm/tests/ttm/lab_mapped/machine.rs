@@ -8,9 +8,9 @@ use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
-    AddressSpace, AreaRights, AreaSlot, DriverAnswer, DriverFault, DriverFaultContext, File, FileId, FileKind, Mapping,
-    Membership, MemoryMap, Mm, NoFrames, NoSwap, NobodyListens, NobodyTraces, Page, Platform, Protocols, Shootdown,
-    Sound, SpaceId,
+    AddressSpace, AreaRights, AreaSlot, Attempt, DriverAnswer, DriverFault, DriverFaultContext, File, FileId, FileKind,
+    Guards, Mapping, Membership, MemoryMap, Mm, NoFrames, NoSwap, NobodyListens, NobodyTraces, Page, Platform,
+    Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -70,7 +70,25 @@ impl<'l> Platform for InLab<'l> {
     type RemoteFlush = ByIpi;
     type Lifetime = ByRcu;
     type Special = Softw1;
-    type Guards = Sound;
+    type Guards = Retries;
+}
+
+/// What drivers are told of a fault that begins again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retries {
+    /// That they were waited for.
+    Told,
+    /// Nothing: each attempt looks like the first.
+    Untold,
+}
+
+impl Guards for Retries {
+    fn attempt_after_wait(&self) -> Attempt {
+        match self {
+            Self::Told => Sound.attempt_after_wait(),
+            Self::Untold => Attempt::First,
+        }
+    }
 }
 
 /// Tables that are made before the start, and stay.
@@ -220,6 +238,10 @@ pub(crate) struct Scene<'l> {
 
 impl<'l> Scene<'l> {
     pub(crate) fn new(arena: &'l Arena, level: Level, copies: Copies) -> Self {
+        Self::new_with(arena, level, copies, Retries::Told)
+    }
+
+    pub(crate) fn new_with(arena: &'l Arena, level: Level, copies: Copies, retries: Retries) -> Self {
         let pages = level.frames();
         let card: &Card<'_> =
             arena.alloc(Card { device: OnceLock::new(), copies, jobs: [const { [const { Word64::new(0) }; 2] }; 4] });
@@ -233,7 +255,7 @@ impl<'l> Scene<'l> {
             remote_flush: ByIpi,
             lifetime: ByRcu,
             special: Softw1,
-            guards: Sound,
+            guards: retries,
         };
         let tables = LabTables {
             arena,
@@ -295,6 +317,15 @@ impl<'l> Scene<'l> {
     /// Runs each program on a CPU, in every interleaving under TSO. Before that object 0 is in fast memory and mapped at [`AT`], all tables are there, and the other
     /// object is in slow memory and holds `other`. Observed are the words of fast memory and of both places in slow memory.
     pub(crate) fn explore(&self, other: u64, programs: &[&'l Program<'l>]) -> Report {
+        self.built(other, programs).explore(&Limits::default())
+    }
+
+    /// The same, and a run that never ends breaks a rule, too.
+    pub(crate) fn explore_livelocks(&self, other: u64, programs: &[&'l Program<'l>]) -> Report {
+        self.built(other, programs).explore_livelocks(&Limits::default(), &mut |_| ())
+    }
+
+    fn built<'s>(&'s self, other: u64, programs: &[&'s Program<'l>]) -> Lab<'s> {
         let machine = Machine::with_paging(MemoryOrder::Tso, Paging::FOUR_LEVEL, [AT]);
         let mut lab = Lab::new(self.arena, machine);
         for (number, &program) in programs.iter().enumerate() {
@@ -317,7 +348,7 @@ impl<'l> Scene<'l> {
         }
         let words = self.words;
         lab.observe(move |end| words.iter().map(|word| end.read(&word[0])).collect());
-        lab.explore(&Limits::default())
+        lab
     }
 
     fn boot(&self, cpu: &LabCpu) {

@@ -2,12 +2,12 @@
 
 mod machine;
 
-use lab::LabCpu;
+use lab::{LabCpu, rule};
 use pagetable::Level;
 use ttm::{Kind, Method};
 
 use ::machine::{Cpu, Word64};
-use machine::{Copies, SLOW, Scene, VRAM, arena};
+use machine::{Copies, Retries, SLOW, Scene, VRAM, arena};
 
 /// What is in fast memory, in the first half of slow memory and in the second.
 type Ends = Vec<Vec<u64>>;
@@ -72,6 +72,24 @@ fn two_faults_and_a_move_agree_where_the_object_is() {
     };
     let ends = ends(scene.explore(9, &[&draw, &look, &away]));
     assert!(ends.iter().all(|end| end[1..] == [9, 5]), "{ends:?}");
+}
+
+/// To wait for an object is to reserve it. So two faults that have found it reserved by somebody else, and then only tried again, could each find the other's wait in the way, for ever. Who has
+/// waited waits where it is, and comes to an end.
+#[test]
+fn faults_that_wait_for_each_other_come_to_an_end() {
+    let explore = |retries| {
+        let arena = arena(Level::Pte);
+        let scene = Scene::new_with(&arena, Level::Pte, Copies::AtOnce, retries);
+        let draw = |scene: &Scene<'_>, cpu: &LabCpu| scene.store(cpu, 5);
+        let look = |scene: &Scene<'_>, cpu: &LabCpu| assert!(matches!(scene.load(cpu), 0 | 5));
+        let keep = |scene: &Scene<'_>, cpu: &LabCpu| {
+            scene.device.reserve_alone(cpu, scene.object(0)).expect("it exists").unlock();
+        };
+        scene.explore_livelocks(9, &[&draw, &look, &keep])
+    };
+    explore(Retries::Told).expect_safe();
+    explore(Retries::Untold).expect_violation(rule::LIVELOCK);
 }
 
 /// Tracking begins by a revoke. What is written after it was begun is found, however the faults before it went.
