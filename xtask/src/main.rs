@@ -5,6 +5,8 @@
 mod bench;
 mod cargo;
 mod links;
+#[cfg(test)]
+mod linux;
 mod mutants;
 mod mutation;
 mod needed;
