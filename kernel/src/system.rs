@@ -8,7 +8,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoSwap, NobodyListens,
-    NobodyTraces, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    NoUffd, NobodyTraces, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -34,6 +34,7 @@ impl Platform for Bare {
     type Swap = NoSwap;
     type Notify = NobodyListens;
     type Drivers = Card;
+    type Uffd = NoUffd;
     type Trace = NobodyTraces;
     type Read = Read;
     type Write = Write;
@@ -156,6 +157,7 @@ impl System {
             swap: &NoSwap,
             notify: &NobodyListens,
             drivers: card,
+            uffd: &NoUffd,
             trace: &NobodyTraces,
             spaces,
             files,

@@ -5,6 +5,7 @@ use machine::{Access, Cpu, Word64};
 use pagetable::Level;
 
 use crate::file::FileId;
+use crate::uffd::UffdModes;
 
 /// Pages mapped from a file, contiguous in both.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +26,8 @@ pub struct Area {
     pub huge: HugePages,
     /// Whether it is a stack: see the module `stack`.
     pub growth: Growth,
+    /// Which of its faults are handed over ([`crate::Mm::uffd_register`]). None of an area that is to be mapped, whatever is said here.
+    pub uffd: UffdModes,
 }
 
 /// Whether faults below an area make it larger (Linux: MAP_GROWSDOWN).
@@ -84,6 +87,7 @@ impl Area {
             sharing: Sharing::Shared,
             huge: HugePages::Never,
             growth: Growth::Never,
+            uffd: UffdModes::NONE,
         }
     }
 
@@ -102,6 +106,12 @@ impl Area {
     #[must_use]
     pub const fn as_stack(self) -> Self {
         Self { growth: Growth::Down, ..self }
+    }
+
+    /// The same area, these faults of which are handed over.
+    #[must_use]
+    pub(crate) const fn with_uffd(self, uffd: UffdModes) -> Self {
+        Self { uffd, ..self }
     }
 
     /// The first address behind the area.
@@ -141,7 +151,7 @@ impl Area {
 
 /// Room for one area. Who mutates or reads it holds the lock of what it is part of.
 pub struct AreaSlot {
-    /// The start, and in its low bits rights, sharing, huge pages and growth.
+    /// The start, and in its low bits rights, sharing, huge pages, growth and what is registered.
     start: Word64,
     pages: Word64,
     /// The file, in the upper 16 bits, and the offset.
@@ -155,6 +165,8 @@ mod low {
     pub(super) const PRIVATE: u64 = 1 << 2;
     pub(super) const HUGE: u64 = 1 << 3;
     pub(super) const GROWS_DOWN: u64 = 1 << 4;
+    pub(super) const UFFD_MISSING: u64 = 1 << 5;
+    pub(super) const UFFD_WRITE_PROTECT: u64 = 1 << 6;
     pub(super) const ALL: u64 = machine::addr::PAGE_SIZE - 1;
 }
 
@@ -182,6 +194,10 @@ impl AreaSlot {
             sharing: if start & low::PRIVATE == 0 { Sharing::Shared } else { Sharing::Private },
             huge: if start & low::HUGE == 0 { HugePages::Never } else { HugePages::Allowed },
             growth: if start & low::GROWS_DOWN == 0 { Growth::Never } else { Growth::Down },
+            uffd: [(low::UFFD_MISSING, UffdModes::MISSING), (low::UFFD_WRITE_PROTECT, UffdModes::WRITE_PROTECT)]
+                .into_iter()
+                .filter(|(bit, _)| start & bit != 0)
+                .fold(UffdModes::NONE, |all, (_, mode)| all.and(mode)),
         }
     }
 
@@ -203,7 +219,12 @@ impl AreaSlot {
             Growth::Never => 0,
             Growth::Down => low::GROWS_DOWN,
         };
-        cpu.owned_store(&self.start, area.start.as_u64() | rights | sharing | huge | growth);
+        let missing = if area.uffd.has(UffdModes::MISSING) { low::UFFD_MISSING } else { 0 };
+        let protected = if area.uffd.has(UffdModes::WRITE_PROTECT) { low::UFFD_WRITE_PROTECT } else { 0 };
+        cpu.owned_store(
+            &self.start,
+            area.start.as_u64() | rights | sharing | huge | growth | missing | protected,
+        );
         cpu.owned_store(&self.pages, area.pages);
         cpu.owned_store(&self.backing, u64::from(area.file.number()) << OFFSET_BITS | area.offset);
     }

@@ -33,7 +33,6 @@ use crate::notify::{Invalidations, Seen};
 use crate::platform::Platform;
 use crate::space::AddressSpace;
 use crate::special::Attempt;
-use crate::special::DriverFault;
 
 /// What is wanted of a page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,7 +110,7 @@ impl<P: Platform> MirrorCheck<'_, P> {
 
 /// Why a look-up ended.
 enum Failed {
-    /// Something was taken away meanwhile, or a driver was waited for: begin again.
+    /// Something was taken away meanwhile: begin again.
     Again,
     /// A wanted page cannot be had.
     For(HmmError),
@@ -172,9 +171,8 @@ impl<'m, P: Platform> Mm<'m, P> {
             match result {
                 Ok(()) => {}
                 Err(Failed::Again) => continue,
-                Err(Failed::For(HmmError::Fault(FaultError::DriverBusy { file, page }))) => {
-                    self.drivers().wait(cpu, file, page);
-                    attempt = self.protocols().guards.attempt_after_wait();
+                Err(Failed::For(HmmError::Fault(error))) => {
+                    attempt = self.wait_for_resolution(cpu, space, error).map_err(HmmError::Fault)?;
                     continue;
                 }
                 Err(Failed::For(error)) => return Err(error),

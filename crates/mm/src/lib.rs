@@ -37,6 +37,7 @@
 //! | [`table_check`] | counts of entries, to find frames that are mapped twice by mistake |
 //! | [`order`] | when flushes happen; who notices special entries |
 //! | `ptdump` | how a range is mapped, for people and tools |
+//! | [`uffd`] | faults that somebody else resolves |
 //! | [`mod@trace`] | who is told what happens |
 //! | [`guard`] | the steps that kernels once did without |
 //! | [`frames`], [`swap`] | where data lives: memory, and where it goes from there |
@@ -106,6 +107,7 @@ pub mod swap;
 pub mod table_check;
 pub mod tags;
 pub mod trace;
+pub mod uffd;
 mod zap;
 
 pub use area::{Area, AreaRights, AreaSlot, Growth, HugePages, Sharing};
@@ -141,3 +143,6 @@ pub use swap::{NoSwap, SwapError, SwapPlace, SwapStore};
 pub use table_check::TableCheck;
 pub use tags::Tags;
 pub use trace::{Event, FlushReason, NobodyTraces, Trace};
+pub use uffd::{
+    NoUffd, UffdError, UffdFault, UffdFillError, UffdHandler, UffdModes, UffdProtection, UffdReason, UffdRegisterError,
+};

@@ -157,7 +157,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// missing are made, huge leaves split.
     ///
     /// Context: mmap lock held.
-    fn for_each_small_table<'t>(
+    pub(crate) fn for_each_small_table<'t>(
         &'t self,
         cpu: &'t P::Cpu,
         space: &AddressSpace<'m>,

@@ -14,6 +14,7 @@ use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::{AddressSpace, Placement, SpaceId};
 use crate::stack::may_grow;
+use crate::uffd::UffdModes;
 
 impl<'m, P: Platform> Mm<'m, P> {
     /// Adds an area to an address space. Nothing is mapped yet: accesses fault.
@@ -23,6 +24,8 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// # Errors
     /// What is wrong with the area. Nothing has changed then.
     pub fn mmap(&self, cpu: &P::Cpu, id: SpaceId, area: Area) -> Result<(), MapError> {
+        // Registered is what is there already.
+        let area = area.with_uffd(UffdModes::NONE);
         let space = self.space(id).ok_or(MapError::NoSpace(id))?;
         let file = self.file(area.file).ok_or(MapError::NoFile(area.file))?;
         self.check_area(&area, file.alignment())?;

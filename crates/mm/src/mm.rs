@@ -35,6 +35,8 @@ pub struct Parts<'m, P: Platform> {
     pub notify: &'m P::Notify,
     /// What drivers make of faults on their files.
     pub drivers: &'m P::Drivers,
+    /// Who resolves faults of areas that are registered.
+    pub uffd: &'m P::Uffd,
     /// Who is told what happens.
     pub trace: &'m P::Trace,
     /// The address spaces; [`SpaceId`] is the index.
@@ -91,6 +93,12 @@ impl<'m, P: Platform> Mm<'m, P> {
     #[inline(always)]
     pub const fn drivers(&self) -> &'m P::Drivers {
         self.parts.drivers
+    }
+
+    /// Who resolves faults of areas that are registered.
+    #[inline(always)]
+    pub const fn uffd(&self) -> &'m P::Uffd {
+        self.parts.uffd
     }
 
     /// Who is told what happens.

@@ -1,7 +1,7 @@
 //! Changing what user code may do in a range.
 //!
 //! Entries follow at once where rights go, and where rights come only as far as no fault has to decide: a private page is made writable only if it is
-//! exclusive, a shared one only if it is dirty already, so that who tracks dirtying was told; either only if it is soft-dirty already. The rest is
+//! exclusive, a shared one only if it is dirty already, so that who tracks dirtying was told; either only if it is soft-dirty already, and userfaultfd does not protect it. The rest is
 //! given its rights by the next fault.
 //!
 //! | from, to | present leaf | PROT_NONE leaf |
@@ -137,6 +137,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let write = &self.protocols().write;
         let held = self.held(level, table.entry(&self.protocols().mode, at));
         let (leaf, may_write) = match held {
+            Held::Page(leaf) if self.is_uffd_wp(held) => (leaf, false),
             Held::Page(leaf) => (leaf, rights == AreaRights::ReadWrite && self.may_write(cpu, level, &leaf, sharing)),
             Held::Special(leaf) => {
                 (leaf, rights == AreaRights::ReadWrite && may_write_shared(level, &leaf) && sharing == Sharing::Shared)

@@ -25,6 +25,7 @@ use crate::mm::Mm;
 use crate::order::FlushMoment;
 use crate::platform::{Platform, Protocols};
 use crate::space::{AddressSpace, Placement, SpaceId};
+use crate::uffd::UffdModes;
 use crate::zap::ZapOf;
 
 /// From where to where.
@@ -141,7 +142,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         (to, new_end): (VirtAddr, VirtAddr),
     ) -> Result<(), AreaError> {
         let pages = (new_end.as_u64() - to.as_u64()) / PAGE_SIZE;
-        let new = Area { start: to, pages, offset: area.file_page(from), ..*area };
+        // Who reads the userfaultfd knows the old place (Linux: without UFFD_EVENT_REMAP).
+        let new = Area { start: to, pages, offset: area.file_page(from), ..*area }.with_uffd(UffdModes::NONE);
         let file = self.checked_file(&new)?;
         if let Some((_, other)) = space.first_in(cpu, to, new_end) {
             return Err(AreaError::Overlaps(other));
@@ -300,8 +302,9 @@ impl<'m, P: Platform> Mm<'m, P> {
                 if entry.is_present() {
                     gather.stale(at, level);
                 }
-                let entry = self.soft_dirtied(level, entry);
+                let entry = self.soft_dirtied(level, self.uffd_unprotected(level, entry));
                 match &mut new {
+                    _ if entry.is_none() => {}
                     Some(new) => new.fill(write, moved.new_place(at), entry),
                     None => old.fill(write, moved.new_place(at), entry),
                 }

@@ -13,6 +13,7 @@ use crate::shootdown::RemoteFlush;
 use crate::special::DriverFault;
 use crate::swap::SwapStore;
 use crate::trace::Trace;
+use crate::uffd::UffdHandler;
 
 /// Machine, paging mode and protocols in one parameter, so that engine code reads `Mm<P>`.
 ///
@@ -35,6 +36,8 @@ pub trait Platform: Sized {
     type Notify: Notify<Self::Cpu>;
     /// What drivers make of faults on their files.
     type Drivers: DriverFault<Self>;
+    /// Who resolves faults of areas that are registered.
+    type Uffd: UffdHandler<Self::Cpu>;
     /// Who is told what happens.
     type Trace: Trace<Self::Cpu>;
     /// How lockless walkers read an entry that may change.

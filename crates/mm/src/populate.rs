@@ -1,7 +1,7 @@
 //! Mapping the pages of a range before they are accessed.
 
-use machine::Access;
 use machine::addr::{PAGE_SIZE, VirtAddr};
+use machine::{Access, Cpu};
 
 use crate::error::{FaultError, PopulateError};
 use crate::mm::Mm;
@@ -27,16 +27,27 @@ impl<'m, P: Platform> Mm<'m, P> {
         access: Access,
     ) -> Result<(), PopulateError> {
         let (start, end) = self.tagged_range(space, start, pages)?;
-        let mmap = space.mmap_lock().read(cpu);
         let mut at = start;
         let mut result = Ok(());
+        let mut attempt = Attempt::First;
+        let head = cpu.loop_head();
         while at < end && result.is_ok() {
-            result = self.fault_in(cpu, space, at, access.into(), Attempt::First);
-            at = at.wrapping_add(PAGE_SIZE);
+            cpu.round(&head, at.as_u64() | attempt as u64);
+            let mmap = space.mmap_lock().read(cpu);
+            while at < end && result.is_ok() {
+                result = self.fault_in(cpu, space, at, access.into(), attempt).map(|()| {
+                    at = at.wrapping_add(PAGE_SIZE);
+                    attempt = Attempt::First;
+                });
+            }
+            mmap.unlock();
+            result = result.or_else(|error| {
+                attempt = self.wait_for_resolution(cpu, space, error)?;
+                Ok(())
+            });
         }
-        mmap.unlock();
         result.map_err(|error: FaultError| PopulateError::Fault {
-            pages: (at.as_u64() - start.as_u64()) / PAGE_SIZE - 1,
+            pages: (at.as_u64() - start.as_u64()) / PAGE_SIZE,
             error,
         })
     }

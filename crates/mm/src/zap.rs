@@ -21,7 +21,7 @@ use crate::trace::Event;
 pub(crate) enum ZapOf {
     /// All: the area goes.
     Everything,
-    /// All but guards, which stay until the area goes (Linux: MADV_DONTNEED).
+    /// All but guards, and what says that userfaultfd protects a file's page, which stay until the area goes (Linux: MADV_DONTNEED).
     Contents,
     /// Those of the file's own pages, and of a driver's. Copies of them, which belong to the address space, stay (Linux: `unmap_mapping_pages`
     /// without `even_cows`).
@@ -159,7 +159,11 @@ impl<'m, P: Platform> Mm<'m, P> {
                         if self.goes_in_part(cpu, level, held, (at, start, end)) {
                             partial = partial.or(Some((at, table.slot(at), table.entry(&self.protocols().mode, at))));
                         } else {
-                            let cleared = table.get_and_clear(&self.protocols().write, at);
+                            let write = &self.protocols().write;
+                            let cleared = match self.leaves_uffd_marker(cpu, space, at, (held, what)) {
+                                true => table.replace(write, at, Self::uffd_marker()),
+                                false => table.get_and_clear(write, at),
+                            };
                             gather.entry(cpu, level, at, cleared);
                         }
                     }
@@ -206,7 +210,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         match (held, what) {
             (Held::Nothing | Held::Table, _) => false,
             (_, ZapOf::Everything) => true,
-            (Held::Marker(marker), ZapOf::Contents) => marker != Marker::Guard,
+            (Held::Marker(marker), ZapOf::Contents) => marker == Marker::Poisoned,
             (_, ZapOf::Contents) => true,
             (Held::Page(leaf), ZapOf::FilePages) => !self.is_anonymous(cpu, leaf.frame),
             (Held::Special(_), ZapOf::FilePages) => true,

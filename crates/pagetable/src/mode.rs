@@ -12,6 +12,7 @@ use machine::{PhysAddr, VirtAddr};
 use crate::entry::{Entry, bits};
 use crate::error::{AddressError, BadRoot, Malformed};
 use crate::level::Level;
+use crate::rights::Flags;
 use crate::software;
 use crate::width::{Split, Wide, Width};
 
@@ -88,6 +89,12 @@ pub trait Mode: Copy + Eq + fmt::Debug + Send + Sync + 'static {
 
     /// The bits that the hardware ignores in present entries of every level, so that software may use them.
     fn software_bits(&self) -> u64;
+
+    /// The flag of leaves that userfaultfd write-protects ([`software::UFFD_WP`]); `None` where its bit has another use (PAE, as in Linux).
+    #[inline(always)]
+    fn uffd_wp(&self) -> Option<Flags> {
+        None
+    }
 
     /// An entry of `level` that points to the table in `frame`.
     #[inline(always)]
@@ -276,6 +283,10 @@ macro_rules! long_mode {
             fn software_bits(&self) -> u64 {
                 software::Available::LONG_MODE.bits
             }
+            #[inline(always)]
+            fn uffd_wp(&self) -> Option<Flags> {
+                Some(Flags::UFFD_WP)
+            }
         }
     };
 }
@@ -341,6 +352,10 @@ impl Mode for LongMode {
     #[inline(always)]
     fn software_bits(&self) -> u64 {
         software::Available::LONG_MODE.bits
+    }
+    #[inline(always)]
+    fn uffd_wp(&self) -> Option<Flags> {
+        Some(Flags::UFFD_WP)
     }
 }
 

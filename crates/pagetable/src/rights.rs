@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::entry::bits;
 use crate::level::Level;
-use crate::software::SOFT_DIRTY;
+use crate::software::{SOFT_DIRTY, UFFD_WP};
 
 /// What a leaf allows. Reading is always allowed: x86 has no other kind of mapping.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -222,6 +222,9 @@ impl Flags {
     pub const NONE: Self = Self(0);
     /// Both bits that the hardware sets by itself.
     pub const ACCESSED_DIRTY: Self = Self::ACCESSED.and(Self::DIRTY);
+
+    /// Uffd-wp, in leaves of 4 KiB and 2 MiB of the modes that have it: asked for by [`crate::Mode::uffd_wp`].
+    pub(crate) const UFFD_WP: Self = Self(1 << UFFD_WP.bit);
 
     /// Soft-dirty in a leaf of this level: the same bit in every mode. Nothing where the level's leaves have no such bit (1 GiB).
     #[inline]

@@ -10,7 +10,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoSwap, NobodyListens,
-    NobodyTraces, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    NoUffd, NobodyTraces, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -28,6 +28,7 @@ impl Platform for OnThreads {
     type Swap = NoSwap;
     type Notify = NobodyListens;
     type Drivers = NoDrivers;
+    type Uffd = NoUffd;
     type Trace = NobodyTraces;
     type Read = ReadOnce<Wide>;
     type Write = Whole;
@@ -117,6 +118,7 @@ impl Kernel {
             swap: &NoSwap,
             notify: &NobodyListens,
             drivers: &NoDrivers,
+            uffd: &NoUffd,
             trace: &NobodyTraces,
             spaces,
             files,

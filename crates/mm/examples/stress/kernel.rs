@@ -11,7 +11,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoDrivers,
-    NobodyListens, NobodyTraces, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    NobodyListens, NoUffd, NobodyTraces, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -30,6 +30,7 @@ impl Platform for OnThreads {
     type Frames = DataFrames;
     type Swap = MemorySwap<'static>;
     type Drivers = NoDrivers;
+    type Uffd = NoUffd;
     type Trace = NobodyTraces;
     type Notify = NobodyListens;
     type Read = ReadOnce<Wide>;
@@ -167,6 +168,7 @@ impl Kernel {
             frames: data,
             swap,
             drivers: &NoDrivers,
+            uffd: &NoUffd,
             trace: &NobodyTraces,
             notify: &NobodyListens,
             spaces,

@@ -15,6 +15,7 @@ use crate::file::FileId;
 use crate::special::InsertError;
 use crate::stack::GrowthError;
 use crate::swap::SwapError;
+use crate::uffd::UffdFault;
 
 /// Why an access at an address cannot be resolved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +96,8 @@ pub enum FaultError {
         /// The 4 KiB page of the file.
         page: u64,
     },
+    /// Somebody else resolves it, and wants to be waited for without locks ([`crate::uffd::UffdHandler::wait`]). Faults wait by themselves; GUP returns this only where it must not wait.
+    HandedOver(UffdFault),
     /// What the driver wanted to map was refused (SIGBUS).
     Driver(InsertError),
     /// A page table holds what it must not.
@@ -149,6 +152,7 @@ impl fmt::Display for FaultError {
             Self::DriverBusy { file, page } => {
                 write!(f, "the driver of file {} cannot map page {page} before something else is over", file.number())
             }
+            Self::HandedOver(fault) => write!(f, "userfaultfd resolves the fault at {}: {:?}", fault.address, fault.reason),
             Self::Driver(error) => write!(f, "what the driver wanted to map was refused: {error}"),
             Self::Malformed(error) => error.fmt(f),
         }

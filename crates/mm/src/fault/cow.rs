@@ -17,6 +17,7 @@ use crate::notify::Notify;
 use crate::platform::Platform;
 use crate::shootdown::Stale;
 use crate::space::AddressSpace;
+use crate::uffd::UffdReason;
 
 /// Whose a page is.
 enum Ownership<'m> {
@@ -45,6 +46,17 @@ impl<'m, P: Platform> Mm<'m, P> {
             Held::Zero(leaf) => (leaf, Ownership::Nobody),
             _ => return Ok(Outcome::Changed),
         };
+        if self.hands_over_write(fault, Held::Page(leaf)) {
+            return Err(fault.handed_over(UffdReason::WriteProtected));
+        }
+        if fault.is_for_uffd(UffdReason::WriteProtected) {
+            // It was protected a moment ago, perhaps, and whoever did that has not flushed yet.
+            self.protocols().guards.flush_before_copy(|| {
+                if space.has_gathers(cpu) {
+                    self.flush_page(cpu, space, fault.address);
+                }
+            });
+        }
         match (fault.want, ownership) {
             (Want::Read, ownership) => {
                 let writable = matches!(ownership, Ownership::Exclusive);
@@ -78,10 +90,10 @@ impl<'m, P: Platform> Mm<'m, P> {
         if !folio.flags(cpu).contains(FolioFlags::ANON) {
             return Some(Ownership::Shared(folio));
         }
-        if exclusivity(self.map(), cpu, leaf.frame) == Exclusivity::Exclusive {
+        let guards = &self.protocols().guards;
+        if exclusivity(self.map(), cpu, leaf.frame) == Exclusivity::Exclusive && guards.exclusive_needs_no_copy() {
             return Some(Ownership::Exclusive);
         }
-        let guards = &self.protocols().guards;
         if folio.membership().order == 0
             && !folio.flags(cpu).contains(FolioFlags::SWAP_BACKED)
             && guards.is_only_user_of_unmerged(
@@ -104,6 +116,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         leaf: &Leaf,
         attributes: Attributes,
     ) {
+        let attributes = self.keep_uffd_wp(attributes, leaf.attributes);
         match (leaf.presence, fault.presence()) {
             (Presence::Present, _) => {
                 let missing = match fault.is_write() && attributes.has(Flags::WRITE) {
@@ -155,6 +168,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             (Want::Unshare | Want::Read, None) => fault.read_only(),
             (Want::Write | Want::ForcedWrite, _) => fault.attributes(),
         };
+        let attributes = self.keep_uffd_wp(attributes, leaf.attributes);
         let Some(entry) = (Leaf { frame, attributes, presence: fault.presence() }).entry(Level::Pte) else {
             self.give_back(cpu, &new);
             return Err(fault.bad_frame(frame));

@@ -2,7 +2,7 @@
 
 use machine::Cpu;
 use machine::addr::Frame;
-use pagetable::{Entry, Flags, LockedTable, Rights};
+use pagetable::{Entry, Flags, LockedTable, Marker, Rights};
 
 use crate::error::FaultError;
 use crate::fault::{Fault, Outcome};
@@ -15,6 +15,7 @@ use crate::mm::Mm;
 use crate::order::SpecialCheck;
 use crate::platform::{Platform, Protocols};
 use crate::space::AddressSpace;
+use crate::uffd::{UffdModes, UffdReason};
 
 /// What became of an entry that was to be installed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,7 +148,11 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) -> Result<Installed, FaultError> {
         let Protocols { mode, write, .. } = self.protocols();
         let found = table.entry(mode, fault.address);
-        match self.held(fault.level, found) {
+        let held = self.held(fault.level, found);
+        if self.hands_over_write(fault, held) {
+            return Err(fault.handed_over(UffdReason::WriteProtected));
+        }
+        match held {
             Held::Page(leaf) if self.is_misplaced(table.cpu(), fault, &leaf) => Ok(Installed::Misplaced(leaf.frame)),
             Held::Nothing => {
                 before(table.cpu());
@@ -157,6 +162,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             Held::Page(Leaf { frame, attributes, presence }) | Held::Special(Leaf { frame, attributes, presence })
                 if frame == entry.leaf_frame(fault.level) =>
             {
+                let entry = if self.is_uffd_wp(held) { entry.without(Flags::WRITE) } else { entry };
                 match presence {
                     Presence::Present => {
                         // Somebody else was faster, or the entry lacks rights. More rights need no flush: at worst a CPU faults once more
@@ -178,6 +184,12 @@ impl<'m, P: Platform> Mm<'m, P> {
                 Ok(Installed::Already)
             }
             Held::Table => Ok(Installed::Table),
+            Held::Marker(Marker::UffdWriteProtect) if fault.area.uffd.has(UffdModes::WRITE_PROTECT) => {
+                before(table.cpu());
+                let protected = self.uffd_protected(fault.level, entry);
+                table.replace(write, fault.address, protected);
+                Ok(Installed::New)
+            }
             held => match self.non_present(table, fault, found, held)? {
                 Outcome::Mapped => Ok(Installed::Already),
                 Outcome::Changed => Ok(Installed::Changed),

@@ -19,6 +19,7 @@ use crate::leaf::{Held, Leaf};
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
+use crate::uffd::UffdReason;
 
 /// Whose a huge page is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +96,9 @@ impl<'m, P: Platform> Mm<'m, P> {
             Held::Page(leaf) => leaf,
             held => return self.non_present(table, &huge, found, held),
         };
+        if self.hands_over_write(&huge, Held::Page(leaf)) {
+            return Err(fault.handed_over(UffdReason::WriteProtected));
+        }
         match (huge.want, self.huge_ownership(cpu, &leaf).ok_or(huge.bad_frame(leaf.frame))?) {
             (_, Ownership::Exclusive) => self.restore(&mut table, &huge, &leaf, huge.attributes()),
             (Want::Read, Ownership::Shared) => self.restore(&mut table, &huge, &leaf, huge.read_only()),

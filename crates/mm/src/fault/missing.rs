@@ -1,7 +1,7 @@
 //! Private areas where nothing is mapped yet.
 
 use machine::addr::Frame;
-use pagetable::{Attributes, Entry, Level, Position};
+use pagetable::{Attributes, Entry, Flags, Level, Position};
 
 use crate::error::FaultError;
 use crate::fault::{Fault, Outcome, Want};
@@ -23,13 +23,13 @@ struct FilePage<'f> {
 }
 
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Maps what belongs where nothing is: the zero page, a zeroed page, a page of the file, or a copy of it.
+    /// Maps what belongs where nothing is: the zero page, a zeroed page, a page of the file, or a copy of it. `seen` is nothing, or a marker that says that userfaultfd protects what will be there.
     pub(super) fn fault_missing(
         &self,
         cpu: &P::Cpu,
         fault: &Fault,
         file: &File<'m>,
-        position: &Position<'_>,
+        (position, seen): (&Position<'_>, Entry),
     ) -> Result<Outcome, FaultError> {
         match (file.kind(), fault.want) {
             (FileKind::Anonymous, Want::Read) if let Some(zero) = self.frames().zero_page() => {
@@ -38,7 +38,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             (FileKind::Anonymous, _) => {
                 let folio = self.allocate_anonymous(cpu, fault)?;
                 self.frames().zero(cpu, folio.membership());
-                self.map_new(cpu, fault, position, &folio, fault.attributes(), || true)
+                self.map_new(cpu, fault, (position, seen), &folio, fault.attributes(), || true)
             }
             // Only pages with records are copied; drivers of the other kinds are asked before this.
             (FileKind::Cached | FileKind::Driver | FileKind::PfnMapped | FileKind::Mixed, want) => {
@@ -58,13 +58,13 @@ impl<'m, P: Platform> Mm<'m, P> {
                 }
                 if want == Want::Read {
                     let attributes = fault.read_only();
-                    return self.map_new_at(cpu, fault, position, &source, page.frame, attributes, || {
+                    return self.map_new_at(cpu, fault, (position, seen), &source, page.frame, attributes, || {
                         guards.look_at_slot_again(cpu, page.slot, page.piece) == Some(page.piece)
                     });
                 }
                 let copied = self.allocate_anonymous(cpu, fault).and_then(|folio| {
                     self.frames().copy(cpu, page.frame, folio.membership().head, 1);
-                    self.map_new(cpu, fault, position, &folio, fault.attributes(), || {
+                    self.map_new(cpu, fault, (position, seen), &folio, fault.attributes(), || {
                         guards.look_at_slot_again(cpu, page.slot, page.piece) == Some(page.piece)
                     })
                 });
@@ -113,34 +113,43 @@ impl<'m, P: Platform> Mm<'m, P> {
         &self,
         cpu: &P::Cpu,
         fault: &Fault,
-        position: &Position<'_>,
+        place: (&Position<'_>, Entry),
         folio: &Folio<'_>,
         attributes: Attributes,
         still_right: impl FnOnce() -> bool,
     ) -> Result<Outcome, FaultError> {
-        self.map_new_at(cpu, fault, position, folio, folio.membership().head, attributes, still_right)
+        self.map_new_at(cpu, fault, place, folio, folio.membership().head, attributes, still_right)
     }
 
-    /// Maps a page where nothing is, if nothing still is and it is `still_right` under the lock. Takes the caller's reference over, or gives it back.
+    /// Maps a page where nothing is, or a marker, if that still is and it is `still_right` under the lock. Takes the caller's reference over, or gives it back.
     #[expect(clippy::too_many_arguments, reason = "one step of a protocol, with all that it decides on")]
     fn map_new_at(
         &self,
         cpu: &P::Cpu,
         fault: &Fault,
-        position: &Position<'_>,
+        (position, seen): (&Position<'_>, Entry),
         folio: &Folio<'_>,
         frame: Frame,
         attributes: Attributes,
         still_right: impl FnOnce() -> bool,
     ) -> Result<Outcome, FaultError> {
+        let attributes = match self.uffd_wp() {
+            Some(mark) if !seen.is_none() => attributes.without(Flags::WRITE).with(mark),
+            _ => attributes,
+        };
         let Ok(entry) = Entry::leaf(Level::Pte, frame, attributes) else {
             self.give_back(cpu, folio);
             return Err(fault.bad_frame(frame));
         };
-        let mapped = match self.lock_unchanged(cpu, fault, position, Entry::NONE) {
+        let mapped = match self.lock_unchanged(cpu, fault, position, seen) {
             Some(mut table) if still_right() => {
                 folio.add_rmap(cpu);
-                table.fill(&self.protocols().write, fault.address, entry);
+                match seen.is_none() {
+                    true => table.fill(&self.protocols().write, fault.address, entry),
+                    false => {
+                        table.replace(&self.protocols().write, fault.address, entry);
+                    }
+                }
                 Outcome::Mapped
             }
             _ => Outcome::Changed,

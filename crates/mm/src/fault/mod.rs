@@ -10,6 +10,7 @@
 //! | `non_present` | no page is there, but something else: PROT_NONE, migration, a marker |
 //! | `swap_in` | the page is on swap |
 //! | `huge` | huge pages of anonymous memory |
+//! | `uffd` | faults that are handed over, and the pages that come for them |
 //!
 //! # Protocol for private areas
 //!
@@ -28,6 +29,7 @@ mod non_present;
 mod numa_hint;
 mod private;
 mod swap_in;
+mod uffd;
 
 use machine::addr::{Frame, VirtAddr};
 use machine::{Access, Cpu, PageFault};
@@ -43,7 +45,7 @@ use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::reclaim::Migrated;
 use crate::space::AddressSpace;
-use crate::special::{Attempt, DriverFault};
+use crate::special::Attempt;
 use crate::trace::Event;
 
 /// What the entry is to allow after the fault.
@@ -117,7 +119,8 @@ struct Fault {
 }
 
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Resolves a page fault of user code: on return the access can be tried again. Below a stack, the stack grows.
+    /// Resolves a page fault of user code: on return the access can be tried again. Below a stack, the stack grows. Where an area is registered for it, somebody else resolves the fault, and this
+    /// waits for that ([`crate::uffd::UffdHandler`]).
     ///
     /// The entry may be gone again by then: then it faults again.
     ///
@@ -138,11 +141,8 @@ impl<'m, P: Platform> Mm<'m, P> {
             mmap.unlock();
             match (result, stack) {
                 (_, Some(stack)) => self.grow_stack(cpu, space, fault.address, stack?)?,
-                (Err(FaultError::DriverBusy { file, page }), None) => {
-                    self.drivers().wait(cpu, file, page);
-                    attempt = self.protocols().guards.attempt_after_wait();
-                }
-                (result, None) => return result,
+                (Ok(()), None) => return Ok(()),
+                (Err(error), None) => attempt = self.wait_for_resolution(cpu, space, error)?,
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Private areas: what is there decides what is to be done.
 
-use pagetable::{Entry, Level, MapError, Position, WalkError};
+use pagetable::{Entry, Level, MapError, Marker, Position, WalkError};
 
 use crate::area::HugePages;
 use crate::error::FaultError;
@@ -10,6 +10,7 @@ use crate::leaf::Held;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
+use crate::uffd::{UffdModes, UffdReason};
 
 impl<'m, P: Platform> Mm<'m, P> {
     /// One attempt to resolve a fault in a private area.
@@ -21,6 +22,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         file: &File<'m>,
     ) -> Result<Outcome, FaultError> {
         if fault.area.huge == HugePages::Allowed
+            && !fault.area.uffd.is_registered()
             && file.kind() == FileKind::Anonymous
             && let Some(outcome) = self.fault_huge(cpu, space, fault)?
         {
@@ -38,7 +40,14 @@ impl<'m, P: Platform> Mm<'m, P> {
         // Perhaps torn, on a machine that reads halves: all that is done with it is checked under the lock.
         let seen = position.slot().read(cpu, &self.protocols().read);
         match self.held(Level::Pte, seen) {
-            Held::Nothing => self.fault_missing(cpu, fault, file, &position),
+            Held::Nothing if fault.is_for_uffd(UffdReason::Missing) => Err(fault.handed_over(UffdReason::Missing)),
+            Held::Nothing => self.fault_missing(cpu, fault, file, (&position, seen)),
+            Held::Marker(Marker::UffdWriteProtect) if fault.area.uffd.has(UffdModes::WRITE_PROTECT) => {
+                match self.hands_over_write(fault, Held::Marker(Marker::UffdWriteProtect)) {
+                    true => Err(fault.handed_over(UffdReason::WriteProtected)),
+                    false => self.fault_missing(cpu, fault, file, (&position, seen)),
+                }
+            }
             Held::Page(_) | Held::Zero(_) => self.fault_on_page(cpu, space, fault, &position, seen),
             Held::Swap(swap) => self.swap_in(cpu, fault, &position, seen, swap),
             held => match self.lock_unchanged(cpu, fault, &position, seen) {

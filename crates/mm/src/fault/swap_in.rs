@@ -95,6 +95,7 @@ impl<P: Platform> Mm<'_, P> {
         if soft_dirty {
             attributes = attributes.with_mark(SOFT_DIRTY);
         }
+        let attributes = self.bring_back_uffd_wp(attributes, swap.flags);
         let entry = match Entry::leaf(fault.level, frame, attributes) {
             Ok(entry) => entry,
             Err(_) => {

@@ -193,8 +193,9 @@ impl<'m, P: Platform> Copier<'_, '_, 'm, P> {
         }
     }
 
-    /// Nobody but fork puts entries into the child, so the place is free.
+    /// Nobody but fork puts entries into the child, so the place is free. The child is not registered with a userfaultfd, so that nothing there is protected.
     fn fill(&self, target: &mut LockedTable<'_, P::Cpu>, at: VirtAddr, entry: Entry) {
+        let entry = self.mm.uffd_unprotected(self.level, entry);
         target.fill(&self.mm.protocols().write, at, entry);
     }
 }

@@ -14,6 +14,7 @@
 //! | a driver's frame | - | the same |
 //! | zero page, swap, marker | the same | - |
 //! | a guard | the same | the same |
+//! | what userfaultfd protects | the same, unprotected | nothing |
 //! | migration | the same, and what was writable is read-only afterwards | nothing |
 //!
 //! A page that is pinned must stay the parent's: a device goes on reading and writing it, and the parent must see that. If it were shared, the first of
@@ -48,6 +49,7 @@ use crate::gather::Gather;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::{AddressSpace, SpaceId};
+use crate::uffd::UffdModes;
 
 /// The two address spaces of a fork.
 struct Pair<'p, 'm> {
@@ -122,7 +124,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         let rmap = file.rmap_lock().write(cpu);
         let result = match file.link(cpu, &MappedAt::new(pair.child_id, area)) {
             Ok(()) => {
-                pair.child.insert(cpu, index, area);
+                // Who reads the parent's userfaultfd knows nothing of the child (Linux: without UFFD_EVENT_FORK).
+                pair.child.insert(cpu, index, &area.with_uffd(UffdModes::NONE));
                 match Self::copies(area, file) {
                     Copies::Entries => {
                         let reach = self.reach(cpu, pair.parent, (area.start, area.end()));

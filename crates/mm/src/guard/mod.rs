@@ -494,6 +494,41 @@ pub trait Guards {
         Attempt::AfterWait
     }
 
+    /// A fault that was handed over and is known to whoever resolves it, before it waits: whether it still must (Linux: `userfaultfd_must_wait`).
+    ///
+    /// It may have been resolved before it was known. Whoever does not look again waits for a wake-up that was before.
+    #[inline(always)]
+    fn still_unresolved(&self, look: impl FnOnce() -> bool) -> bool {
+        look()
+    }
+
+    /// Who resolves a fault: puts contents into a page, and maps it.
+    ///
+    /// In this order, else others see a page that is not whole: the reason for which there is UFFDIO_COPY, and user code does not map the page and fill it itself.
+    #[inline(always)]
+    fn fill_then_map<E>(&self, fill: impl FnOnce(), map: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        fill();
+        map()
+    }
+
+    /// A store to a page that was write-protected by userfaultfd, perhaps a moment ago, before it is decided whether the page is copied: flushes, if somebody has taken something away and not flushed yet.
+    ///
+    /// That one holds the mmap lock for reading, too, so that another CPU may still write to the page by its TLB. What it writes after the copy is lost (Linux 6ce64428d620).
+    #[inline(always)]
+    #[track_caller]
+    fn flush_before_copy(&self, flush_if_pending: impl FnOnce()) {
+        flush_if_pending();
+    }
+
+    /// Whether a page that is the address space's alone is written without a copy, however many references there are.
+    ///
+    /// If references decide instead, somebody who has one gets the old page and everybody else the copy: pins are no use, and entries of which TLBs know that they can be written lead to pages that
+    /// are copied (Linux until 6c287605fd56, 5.19).
+    #[inline(always)]
+    fn exclusive_needs_no_copy(&self) -> bool {
+        true
+    }
+
     /// When a zap takes a folio off its rmap.
     #[inline(always)]
     fn rmap_removal(&self) -> RmapRemoval {

@@ -125,7 +125,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         let is_own = is_anon && exclusivity(self.map(), cpu, leaf.frame) == Exclusivity::Exclusive;
         match request.access {
             Access::Write if leaf.attributes.has(Flags::WRITE) => {}
-            Access::Write if look.may_force(is_own) => {}
+            // What is protected is handed over, whoever writes (Linux: `can_follow_write_pte`).
+            Access::Write if look.may_force(is_own) && !self.is_uffd_wp_leaf(leaf.attributes) => {}
             Access::Write => return Ok(Followed::Fault(look.want())),
             // Who may write through the entry shares the page with nobody.
             Access::Read if leaf.attributes.has(Flags::WRITE) || request.reference == Reference::Get => {}

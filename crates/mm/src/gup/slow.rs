@@ -1,6 +1,6 @@
 //! Slow GUP: under the mmap lock and page-table locks, with faults where a page is missing.
 //!
-//! The mmap lock is held from page to page, and dropped where a fault must wait for a driver; afterwards the address is looked at from the beginning, for even
+//! The mmap lock is held from page to page, and dropped where a fault must wait for a driver or a userfaultfd; afterwards the address is looked at from the beginning, for even
 //! the area may be another.
 
 use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
@@ -17,7 +17,7 @@ use crate::gup::flags::{Foll, Request, Signal};
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::AddressSpace;
-use crate::special::{Attempt, DriverFault};
+use crate::special::Attempt;
 
 /// What was found at an address.
 pub(super) enum Followed {
@@ -64,15 +64,16 @@ impl<'m, P: Platform> Mm<'m, P> {
                 });
             }
             mmap.unlock();
-            if let Err(GupError::Fault(FaultError::DriverBusy { file, page })) = result {
+            if let Err(GupError::Fault(error)) = result
+                && error.can_be_waited_for()
+            {
                 result = match signal() {
                     _ if request.has(Foll::NOWAIT) => Err(GupError::WouldBlock { address: at }),
                     Signal::Fatal => Err(GupError::Interrupted { address: at }),
                     Signal::Pending if request.has(Foll::INTERRUPTIBLE) => Err(GupError::Interrupted { address: at }),
                     Signal::Pending | Signal::None => {
-                        self.drivers().wait(cpu, file, page);
                         tried = Some(at);
-                        Ok(())
+                        self.wait_for_resolution(cpu, space, error).map(drop).map_err(GupError::Fault)
                     }
                 };
             }

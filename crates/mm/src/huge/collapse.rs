@@ -80,6 +80,8 @@ impl<'m, P: Platform> Mm<'m, P> {
             && area.sharing == Sharing::Private
             && area.huge == HugePages::Allowed
             && area.rights != AreaRights::None
+            // Whoever reads the userfaultfd speaks of small pages, and of which are missing.
+            && !area.uffd.is_registered()
             && area.start <= start
             && area.end().as_u64() - start.as_u64() >= Level::Pmd.size()
     }

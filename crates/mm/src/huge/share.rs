@@ -166,7 +166,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         let fits = area.start <= start && area.end().as_u64() - start.as_u64() >= upper.size();
         // An entry of a root that is read at load never changes.
         let can_change = upper < mode.root_level() || upper == mode.root_level() && !self.root_is_read_at_load();
-        match file.kind() == FileKind::Cached && area.sharing == Sharing::Shared && fits && can_change {
+        let is_plain = file.kind() == FileKind::Cached && !area.uffd.is_registered();
+        match is_plain && area.sharing == Sharing::Shared && fits && can_change {
             true => Ok((area, file.leaf())),
             false => Err(not_here),
         }

@@ -36,6 +36,8 @@ pub enum Unmergeable {
     Large,
     /// The page's memory has failed, or its contents are not for everybody.
     Unsuitable,
+    /// Userfaultfd protects the page there: whoever did that is to be told of the next store, not this.
+    WriteProtected,
     /// The page is in a region that must stay movable, and merged pages do not move.
     Movable,
     /// Somebody else is merging the page, or taking it apart.
@@ -111,6 +113,7 @@ impl fmt::Display for Unmergeable {
             Self::NoZeroPage => "there is no zero page",
             Self::Large => "it is part of a large folio",
             Self::Unsuitable => "its memory has failed, or it is not for everybody",
+            Self::WriteProtected => "userfaultfd protects it",
             Self::Movable => "it must stay movable",
             Self::Locked => "somebody else is at it",
             Self::Pinned => "it may be pinned",

@@ -99,6 +99,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// What the entry maps, if it maps a page that belongs to somebody.
     pub(super) fn mergeable_leaf(&self, at: &At<'_, 'm, '_, P>) -> Result<Leaf, Unmergeable> {
         match self.held(Level::Pte, at.table.entry(&self.protocols().mode, at.address)) {
+            held if self.is_uffd_wp(held) => Err(Unmergeable::WriteProtected),
             Held::Page(leaf) => Ok(leaf),
             Held::Zero(_) | Held::Special(_) => Err(Unmergeable::Special),
             Held::Nothing | Held::Table | Held::Swap(_) | Held::Migration(_) | Held::Marker(_) | Held::Unknown => {

@@ -80,7 +80,11 @@ impl<'m, P: Platform> Mm<'m, P> {
             if let Held::Migration(away) = at.held
                 && contains(membership, away.from)
             {
-                at.table.get_and_clear(&self.protocols().write, at.address);
+                let write = &self.protocols().write;
+                match self.is_uffd_wp(at.held) {
+                    true => at.table.replace(write, at.address, Self::uffd_marker()),
+                    false => at.table.get_and_clear(write, at.address),
+                };
             }
             Step::Continue(())
         });

@@ -24,7 +24,7 @@ use crate::leaf::Held;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::reclaim::rmap::{Intent, Step, contains};
-use crate::reclaim::unmap::{Unmapped, back};
+use crate::reclaim::unmap::Unmapped;
 use crate::space::AddressSpace;
 
 /// Why entries could not all be made migration entries.
@@ -101,7 +101,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                 if away.access != MigrationAccess::Read {
                     make_exclusive(self.map(), cpu, away.from);
                 }
-                at.table.replace(&self.protocols().write, at.address, back(at.level, away.from, &away));
+                at.table.replace(&self.protocols().write, at.address, self.back(at.level, away.from, &away));
             }
             Step::Continue(())
         });

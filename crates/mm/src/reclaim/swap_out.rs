@@ -203,8 +203,10 @@ impl<'m, P: Platform> Mm<'m, P> {
 /// What is remembered of a page on swap. Rights are the area's; what the hardware noted has been used.
 fn on_swap(place: SwapPlace, away: &Migration) -> NonPresent {
     let mut flags = SwapFlags::default();
-    if away.flags.has(SwapFlags::SOFT_DIRTY) {
-        flags = flags.and(SwapFlags::SOFT_DIRTY);
+    for kept in [SwapFlags::SOFT_DIRTY, SwapFlags::UFFD_WP] {
+        if away.flags.has(kept) {
+            flags = flags.and(kept);
+        }
     }
     NonPresent::Swap(Swap { device: place.device, offset: place.offset, flags })
 }

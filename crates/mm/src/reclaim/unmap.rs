@@ -96,7 +96,10 @@ impl<'m, P: Platform> Mm<'m, P> {
             Held::Page(cleared) => cleared.attributes,
             _ => leaf.attributes,
         };
-        let away = away(folio.flags(cpu), leaf, attributes, exclusivity);
+        let mut away = away(folio.flags(cpu), leaf, attributes, exclusivity);
+        if self.is_uffd_wp_leaf(attributes) {
+            away.flags = away.flags.and(SwapFlags::UFFD_WP);
+        }
         at.table.fill(write, at.address, NonPresent::Migration(away).encode(at.level));
         if attributes.has(Flags::ACCESSED) {
             folio.mark(cpu, FolioFlags::REFERENCED);
@@ -128,12 +131,37 @@ impl<'m, P: Platform> Mm<'m, P> {
                 if anonymous && away.access != MigrationAccess::Read {
                     make_exclusive(self.map(), cpu, frame);
                 }
-                at.table.replace(&self.protocols().write, at.address, back(at.level, frame, &away));
+                let leaf = self.back(at.level, frame, &away);
+                at.table.replace(&self.protocols().write, at.address, leaf);
             }
             Step::Continue(())
         });
         // What lies behind a malformed table was not reached on the way there either.
         let _: Result<(), ZapError> = walked;
+    }
+
+    /// The leaf again, of another frame.
+    pub(super) fn back(&self, level: Level, frame: Frame, away: &Migration) -> Entry {
+        let rights = match away.access {
+            MigrationAccess::Write => Rights::USER.and(Rights::WRITE),
+            MigrationAccess::Read | MigrationAccess::ReadExclusive => Rights::USER,
+        };
+        let mut attributes = Attributes::new(rights);
+        if away.flags.has(SwapFlags::YOUNG) {
+            attributes = attributes.with(Flags::ACCESSED);
+        }
+        if away.flags.has(SwapFlags::DIRTY) {
+            attributes = attributes.with(Flags::DIRTY);
+        }
+        if away.flags.has(SwapFlags::SOFT_DIRTY) {
+            attributes = attributes.with_mark(SOFT_DIRTY);
+        }
+        let attributes = self.bring_back_uffd_wp(attributes, away.flags);
+        if away.flags.has(SwapFlags::PROT_NONE) {
+            return NonPresent::ProtNone(ProtNone { frame, attributes }).encode(level);
+        }
+        // The frame is aligned like the one that the entry had: folios are aligned to their size.
+        Entry::leaf(level, frame, attributes).unwrap_or(Entry::NONE)
     }
 }
 
@@ -154,27 +182,4 @@ fn away(folio: FolioFlags, leaf: &Leaf, attributes: Attributes, exclusivity: Exc
     ];
     let flags = flags.into_iter().filter(|(set, _)| *set).fold(SwapFlags::default(), |all, (_, flag)| all.and(flag));
     Migration { from: leaf.frame, access, flags }
-}
-
-/// The leaf again, of another frame.
-pub(super) fn back(level: Level, frame: Frame, away: &Migration) -> Entry {
-    let rights = match away.access {
-        MigrationAccess::Write => Rights::USER.and(Rights::WRITE),
-        MigrationAccess::Read | MigrationAccess::ReadExclusive => Rights::USER,
-    };
-    let mut attributes = Attributes::new(rights);
-    if away.flags.has(SwapFlags::YOUNG) {
-        attributes = attributes.with(Flags::ACCESSED);
-    }
-    if away.flags.has(SwapFlags::DIRTY) {
-        attributes = attributes.with(Flags::DIRTY);
-    }
-    if away.flags.has(SwapFlags::SOFT_DIRTY) {
-        attributes = attributes.with_mark(SOFT_DIRTY);
-    }
-    if away.flags.has(SwapFlags::PROT_NONE) {
-        return NonPresent::ProtNone(ProtNone { frame, attributes }).encode(level);
-    }
-    // The frame is aligned like the one that the entry had: folios are aligned to their size.
-    Entry::leaf(level, frame, attributes).unwrap_or(Entry::NONE)
 }

@@ -36,6 +36,7 @@ mod table_check;
 mod tags;
 mod threads;
 mod trace;
+mod uffd;
 
 // What they share.
 mod audit;

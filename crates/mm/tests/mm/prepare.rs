@@ -10,7 +10,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoSwap,
-    NobodyListens, NobodyTraces, Parts, Platform, Protocols, ShareError, Shootdown, Sound, SpaceId,
+    NobodyListens, NoUffd, NobodyTraces, Parts, Platform, Protocols, ShareError, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -28,6 +28,7 @@ impl<M: Mode> Platform for In<M> {
     type Swap = NoSwap;
     type Notify = NobodyListens;
     type Drivers = NoDrivers;
+    type Uffd = NoUffd;
     type Trace = NobodyTraces;
     type Read = Cmpxchg8b;
     type Write = Xchg64;
@@ -99,6 +100,7 @@ fn in_world<M: Mode + Copy, R>(
         swap: &NoSwap,
         notify: &NobodyListens,
         drivers: &NoDrivers,
+        uffd: &NoUffd,
         trace: &NobodyTraces,
         spaces: &spaces,
         files: &files,

@@ -4,7 +4,7 @@ use lab::{Arena, End, Machine, Paging};
 use machine::addr::PAGE_SIZE;
 use machine::user::FaultCause;
 use machine::{Cpu, CpuId, PageFault, PhysAddr, VirtAddr, Word};
-use mm::{AddressSpace, MemoryMap, Mm, NobodyTraces, Parts, Sharing, SpaceId};
+use mm::{AddressSpace, MemoryMap, Mm, NobodyTraces, Parts, Sharing, SpaceId, UffdModes};
 use pagetable::{FiveLevel, FourLevel, Level, Mode as PagingMode, Pae, PhysicalWidth, Root};
 
 use super::choices::{self, Choices};
@@ -14,10 +14,11 @@ use super::names::{FrameNames, name_tables};
 use super::operations::Column;
 use super::platform::{InLab, LabFrames, LabMap, LabTables, TABLES, protocols};
 use super::run::Runner;
-use super::setup::{Mapped, MappedSize, Owner, Setup, Start};
+use super::setup::{AreaSetup, Mapped, MappedSize, Owner, Setup, Start};
 use super::shared::{Shared, data_pool};
 use super::swap_device::LabSwap;
 use super::table_check::LabUses;
+use super::uffd::LabUffd;
 use super::watch::{NmiHandlers, Watch, WatchedFolio, WatchedPage};
 use crate::checker::{CheckedCpu, Checker};
 use crate::error::{Error, Problem};
@@ -94,6 +95,7 @@ impl<M: PagingMode> Engine<'_, M> {
             spaces,
             shootdown,
             mirror,
+            wakes,
             ..
         } = self.shared;
         let tables = LabTables { cpu, arena, metas, frames_of_tables, aside, freed: self.choices.freed_tables };
@@ -108,6 +110,7 @@ impl<M: PagingMode> Engine<'_, M> {
             swap: &LabSwap { places: swap, frames: &frames },
             notify: &LabNotify { mirror, spaces },
             drivers: &LabDrivers,
+            uffd: &LabUffd { wakes },
             trace: &NobodyTraces,
             spaces,
             files,
@@ -174,6 +177,7 @@ impl Kernel {
                     self.allocate(cpu, &arena);
                     engine.on(cpu, |mm| self.populate(cpu, mm));
                     self.map(cpu, &engine);
+                    engine.on(cpu, |mm| self.register(cpu, mm));
                 }
                 engine.on(cpu, |mm| {
                     if let Some(space) = mm.space(SpaceId::new(setup.space_of(number) as u16)) {
@@ -269,6 +273,19 @@ impl Kernel {
                 }
             }
         });
+    }
+
+    /// The areas whose faults are handed over: registered when all is mapped, so that nobody waits before the race.
+    fn register<'m, M: PagingMode, C: CheckedCpu>(&self, cpu: &C, mm: &Mm<'m, InLab<'m, M, C>>) {
+        for AreaSetup { name, space, area, uffd, .. } in &self.setup.areas {
+            if *uffd == UffdModes::NONE {
+                continue;
+            }
+            let registered = mm.uffd_register(cpu, SpaceId::new(*space as u16), area.start, area.pages, *uffd);
+            if let Err(error) = registered {
+                cpu.violate(rule::USER, format_args!("area {name}: {error}"));
+            }
+        }
     }
 
     /// The rules keep the pages of a call in one word.

@@ -76,11 +76,15 @@ pub(super) enum Step {
     LeftTableNotice,
     DeviceDirty,
     ProtNoneFlush,
+    HandedOverLook,
+    FillFirst,
+    FlushBeforeCopy,
+    ExclusiveReuse,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 54] = [
+    pub(super) const NAMES: [(&'static str, Self); 58] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -135,6 +139,10 @@ impl Step {
         ("left-table-notice", Self::LeftTableNotice),
         ("device-dirty", Self::DeviceDirty),
         ("prot-none-flush", Self::ProtNoneFlush),
+        ("handed-over-look", Self::HandedOverLook),
+        ("fill-first", Self::FillFirst),
+        ("flush-before-copy", Self::FlushBeforeCopy),
+        ("exclusive-reuse", Self::ExclusiveReuse),
     ];
 }
 
@@ -414,6 +422,23 @@ impl Guards for Without {
     #[track_caller]
     fn prot_none_may_be_cached<C: Cpu>(&self, cpu: &C, space: &AddressSpace<'_>) -> bool {
         unless!(self lacks ProtNoneFlush, prot_none_may_be_cached(cpu, space))
+    }
+
+    fn still_unresolved(&self, look: impl FnOnce() -> bool) -> bool {
+        unless!(self lacks HandedOverLook, still_unresolved(look))
+    }
+
+    fn fill_then_map<E>(&self, fill: impl FnOnce(), map: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        unless!(self lacks FillFirst, fill_then_map(fill, map))
+    }
+
+    #[track_caller]
+    fn flush_before_copy(&self, flush_if_pending: impl FnOnce()) {
+        unless!(self lacks FlushBeforeCopy, flush_before_copy(flush_if_pending));
+    }
+
+    fn exclusive_needs_no_copy(&self) -> bool {
+        unless!(self lacks ExclusiveReuse, exclusive_needs_no_copy())
     }
 
     fn rmap_removal(&self) -> RmapRemoval {

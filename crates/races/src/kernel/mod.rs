@@ -9,6 +9,7 @@
 //! | [`platform`], [`swap_device`] | where the engine finds tables, records and swap |
 //! | [`table_check`] | page_table_check, where a file asks for it |
 //! | [`mirror`] | a device with a page table of its own |
+//! | [`uffd`] | who resolves faults that are handed over |
 //! | [`run`] | operations are calls of the engine |
 //! | [`watch`] | the rules that need to know what pages and pins are |
 //! | [`names`] | names and words for traces |
@@ -30,6 +31,7 @@ mod setup;
 mod shared;
 mod swap_device;
 mod table_check;
+mod uffd;
 mod watch;
 
 use std::sync::Arc;

@@ -21,6 +21,7 @@ use super::mirror::LabNotify;
 use super::setup::{Owner, TableFrames};
 use super::swap_device::LabSwap;
 use super::table_check::LabUses;
+use super::uffd::LabUffd;
 use super::watch::Told;
 use crate::checker::CheckedCpu;
 use crate::rule;
@@ -49,6 +50,7 @@ impl<'l, M: Mode, C: CheckedCpu> Platform for InLab<'l, M, C> {
     type Swap = LabSwap<'l>;
     type Notify = LabNotify<'l>;
     type Drivers = LabDrivers;
+    type Uffd = LabUffd<'l>;
     type Trace = NobodyTraces;
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Shared<'l> {
     mappings: &'l [&'l [Mapping]],
     pub(super) shootdown: &'l Shootdown,
     pub(super) mirror: Option<&'l Mirror<'l>>,
+    /// How often whoever waits for a fault to be resolved was woken; `None` if no area is registered.
+    pub(super) wakes: Option<&'l Word64>,
 }
 
 impl Kernel {
@@ -170,6 +172,7 @@ impl Kernel {
             mappings,
             shootdown: arena.alloc(Shootdown::new()),
             mirror: Mirror::place(arena, &self.columns),
+            wakes: setup.hands_over_faults().then(|| arena.alloc(Word64::new(0))),
         }
     }
 }
@@ -262,6 +265,9 @@ impl<'l> Shared<'l> {
             checker.name(&place.word, format!("contents of swap place {number}"));
         }
         checker.name(self.aside, "table put aside");
+        if let Some(wakes) = self.wakes {
+            checker.name(wakes, "wakes of userfaultfds");
+        }
         if let Some(mirror) = self.mirror {
             checker.name(mirror.lock.word(), "lock of the mirror");
             checker.name(mirror.invalidations.word(), "invalidations");

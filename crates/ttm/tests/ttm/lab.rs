@@ -12,7 +12,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     DriverAnswer, DriverFault, DriverFaultContext, File, FileId, FileKind, Membership, MemoryMap, Mm, NoFrames, NoSwap,
-    NobodyListens, NobodyTraces, Page, Platform, Protocols, Shootdown, Sound,
+    NobodyListens, NoUffd, NobodyTraces, Page, Platform, Protocols, Shootdown, Sound,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -37,6 +37,7 @@ impl<'l> Platform for InLab<'l> {
     type Swap = NoSwap;
     type Notify = NobodyListens;
     type Drivers = Card<'l>;
+    type Uffd = NoUffd;
     type Trace = NobodyTraces;
     type Read = ReadOnce<Wide>;
     type Write = Whole;
@@ -209,6 +210,7 @@ fn device_of<'l>(
             swap: &NoSwap,
             notify: &NobodyListens,
             drivers: card,
+            uffd: &NoUffd,
             trace: &NobodyTraces,
             spaces: &[],
             files: arena.alloc_slice(1, |_| File::new(FileKind::PfnMapped, Level::Pte, &[], &[])),

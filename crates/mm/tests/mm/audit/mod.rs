@@ -9,7 +9,7 @@ use hosted::{FailingTables, ThreadCpu};
 use machine::{Frame, VirtAddr, Word, Word32};
 use mm::folio::PIN_BIAS;
 use mm::{AddressSpace, Membership, MemoryMap, Reference, Run};
-use pagetable::software::{Softw1, SpecialBit};
+use pagetable::software::{LONG_MODE, Softw1, SpecialBit, UFFD_WP};
 use pagetable::{Attributes, Entry, Flags, Level, NonPresent, TableMemory};
 
 /// What is behind pages in a row, whatever the size of the leaves.
@@ -178,6 +178,10 @@ impl Account {
                 _ => Behind::Other(entry),
             }
         };
+        if let Behind::Frames { attributes, .. } = behind {
+            let is_protected = attributes.is_marked(LONG_MODE.mark(UFFD_WP));
+            assert!(!(is_protected && attributes.has(Flags::WRITE)), "{start} is protected, and can be written");
+        }
         if let Behind::Frames { first, attributes, .. } = behind
             && counts
             && !attributes.is_marked(Softw1.mark())

@@ -11,7 +11,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, FolioFlags, Mapping, Membership,
-    MemoryMap, Mm, NoDrivers, NoFrames, NoSwap, NobodyListens, NobodyTraces, Page, PageSlot, Parts, Platform,
+    MemoryMap, Mm, NoDrivers, NoFrames, NoSwap, NobodyListens, NoUffd, NobodyTraces, Page, PageSlot, Parts, Platform,
     Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
@@ -39,6 +39,7 @@ impl Platform for OnThreads {
     type Swap = NoSwap;
     type Notify = NobodyListens;
     type Drivers = NoDrivers;
+    type Uffd = NoUffd;
     type Trace = NobodyTraces;
 }
 
@@ -149,6 +150,7 @@ impl Kernel {
                 swap: &NoSwap,
                 notify: &NobodyListens,
                 drivers: &NoDrivers,
+                uffd: &NoUffd,
                 trace: &NobodyTraces,
                 spaces,
                 files,

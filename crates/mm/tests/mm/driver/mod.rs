@@ -12,7 +12,7 @@ use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, DevicePages, DriverAnswer, DriverFault, DriverFaultContext, FaultError,
     File, FileId, FileKind, FolioFlags, FrameSource, Invalidations, Mapping, Membership, MemoryMap, Mm, NoSwap,
-    NobodyTraces, Notify, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    NoUffd, NobodyTraces, Notify, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -32,6 +32,7 @@ impl Platform for WithDriver {
     type Swap = NoSwap;
     type Notify = Listener;
     type Drivers = Driver;
+    type Uffd = NoUffd;
     type Trace = NobodyTraces;
     type Read = ReadOnce<Wide>;
     type Write = Whole;
@@ -227,6 +228,7 @@ impl Kernel {
             swap: &NoSwap,
             notify: listener,
             drivers: driver,
+            uffd: &NoUffd,
             trace: &NobodyTraces,
             spaces,
             files,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use hosted::{DataFrames, FailingTables, Failures, FrameArena, MemorySwap, ThreadCpu, Threads, UserMemory};
-use machine::{Access, Cpu, Frame, ReaderLock, VirtAddr, Word};
+use machine::{Access, Cpu, Frame, ReaderLock, VirtAddr, Word, Word64};
 use mm::lifetime::ByRcu;
 use mm::order::{FlushAfterUnlock, SpecialCheck};
 use mm::shootdown::ByIpi;
@@ -13,7 +13,8 @@ use mm::table_check::{CheckedFrame, CheckedFrames, DoubleUse, FrameUses};
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, Event, FaultError, File, FileId, FileKind, FolioFlags, FolioMapping,
     FrameSource, Invalidations, Mapping, Membership, MemoryMap, Mm, NoDrivers, Notify, NumaPlacement, Page, PageSlot,
-    Parts, Platform, Protocols, Shootdown, Sound, SpaceId, StackLimits, TableCheck, Tags, Trace,
+    Parts, Platform, Protocols, Shootdown, Sound, SpaceId, StackLimits, TableCheck, Tags, Trace, UffdFault,
+    UffdHandler,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -34,6 +35,7 @@ impl Platform for WithMemory {
     type Swap = MemorySwap<'static>;
     type Notify = Shadow;
     type Drivers = NoDrivers;
+    type Uffd = Reader;
     type Trace = Recorder;
     type Read = ReadOnce<Wide>;
     type Write = Write;
@@ -201,6 +203,51 @@ impl Notify<ThreadCpu> for Shadow {
     }
 }
 
+/// What resolves a fault that is handed over.
+type Resolve = Box<dyn FnMut(&ThreadCpu, UffdFault) + Send>;
+
+/// Who reads of faults that are handed over.
+pub(crate) struct Reader {
+    told: Mutex<Vec<UffdFault>>,
+    resolve: Mutex<Option<Resolve>>,
+    wakes: Word64,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self { told: Mutex::default(), resolve: Mutex::default(), wakes: Word64::new(0) }
+    }
+}
+
+impl Reader {
+    /// What was handed over since this was last asked.
+    pub(crate) fn take_told(&self) -> Vec<UffdFault> {
+        std::mem::take(&mut *self.told.lock().expect("nobody panics with it"))
+    }
+
+    /// From now on each fault is resolved like this, by another CPU so to speak, after it was told and before it waits.
+    pub(crate) fn resolve_by(&self, resolve: impl FnMut(&ThreadCpu, UffdFault) + Send + 'static) {
+        *self.resolve.lock().expect("nobody panics with it") = Some(Box::new(resolve));
+    }
+}
+
+impl UffdHandler<ThreadCpu> for Reader {
+    fn wait(&self, cpu: &ThreadCpu, _: &AddressSpace<'_>, fault: UffdFault, must_wait: impl FnOnce() -> bool) {
+        let known = cpu.load(&self.wakes);
+        self.told.lock().expect("nobody panics with it").push(fault);
+        if let Some(resolve) = &mut *self.resolve.lock().expect("nobody panics with it") {
+            resolve(cpu, fault);
+        }
+        if must_wait() {
+            cpu.await_value(&self.wakes, |now| now != known);
+        }
+    }
+
+    fn wake(&self, cpu: &ThreadCpu, _: &AddressSpace<'_>, _: VirtAddr, _: VirtAddr) {
+        cpu.fetch_add(&self.wakes, 1);
+    }
+}
+
 /// What another CPU does right before such an event.
 type Act = (fn(&Event) -> bool, Box<dyn FnOnce() + Send>);
 
@@ -255,6 +302,7 @@ pub(crate) struct Kernel {
     pub(crate) swap: &'static MemorySwap<'static>,
     pub(crate) failures: Arc<Failures>,
     pub(crate) shadow: &'static Shadow,
+    pub(crate) uffd: &'static Reader,
     pub(crate) checked: &'static Checked,
     pub(crate) recorder: &'static Recorder,
     slots: &'static [PageSlot],
@@ -312,6 +360,7 @@ impl Kernel {
         let nodes: &'static Nodes = leak(Nodes { data, all_move: AtomicBool::new(false), asked: AtomicU64::new(0) });
         let shadow: &'static Shadow = leak(Shadow::default());
         let recorder: &'static Recorder = leak(Recorder::default());
+        let uffd: &'static Reader = leak(Reader::default());
         let parts = Parts {
             tables,
             map: checked,
@@ -319,6 +368,7 @@ impl Kernel {
             swap,
             notify: shadow,
             drivers: &NoDrivers,
+            uffd,
             trace: recorder,
             spaces,
             files,
@@ -327,7 +377,7 @@ impl Kernel {
         let engine: &'static Mm<_> = leak(Mm::new(protocols(checked), parts));
         assert!(mm.set(engine).is_ok(), "set once");
         drop(cpu);
-        Self { machine, mm: engine, data, nodes, tables, swap, failures, shadow, checked, recorder, slots }
+        Self { machine, mm: engine, data, nodes, tables, swap, failures, shadow, uffd, checked, recorder, slots }
     }
 
     pub(crate) fn space(&self, number: u16) -> &'static AddressSpace<'static> {

@@ -1,7 +1,7 @@
 //! Fork, and changes of areas.
 
 use crate::memory::{CACHED, anonymous};
-use mm::{Area, AreaRights, Foll};
+use mm::{Area, AreaRights, Foll, UffdModes, UffdProtection};
 
 use super::steps::*;
 use super::world::*;
@@ -93,6 +93,40 @@ pub(crate) const AREA_CHANGES: &[Case] = &[
             w.swap_out(509);
         },
         operate: |w| said(w.kernel.mm.install_guards(&w.cpu, w.kernel.space(0), page(508), 8)),
+    },
+    Case {
+        name: "a page for a userfault, and the tables for it",
+        fails: Fails::Whole,
+        prepare: |w| w.register(anonymous(AT, 2 * HUGE, 0), UffdModes::MISSING),
+        operate: |w| {
+            let fill = |_, frame| w.kernel.data.write(frame, 0, 7);
+            said(w.kernel.mm.uffd_copy(&w.cpu, w.kernel.space(0), (page(3), 1), UffdProtection::None, fill))
+        },
+    },
+    Case {
+        name: "write protection for userfaultfd over part of a huge page",
+        fails: Fails::Whole,
+        prepare: |w| {
+            World::huge(w);
+            let modes = UffdModes::WRITE_PROTECT;
+            w.kernel.mm.uffd_register(&w.cpu, ONE, AT, 2 * HUGE, modes).expect("anonymous memory");
+        },
+        operate: |w| said(w.kernel.mm.uffd_write_protect(&w.cpu, w.kernel.space(0), page(500), 20)),
+    },
+    Case {
+        name: "write protection for userfaultfd where a file is not mapped yet",
+        fails: Fails::Whole,
+        prepare: |w| {
+            w.register(Area::shared(page(508), 8, AreaRights::ReadWrite, CACHED, 0), UffdModes::WRITE_PROTECT);
+            w.load(508);
+        },
+        operate: |w| said(w.kernel.mm.uffd_write_protect(&w.cpu, w.kernel.space(0), page(508), 8)),
+    },
+    Case {
+        name: "registration of part of a huge page with userfaultfd",
+        fails: Fails::Whole,
+        prepare: World::huge,
+        operate: |w| said(w.kernel.mm.uffd_register(&w.cpu, ONE, page(3), 5, UffdModes::MISSING)),
     },
     Case {
         name: "fork of guards in a file's shared area",

@@ -7,7 +7,7 @@ use crate::audit::{Account, Behind, Hold, Stretch};
 use crate::memory::{AREAS, CACHED, CACHED_HUGE, FILE_MAPPINGS, FILE_PAGES, Kernel, SPACES, anonymous};
 use hosted::ThreadCpu;
 use machine::{Access, Frame, VirtAddr, Word};
-use mm::{Area, AreaRights, FolioFlags, Foll, FrameSource, MapError, MemoryMap, Reference, Run, SpaceId};
+use mm::{Area, AreaRights, FolioFlags, Foll, FrameSource, MapError, MemoryMap, Reference, Run, SpaceId, UffdModes};
 use pagetable::{Level, Rights};
 
 pub(crate) const ONE: SpaceId = SpaceId::new(0);
@@ -74,6 +74,11 @@ impl World {
 
     pub(crate) fn map(&self, area: Area) {
         self.kernel.mm.mmap(&self.cpu, ONE, area).expect("a good area");
+    }
+
+    pub(crate) fn register(&self, area: Area, modes: UffdModes) {
+        self.map(area);
+        self.kernel.mm.uffd_register(&self.cpu, ONE, area.start, area.pages, modes).expect("memory, or a file");
     }
 
     pub(crate) fn store(&self, number: u64) {

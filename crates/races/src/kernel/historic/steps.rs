@@ -1,6 +1,7 @@
 //! Guards that lack one step each.
 
 mod merge;
+mod uffd;
 
 use machine::seqcount::Sequence;
 use machine::{Access, Cpu, CpuSet, Frame, SeqCount, VirtAddr, Word64};
@@ -22,6 +23,7 @@ pub(in crate::kernel) use merge::{
     CountAfterClear, FlushBeforeCompare, ForkWait, KeptPageHold, KeptPageShared, MergeLock, MergedAskedLast,
     PoisonCheck, ReadOnlyFlush, ReferencesFirst,
 };
+pub(in crate::kernel) use uffd::{ExclusiveReuse, FillFirst, FlushBeforeCopy, HandedOverLook};
 
 /// Fast GUP looks at the entry of the page again, and not at that of its table: before Linux 70cbc3cc78a9.
 pub(in crate::kernel) struct TableRecheck;

@@ -9,7 +9,7 @@ mod cell;
 mod words;
 
 use machine::{Access, VirtAddr};
-use mm::{Area, AreaRights, FileId, Foll, SpaceId, Usage};
+use mm::{Area, AreaRights, FileId, Foll, SpaceId, UffdProtection, Usage};
 
 use super::setup::Setup;
 use crate::arguments::Arguments;
@@ -58,6 +58,12 @@ pub(super) enum Action {
     Io { from: usize, device: Device },
     /// `write_protect(x)`.
     WriteProtect { space: SpaceId, start: VirtAddr, pages: u64 },
+    /// `uffd_copy(x, write=5, wp)`: UFFDIO_COPY, of pages that hold this word.
+    UffdCopy { space: SpaceId, start: VirtAddr, pages: u64, word: u64, protection: UffdProtection },
+    /// `uffd_protect(x)`: UFFDIO_WRITEPROTECT.
+    UffdProtect { space: SpaceId, start: VirtAddr, pages: u64 },
+    /// `uffd_unprotect(x)`.
+    UffdUnprotect { space: SpaceId, start: VirtAddr, pages: u64 },
     /// `r = harvest(x, dirty)`: whether pages were used, and forgets it.
     Harvest { space: SpaceId, start: VirtAddr, pages: u64, clear: Usage },
     /// `enter_lazy(kernel=q)`: the CPU idles, with the page table of its address space loaded.
@@ -275,6 +281,7 @@ impl Column {
                 step.action,
                 Action::Touch { user: User::Load | User::Store(_), .. }
                     | Action::Io { .. }
+                    | Action::UffdCopy { .. }
                     | Action::Device { .. }
                     | Action::Follow { device: Some(_), .. }
             )

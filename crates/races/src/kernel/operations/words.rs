@@ -1,7 +1,7 @@
 //! Which operations there are.
 
 use machine::{Access, VirtAddr};
-use mm::{AreaRights, FileId, FileKind, Foll, SpaceId, Usage};
+use mm::{AreaRights, FileId, FileKind, Foll, SpaceId, UffdProtection, Usage};
 
 use super::cell::Cell;
 use super::{Action, Copy, Device, Section, User};
@@ -26,6 +26,9 @@ const WORDS: &[(&str, Read)] = &[
     ("guard", |cell| on_range(cell, |space, start, pages| Action::Guard { space, start, pages })),
     ("unguard", |cell| on_range(cell, |space, start, pages| Action::Unguard { space, start, pages })),
     ("write_protect", |cell| on_range(cell, |space, start, pages| Action::WriteProtect { space, start, pages })),
+    ("uffd_copy", uffd_copy),
+    ("uffd_protect", |cell| on_range(cell, |space, start, pages| Action::UffdProtect { space, start, pages })),
+    ("uffd_unprotect", |cell| on_range(cell, |space, start, pages| Action::UffdUnprotect { space, start, pages })),
     ("harvest", harvest),
     ("enter_lazy", enter_lazy),
     ("leave_lazy", |cell| Ok(Action::LeaveLazy { space: cell.own })),
@@ -176,6 +179,13 @@ fn harvest(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
         ));
     }
     Ok(Action::Harvest { space: cell.space()?, start, pages, clear })
+}
+
+fn uffd_copy(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
+    let word = cell.word()?.unwrap_or_default();
+    let protection = cell.arguments.one_of(&[("wp", UffdProtection::WriteProtected)], UffdProtection::None);
+    let (start, pages) = cell.range()?;
+    Ok(Action::UffdCopy { space: cell.space()?, start, pages, word, protection })
 }
 
 fn enter_lazy(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {

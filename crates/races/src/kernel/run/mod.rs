@@ -103,6 +103,15 @@ impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
             Action::WriteProtect { space, start, pages } => {
                 self.done(into, results, mm.write_protect(cpu, self.space(space), start, pages));
             }
+            Action::UffdCopy { space, start, pages, word, protection } => {
+                self.done(into, results, self.uffd_copy(space, (start, pages), (word, protection)));
+            }
+            Action::UffdProtect { space, start, pages } => {
+                self.done(into, results, mm.uffd_write_protect(cpu, self.space(space), start, pages));
+            }
+            Action::UffdUnprotect { space, start, pages } => {
+                self.done(into, results, mm.uffd_write_unprotect(cpu, self.space(space), start, pages));
+            }
             Action::Harvest { space, start, pages, clear } => {
                 let used = self.harvest(space, (start, pages), clear);
                 if let (Some(into), Ok(used)) = (into, &used) {
@@ -227,7 +236,7 @@ impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
         }
     }
 
-    fn space(&self, id: SpaceId) -> &'m AddressSpace<'m> {
+    pub(in crate::kernel) fn space(&self, id: SpaceId) -> &'m AddressSpace<'m> {
         match self.mm.space(id) {
             Some(space) => space,
             None => self.cpu.violate(rule::USER, "there is no such address space"),

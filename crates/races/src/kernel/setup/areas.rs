@@ -2,14 +2,14 @@
 
 use machine::addr::PAGE_SIZE;
 use machine::{Access, VirtAddr};
-use mm::{AreaRights, FileKind, Growth, HugePages, Sharing};
+use mm::{AreaRights, FileKind, Growth, HugePages, Sharing, UffdModes};
 
 use super::{AreaSetup, Mapped, MappedSize, Setup, Start};
-use crate::arguments::{Arguments, impossible, unique};
+use crate::arguments::{Arguments, impossible, named, unique};
 use crate::error::{Error, Problem};
 use crate::race::Race;
 use crate::source::Spanned;
-use crate::syntax::Mode;
+use crate::syntax::{Mode, Value};
 
 impl Setup {
     pub(super) fn area(
@@ -45,7 +45,12 @@ impl Setup {
             None => 0,
         };
         let start = arguments.one_of(&[("later", Start::Later)], Start::There);
+        let uffd = uffd_modes(race, arguments.key("uffd").unwrap_or_default())?;
         arguments.finish()?;
+        if start == Start::Later && uffd != UffdModes::NONE {
+            let why = format!("area {name} is not there at the start, and nothing is registered later");
+            return Err(impossible(race, name.span, why, "an area that is not `later`"));
+        }
         let area = mm::Area {
             sharing,
             huge,
@@ -80,7 +85,7 @@ impl Setup {
                 "areas that do not overlap",
             ));
         }
-        self.areas.push(AreaSetup { name: name.node.clone(), space, file, area, start });
+        self.areas.push(AreaSetup { name: name.node.clone(), space, file, area, start, uffd });
         Ok(())
     }
 
@@ -118,6 +123,12 @@ impl Setup {
         self.mapped.extend(leaves);
         Ok(())
     }
+}
+
+/// `uffd=missing,wp`: which faults are handed over.
+fn uffd_modes(race: &Race, values: &[Spanned<Value>]) -> Result<UffdModes, Error> {
+    let words = [("missing", UffdModes::MISSING), ("wp", UffdModes::WRITE_PROTECT)];
+    values.iter().try_fold(UffdModes::NONE, |all, value| Ok(all.and(named(race, "uffd", value, &words)?)))
 }
 
 /// The first address behind those that user mode has.

@@ -14,7 +14,7 @@ mod tables;
 
 use machine::addr::PAGE_SIZE;
 use machine::{Access, CpuSet, Frame, VirtAddr};
-use mm::{FileKind, FolioFlags};
+use mm::{FileKind, FolioFlags, UffdModes};
 use pagetable::Level;
 
 use super::table_check::TableChecks;
@@ -111,6 +111,8 @@ pub(super) struct AreaSetup {
     pub(super) file: usize,
     pub(super) area: mm::Area,
     pub(super) start: Start,
+    /// Which of its faults are handed over when the race begins.
+    pub(super) uffd: UffdModes,
 }
 
 /// A page that is touched before the start.
@@ -313,6 +315,11 @@ impl Setup {
     /// The index of a file that the file names.
     pub(super) fn file_named(&self, race: &Race, value: &Spanned<Value>) -> Result<usize, Error> {
         find(race, "file", &value.node.to_string(), value.span, self.files.iter().map(|file| &file.name))
+    }
+
+    /// Whether faults of any area are.
+    pub(super) fn hands_over_faults(&self) -> bool {
+        self.areas.iter().any(|area| area.uffd != UffdModes::NONE)
     }
 
     fn area_named(&self, race: &Race, name: &Spanned<String>) -> Result<(usize, &AreaSetup), Error> {

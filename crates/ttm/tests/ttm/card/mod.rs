@@ -12,7 +12,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, AreaRights, AreaSlot, DriverAnswer, DriverFault, DriverFaultContext, FaultError, File, FileId,
-    FileKind, FrameSource, Mapping, Mm, NobodyListens, NobodyTraces, PfnLeaf, Platform, Protocols, Shootdown, Sound,
+    FileKind, FrameSource, Mapping, Mm, NobodyListens, NoUffd, NobodyTraces, PfnLeaf, Platform, Protocols, Shootdown, Sound,
     SpaceId,
 };
 use pagetable::recheck::Atomic;
@@ -36,6 +36,7 @@ impl Platform for OnThreads {
     type Swap = MemorySwap<'static>;
     type Notify = NobodyListens;
     type Drivers = Card;
+    type Uffd = NoUffd;
     type Trace = NobodyTraces;
     type Read = ReadOnce<Wide>;
     type Write = Whole;
@@ -338,6 +339,7 @@ impl Machine {
             swap,
             notify: &NobodyListens,
             drivers: card,
+            uffd: &NoUffd,
             trace: &NobodyTraces,
             spaces,
             files,

@@ -9,7 +9,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, AreaRights, AreaSlot, Attempt, DriverAnswer, DriverFault, DriverFaultContext, File, FileId, FileKind,
-    Guards, Mapping, Membership, MemoryMap, Mm, NoFrames, NoSwap, NobodyListens, NobodyTraces, Page, Platform,
+    Guards, Mapping, Membership, MemoryMap, Mm, NoFrames, NoSwap, NoUffd, NobodyListens, NobodyTraces, Page, Platform,
     Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
@@ -61,6 +61,7 @@ impl<'l> Platform for InLab<'l> {
     type Swap = NoSwap;
     type Notify = NobodyListens;
     type Drivers = Card<'l>;
+    type Uffd = NoUffd;
     type Trace = NobodyTraces;
     type Read = ReadOnce<Wide>;
     type Write = Whole;
@@ -274,6 +275,7 @@ impl<'l> Scene<'l> {
             swap: &NoSwap,
             notify: &NobodyListens,
             drivers: card,
+            uffd: &NoUffd,
             trace: &NobodyTraces,
             spaces,
             files: arena.alloc_slice(1, |_| File::new(FileKind::PfnMapped, level, &[], mappings).with_frames(own)),
