@@ -221,10 +221,7 @@ impl AreaSlot {
         };
         let missing = if area.uffd.has(UffdModes::MISSING) { low::UFFD_MISSING } else { 0 };
         let protected = if area.uffd.has(UffdModes::WRITE_PROTECT) { low::UFFD_WRITE_PROTECT } else { 0 };
-        cpu.owned_store(
-            &self.start,
-            area.start.as_u64() | rights | sharing | huge | growth | missing | protected,
-        );
+        cpu.owned_store(&self.start, area.start.as_u64() | rights | sharing | huge | growth | missing | protected);
         cpu.owned_store(&self.pages, area.pages);
         cpu.owned_store(&self.backing, u64::from(area.file.number()) << OFFSET_BITS | area.offset);
     }

@@ -12,7 +12,7 @@ use crate::special::Attempt;
 impl<'m, P: Platform> Mm<'m, P> {
     /// Maps `pages` pages from `start` on, as if each was accessed (Linux: MADV_POPULATE_READ, MADV_POPULATE_WRITE). What is mapped already costs a walk.
     ///
-    /// Whoever takes pages away meanwhile may take these, too.
+    /// Whoever takes pages away meanwhile may take these, too. Waits where an access would, for a driver or a userfaultfd.
     ///
     /// Context: interrupts on, no lock.
     ///

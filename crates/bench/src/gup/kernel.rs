@@ -12,8 +12,8 @@ use mm::order::FlushBeforeUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, File, FileId, FolioFlags, Mapping, Membership, MemoryMap, Mm, NoDrivers,
-    NoFrames, NoSwap, NobodyListens, NoUffd, NobodyTraces, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound,
-    SpaceId,
+    NoFrames, NoSwap, NoUffd, NobodyListens, NobodyTraces, Page, PageSlot, Parts, Platform, Protocols, Shootdown,
+    Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;

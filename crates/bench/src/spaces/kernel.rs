@@ -9,8 +9,8 @@ use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
-    AddressSpace, Area, AreaRights, AreaSlot, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoSwap, NobodyListens,
-    NoUffd, NobodyTraces, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    AddressSpace, Area, AreaRights, AreaSlot, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoSwap, NoUffd,
+    NobodyListens, NobodyTraces, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;

@@ -10,8 +10,8 @@ use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
-    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoDrivers,
-    NobodyListens, NoUffd, NobodyTraces, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoUffd,
+    NobodyListens, NobodyTraces, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;

@@ -152,7 +152,9 @@ impl fmt::Display for FaultError {
             Self::DriverBusy { file, page } => {
                 write!(f, "the driver of file {} cannot map page {page} before something else is over", file.number())
             }
-            Self::HandedOver(fault) => write!(f, "userfaultfd resolves the fault at {}: {:?}", fault.address, fault.reason),
+            Self::HandedOver(fault) => {
+                write!(f, "userfaultfd resolves the fault at {}: {:?}", fault.address, fault.reason)
+            }
             Self::Driver(error) => write!(f, "what the driver wanted to map was refused: {error}"),
             Self::Malformed(error) => error.fmt(f),
         }

@@ -63,7 +63,14 @@ impl<'m, P: Platform> Mm<'m, P> {
             UffdContents::Zeros if let Some(zero) = self.frames().zero_page() => {
                 let fault = Fault { area: *area, want: Want::Read, level: Level::Pte, address, hints: Hints::Ignore };
                 let attributes = fault.read_only().with_mark(self.protocols().special.mark());
-                self.uffd_install(cpu, space, &fault, Leaf { frame: zero, attributes, presence: fault.presence() }, None)
+                let attributes = protect.map_or(attributes, |mark| attributes.with(mark));
+                self.uffd_install(
+                    cpu,
+                    space,
+                    &fault,
+                    Leaf { frame: zero, attributes, presence: fault.presence() },
+                    None,
+                )
             }
             contents => {
                 // As if it had been written: the contents are nowhere else.
@@ -79,9 +86,10 @@ impl<'m, P: Platform> Mm<'m, P> {
                     None => fault.attributes(),
                 };
                 let leaf = Leaf { frame, attributes, presence: fault.presence() };
-                let installed = self.protocols().guards.fill_then_map(put_in, || {
-                    self.uffd_install(cpu, space, &fault, leaf, Some(&folio))
-                });
+                let installed = self
+                    .protocols()
+                    .guards
+                    .fill_then_map(put_in, || self.uffd_install(cpu, space, &fault, leaf, Some(&folio)));
                 if installed.is_err() {
                     self.give_back(cpu, &folio);
                 }

@@ -1,7 +1,9 @@
 //! What entries remember of write protection.
 
 use machine::addr::VirtAddr;
-use pagetable::{Attributes, Entry, Flags, Level, Marker, Migration, MigrationAccess, NonPresent, Swap, SwapFlags};
+use pagetable::{
+    Attributes, Entry, Flags, Level, Marker, Migration, MigrationAccess, Mode, NonPresent, Swap, SwapFlags,
+};
 
 use crate::file::FileKind;
 use crate::leaf::{Held, Leaf};
@@ -14,7 +16,6 @@ impl<P: Platform> Mm<'_, P> {
     /// The flag of leaves that are protected; `None` if the paging mode has no bit for it.
     #[inline(always)]
     pub(crate) fn uffd_wp(&self) -> Option<Flags> {
-        use pagetable::Mode;
         self.protocols().mode.uffd_wp()
     }
 

@@ -247,4 +247,3 @@ impl From<GuardRegionError> for UffdError {
         }
     }
 }
-

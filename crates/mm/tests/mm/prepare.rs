@@ -1,4 +1,4 @@
-//! PAE: the tables that must be there before a CPU loads the root, a lack of frames for them, and that they are nobody else's.
+//! PAE: the tables that must be there before a CPU loads the root, a lack of frames for them, and that they are nobody else's; and what its entries have no bit for.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -10,11 +10,23 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoSwap,
-    NobodyListens, NoUffd, NobodyTraces, Parts, Platform, Protocols, ShareError, Shootdown, Sound, SpaceId,
+    NobodyListens, NobodyTraces, Parts, Platform, Protocols, ShareError, Shootdown, Sound, SpaceId, UffdFault,
+    UffdHandler, UffdModes, UffdRegisterError,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
 use pagetable::{Cmpxchg8b, FourLevel, Level, Mode, Pae, PhysicalWidth, Root, TableMemory, Xchg64, ZeroThenLink};
+
+/// Somebody who would be told of faults, if there were any.
+struct Reader;
+
+impl UffdHandler<ThreadCpu> for Reader {
+    fn wait(&self, _: &ThreadCpu, _: &AddressSpace<'_>, fault: UffdFault, _: impl FnOnce() -> bool) {
+        panic!("{fault:?}");
+    }
+
+    fn wake(&self, _: &ThreadCpu, _: &AddressSpace<'_>, _: VirtAddr, _: VirtAddr) {}
+}
 
 /// A platform with the protocols of PAE in whatever mode.
 struct In<M>(PhantomData<M>);
@@ -28,7 +40,7 @@ impl<M: Mode> Platform for In<M> {
     type Swap = NoSwap;
     type Notify = NobodyListens;
     type Drivers = NoDrivers;
-    type Uffd = NoUffd;
+    type Uffd = Reader;
     type Trace = NobodyTraces;
     type Read = Cmpxchg8b;
     type Write = Xchg64;
@@ -100,7 +112,7 @@ fn in_world<M: Mode + Copy, R>(
         swap: &NoSwap,
         notify: &NobodyListens,
         drivers: &NoDrivers,
-        uffd: &NoUffd,
+        uffd: &Reader,
         trace: &NobodyTraces,
         spaces: &spaces,
         files: &files,
@@ -178,4 +190,25 @@ fn only_the_tables_below_those_of_pdptes_are_freed() {
             assert_eq!(world.arena.in_use(), 1 + PDPTES);
         }
     });
+}
+
+/// What comes of registering anonymous memory for faults of these modes.
+fn register<M: Mode + Copy>(mode: M, modes: UffdModes) -> Result<(), UffdRegisterError> {
+    let area = [AreaSlot::new()];
+    in_world(mode, &Failures::none(), &[&area], Level::Pte, |world| {
+        let at = VirtAddr::new(Level::Pud.size());
+        let area = Area::private(at, 1, AreaRights::ReadWrite, ANONYMOUS, 0);
+        world.mm.mmap(&world.cpu, SpaceId::new(0), area).expect("a good area");
+        world.mm.uffd_register(&world.cpu, SpaceId::new(0), at, 1, modes)
+    })
+}
+
+/// The bit that says that userfaultfd protects a page is another's on PAE.
+#[test]
+fn stores_are_handed_over_in_long_mode_only() {
+    let both = UffdModes::MISSING.and(UffdModes::WRITE_PROTECT);
+    let pae = Pae::new(PhysicalWidth::MAX);
+    assert_eq!(register(pae, UffdModes::MISSING), Ok(()));
+    assert_eq!(register(pae, both), Err(UffdRegisterError::Unsupported { modes: both }));
+    assert_eq!(register(FourLevel::new(PhysicalWidth::MAX), both), Ok(()));
 }

@@ -4,8 +4,8 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use pagetable::Level;
 use pagetable::software::{self, Available, Claim, Layout, On, SpecialBit};
+use pagetable::{FiveLevel, FourLevel, Level, Mode, Pae, PhysicalWidth};
 
 fn levels(claim: &Claim) -> String {
     let names: Vec<_> = Level::ALL.iter().filter(|&&level| claim.levels.contain(level)).map(Level::to_string).collect();
@@ -70,6 +70,10 @@ fn a_mark_is_the_bit_of_its_claim() {
     const UFFD: software::Mark = software::LONG_MODE.mark(software::UFFD_WP);
     assert_eq!(UFFD.bits(), 1 << 10);
     assert_eq!(UFFD.dword(), software::Dword::Low);
+    let flag = FourLevel::new(PhysicalWidth::MAX).uffd_wp().expect("long mode has it");
+    assert_eq!(u64::from(flag.bits()), UFFD.bits());
+    assert_eq!(FiveLevel::new(PhysicalWidth::MAX).uffd_wp(), Some(flag));
+    assert_eq!(Pae::new(PhysicalWidth::MAX).uffd_wp(), None, "its bit is saved-dirty's");
     assert_eq!(software::Softw1.mark().bits(), 1 << 9);
     assert_eq!(software::Softw5.mark().dword(), software::Dword::High);
 }

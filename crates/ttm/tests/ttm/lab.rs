@@ -12,7 +12,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     DriverAnswer, DriverFault, DriverFaultContext, File, FileId, FileKind, Membership, MemoryMap, Mm, NoFrames, NoSwap,
-    NobodyListens, NoUffd, NobodyTraces, Page, Platform, Protocols, Shootdown, Sound,
+    NoUffd, NobodyListens, NobodyTraces, Page, Platform, Protocols, Shootdown, Sound,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;

@@ -11,7 +11,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, FolioFlags, Mapping, Membership,
-    MemoryMap, Mm, NoDrivers, NoFrames, NoSwap, NobodyListens, NoUffd, NobodyTraces, Page, PageSlot, Parts, Platform,
+    MemoryMap, Mm, NoDrivers, NoFrames, NoSwap, NoUffd, NobodyListens, NobodyTraces, Page, PageSlot, Parts, Platform,
     Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;

@@ -11,8 +11,8 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, DevicePages, DriverAnswer, DriverFault, DriverFaultContext, FaultError,
-    File, FileId, FileKind, FolioFlags, FrameSource, Invalidations, Mapping, Membership, MemoryMap, Mm, NoSwap,
-    NoUffd, NobodyTraces, Notify, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    File, FileId, FileKind, FolioFlags, FrameSource, Invalidations, Mapping, Membership, MemoryMap, Mm, NoSwap, NoUffd,
+    NobodyTraces, Notify, Page, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;

@@ -17,8 +17,7 @@ fn protected_page() -> World {
 fn through_all_that_may_happen_to_the_page() {
     let frame = |w: &World| w.kernel.frame_at(&w.cpu, 0, page(2)).expect("mapped");
     let swap_out = |w: &World| w.kernel.mm.swap_out(&w.cpu, frame(w)).expect("nobody else uses it");
-    let mprotect =
-        |w: &World, rights| w.kernel.mm.mprotect(&w.cpu, ONE, AT, 8, rights).expect("an area");
+    let mprotect = |w: &World, rights| w.kernel.mm.mprotect(&w.cpu, ONE, AT, 8, rights).expect("an area");
     let cases: [(&str, &dyn Fn(&World)); 13] = [
         ("nothing", &|_| ()),
         ("swap", &swap_out),

@@ -95,9 +95,8 @@ fn gup_waits_or_says_that_it_would() {
     let w = World::new();
     w.register(anonymous(AT, 8, 0), MISSING);
     let (mm, space) = (w.kernel.mm, w.kernel.space(0));
-    let got = |flags, signal: fn() -> Signal| {
-        mm.gup_remote(&w.cpu, space, (AT, 1), flags, signal, |_| panic!("a page"))
-    };
+    let got =
+        |flags, signal: fn() -> Signal| mm.gup_remote(&w.cpu, space, (AT, 1), flags, signal, |_| panic!("a page"));
     let none = || Signal::None;
     assert_eq!(got(Foll::GET | Foll::NOWAIT, none), Err(GupError::WouldBlock { address: AT }));
     assert_eq!(got(Foll::GET | Foll::NOFAULT, none), Err(GupError::NotMapped { address: AT }));

@@ -8,9 +8,7 @@ mod refused;
 
 use hosted::ThreadCpu;
 use machine::{Access, VirtAddr};
-use mm::{
-    Area, FaultError, Foll, SpaceId, UffdError, UffdFault, UffdFillError, UffdModes, UffdProtection, UffdReason,
-};
+use mm::{Area, FaultError, Foll, SpaceId, UffdError, UffdFault, UffdFillError, UffdModes, UffdProtection, UffdReason};
 
 use crate::audit::{Account, Hold};
 use crate::memory::{FILE_PAGES, Kernel, SPACES};

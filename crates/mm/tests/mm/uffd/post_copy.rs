@@ -23,10 +23,14 @@ fn each_page_comes_once_and_whole() {
     drop(boot);
     let done = AtomicBool::new(false);
     let brought: u64 = std::thread::scope(|scope| {
-        let users: Vec<_> = (0..USERS).map(|user| scope.spawn({
-            let kernel = &kernel;
-            move || use_pages(kernel, user)
-        })).collect();
+        let users: Vec<_> = (0..USERS)
+            .map(|user| {
+                scope.spawn({
+                    let kernel = &kernel;
+                    move || use_pages(kernel, user)
+                })
+            })
+            .collect();
         let reader = scope.spawn(|| bring_pages(&kernel, &done));
         users.into_iter().for_each(|user| user.join().expect("no assertion failed"));
         done.store(true, Ordering::SeqCst);

@@ -12,8 +12,8 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, AreaRights, AreaSlot, DriverAnswer, DriverFault, DriverFaultContext, FaultError, File, FileId,
-    FileKind, FrameSource, Mapping, Mm, NobodyListens, NoUffd, NobodyTraces, PfnLeaf, Platform, Protocols, Shootdown, Sound,
-    SpaceId,
+    FileKind, FrameSource, Mapping, Mm, NoUffd, NobodyListens, NobodyTraces, PfnLeaf, Platform, Protocols, Shootdown,
+    Sound, SpaceId,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
