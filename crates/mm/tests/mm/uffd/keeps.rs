@@ -4,6 +4,9 @@ use super::*;
 use crate::memory::{ANONYMOUS, CACHED, anonymous};
 use mm::{AreaRights, RetractError, ShareError, Usage};
 
+/// What happens, by name.
+type Happening<'h> = (&'h str, &'h dyn Fn(&World));
+
 /// Page 2 of memory that is protected, with 102 in it.
 fn protected_page() -> World {
     let w = World::new();
@@ -18,7 +21,7 @@ fn through_all_that_may_happen_to_the_page() {
     let frame = |w: &World| w.kernel.frame_at(&w.cpu, 0, page(2)).expect("mapped");
     let swap_out = |w: &World| w.kernel.mm.swap_out(&w.cpu, frame(w)).expect("nobody else uses it");
     let mprotect = |w: &World, rights| w.kernel.mm.mprotect(&w.cpu, ONE, AT, 8, rights).expect("an area");
-    let cases: [(&str, &dyn Fn(&World)); 13] = [
+    let cases: [Happening<'_>; 13] = [
         ("nothing", &|_| ()),
         ("swap", &swap_out),
         ("swap, and a load", &|w| {
@@ -138,7 +141,7 @@ fn not_where_the_memory_goes_or_somebody_else_has_it() {
 
 #[test]
 fn of_a_files_page_that_went_a_marker_stays() {
-    let goes: [(&str, &dyn Fn(&World)); 4] = [
+    let goes: [Happening<'_>; 4] = [
         ("madvise(dontneed)", &|w| {
             w.kernel.mm.zap(&w.cpu, w.kernel.space(0), AT, 4).expect("whole tables");
         }),
