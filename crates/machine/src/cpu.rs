@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 use crate::addr::PhysAddr;
 use crate::irq::IrqOff;
 use crate::preempt::PreemptOff;
+use crate::protection_key::Pkru;
 use crate::tlb::Invalidation;
 use crate::word::{Word, Word64};
 
@@ -372,6 +373,14 @@ pub trait Cpu: Sized {
     /// the four PDPTEs are read (SDM vol. 3A, 4.4.1).
     #[track_caller]
     fn load_root(&self, root: PhysAddr);
+
+    /// What the running thread may do by the protection keys of user pages: `rdpkru`. Not a point of interleaving: the register is the thread's own.
+    ///
+    /// A CPU without keys allows everything; one with keys is a [`crate::ProtectionKeys`], too.
+    #[inline(always)]
+    fn pkru(&self) -> Pkru {
+        Pkru::ALLOW_ALL
+    }
 
     /// Begins an RCU read-side section. Sections nest. Having interrupts off is one, too.
     #[track_caller]

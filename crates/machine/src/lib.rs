@@ -21,6 +21,7 @@
 //! | [`preempt`] | the proof that the thread stays on its CPU |
 //! | [`tlb`] | what to invalidate |
 //! | [`context`] | process-context identifiers |
+//! | [`protection_key`] | keys of user pages, and what a thread may do by them |
 //! | [`user`] | loads and stores made by user code, through the TLB |
 //!
 //! # Memory model
@@ -43,6 +44,7 @@ pub mod irq;
 pub mod lock;
 pub mod percpu_rwlock;
 pub mod preempt;
+pub mod protection_key;
 pub mod rwlock;
 pub mod seqcount;
 pub mod tlb;
@@ -56,6 +58,7 @@ pub use irq::IrqOff;
 pub use lock::{SpinGuard, SpinLock};
 pub use percpu_rwlock::{PerCpuRwLock, ReaderLock, WriteAllGuard};
 pub use preempt::PreemptOff;
+pub use protection_key::{KeyRights, Pkru, ProtectionKey, ProtectionKeys};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use seqcount::SeqCount;
 pub use tlb::Invalidation;

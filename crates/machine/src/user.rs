@@ -19,17 +19,19 @@ pub struct PageFault {
     pub address: VirtAddr,
     /// The access.
     pub access: Access,
-    /// Whether an entry was present but forbade the access (bit 0 of the error code).
+    /// What forbade it (bits 0 and 5 of the error code).
     pub cause: FaultCause,
 }
 
-/// Bit 0 of the page-fault error code (SDM vol. 3A, 4.7).
+/// Bits 0 and 5 of the page-fault error code (SDM vol. 3A, 4.7).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultCause {
     /// An entry was not present.
     NotPresent,
     /// A translation exists and forbids the access. May be spurious: a stale TLB entry had fewer rights.
     Protection,
+    /// A translation exists, and what the thread may do by the protection key of the page forbids the access, whatever the entries allow.
+    ProtectionKey,
 }
 
 /// A CPU with an MMU, on which user code can run.

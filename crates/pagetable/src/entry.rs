@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use machine::Frame;
+use machine::{Frame, ProtectionKey};
 use machine::addr::PAGE_SHIFT;
 
 use crate::level::Level;
@@ -26,7 +26,8 @@ pub(crate) mod bits {
     /// Where a 2 MiB or 1 GiB leaf has its PAT bit: the lowest bit of the frame number, which alignment leaves free.
     pub(crate) const PAT_HUGE: u64 = 1 << 12;
     /// Of user pages in long mode (SDM vol. 3A, 4.6.2).
-    pub(crate) const PROTECTION_KEY: u64 = 0xf << 59;
+    pub(crate) const PROTECTION_KEY: u64 = 0xf << PROTECTION_KEY_SHIFT;
+    pub(crate) const PROTECTION_KEY_SHIFT: u32 = 59;
     pub(crate) const NO_EXECUTE: u64 = 1 << 63;
     /// The frame number of a 4 KiB leaf or of a table at the greatest physical width, 52 bits.
     pub(crate) const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -172,6 +173,19 @@ impl Entry {
     #[must_use]
     pub const fn with_rights(self, rights: Rights) -> Self {
         Self(self.0 & !bits::RIGHTS | Attributes::new(rights).bits() & bits::RIGHTS)
+    }
+
+    /// The protection key of a leaf: bits 62:59. Only in modes that [have keys](crate::Mode::has_protection_keys); in others the bits of a well-formed entry are zero.
+    #[inline(always)]
+    pub const fn protection_key(self) -> ProtectionKey {
+        ProtectionKey::from_low_bits(self.0 >> bits::PROTECTION_KEY_SHIFT)
+    }
+
+    /// The same with another protection key.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_protection_key(self, key: ProtectionKey) -> Self {
+        Self(self.0 & !bits::PROTECTION_KEY | (key.number() as u64) << bits::PROTECTION_KEY_SHIFT)
     }
 
     /// Whether all these flags are set.

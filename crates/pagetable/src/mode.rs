@@ -57,6 +57,12 @@ pub trait Mode: Copy + Eq + fmt::Debug + Send + Sync + 'static {
         true
     }
 
+    /// Whether leaves have a protection key, in bits 62:59. PAE reserves these: SDM vol. 3A, tables 4-10 and 4-11. Where the CPU was not told to obey keys (CR4.PKE), it ignores them.
+    #[inline(always)]
+    fn has_protection_keys(&self) -> bool {
+        true
+    }
+
     /// Bits that are reserved in a present pte, pmd, pud (but for PDPTEs of PAE), p4d or pgd alike.
     fn reserved_always(&self) -> u64;
 
@@ -446,6 +452,10 @@ impl Mode for Pae {
     #[inline(always)]
     fn has_rights(&self, level: Level) -> bool {
         level < Level::Pud
+    }
+    #[inline(always)]
+    fn has_protection_keys(&self) -> bool {
+        false
     }
     #[inline]
     fn reserved(&self, level: Level, entry: Entry) -> u64 {

@@ -13,13 +13,15 @@
 //! | kind   | ~ offset or ~ frame                | 0| 0| x| x| x| 0| x| x| 0|   swap, migration, marker
 //! | a leaf's bits, its frame inverted           | 1| a leaf's bits      | 0|   PROT_NONE
 //! ```
+//! A migration entry also has the protection key that the leaf had, inverted, in 55:52: above the frame, and above what a load could take for an address.
+//!
 //! The flags 1 to 6 are soft-dirty (1), uffd-wp (2), young (4), dirty (5) and PROT_NONE (6); 3 and 7 are zero. A
 //! huge PROT_NONE leaf keeps its PS (7).
 
 use core::fmt;
 
-use machine::Frame;
 use machine::addr::PAGE_SHIFT;
+use machine::{Frame, ProtectionKey};
 
 use crate::entry::{Entry, bits};
 use crate::level::Level;
@@ -69,6 +71,8 @@ pub struct Migration {
     pub from: Frame,
     /// What the mapping allowed.
     pub access: MigrationAccess,
+    /// The protection key of the leaf, past and future.
+    pub key: ProtectionKey,
     /// Flags that go back into the leaf afterwards.
     pub flags: SwapFlags,
 }
@@ -180,6 +184,11 @@ mod kind {
 const OFFSET_SHIFT: u32 = 9;
 /// 50 bits.
 const OFFSET: u64 = (1 << 50) - 1;
+/// Of the number of a migration entry: the frame that the page leaves ...
+const MIGRATION_FRAME: u64 = bits::ADDRESS >> PAGE_SHIFT;
+/// ... and the protection key, in bits 55:52 of the entry.
+const MIGRATION_KEY_SHIFT: u32 = 52 - OFFSET_SHIFT;
+const MIGRATION_KEY: u64 = (ProtectionKey::COUNT as u64 - 1) << MIGRATION_KEY_SHIFT;
 /// The place of GLOBAL, which means nothing while P is clear.
 const PROT_NONE: u64 = bits::GLOBAL;
 
@@ -217,13 +226,14 @@ impl NonPresent {
     pub const fn encode(self, level: Level) -> Entry {
         match self {
             Self::Swap(Swap { device, offset, flags }) => encode(device.0, offset.0, flags),
-            Self::Migration(Migration { from, access, flags }) => {
+            Self::Migration(Migration { from, access, key, flags }) => {
                 let kind = match access {
                     MigrationAccess::Read => kind::MIGRATION_READ,
                     MigrationAccess::ReadExclusive => kind::MIGRATION_READ_EXCLUSIVE,
                     MigrationAccess::Write => kind::MIGRATION_WRITE,
                 };
-                encode(kind, from.number() & (bits::ADDRESS >> PAGE_SHIFT), flags)
+                let key = (key.number() as u64) << MIGRATION_KEY_SHIFT;
+                encode(kind, from.number() & MIGRATION_FRAME | key, flags)
             }
             Self::Marker(marker) => {
                 let number = match marker {
@@ -289,10 +299,12 @@ impl Entry {
                 };
             }
         };
-        if number > bits::ADDRESS >> PAGE_SHIFT {
+        if number & !(MIGRATION_FRAME | MIGRATION_KEY) != 0 {
             return unknown;
         }
-        Ok(Some(NonPresent::Migration(Migration { from: Frame::new(number), access, flags })))
+        let key = ProtectionKey::from_low_bits(number >> MIGRATION_KEY_SHIFT);
+        let from = Frame::new(number & MIGRATION_FRAME);
+        Ok(Some(NonPresent::Migration(Migration { from, access, key, flags })))
     }
 
     /// Whether the entry holds a page, for software: present, or PROT_NONE. Linux's `pte_present`.

@@ -2,7 +2,9 @@
 
 use core::fmt;
 
-use crate::entry::bits;
+use machine::ProtectionKey;
+
+use crate::entry::{Entry, bits};
 use crate::level::Level;
 use crate::software::{SOFT_DIRTY, UFFD_WP};
 
@@ -91,7 +93,7 @@ impl Cache {
     }
 }
 
-/// Everything a leaf entry says besides which frame it maps: rights, caching, accessed and dirty, software bits.
+/// Everything a leaf entry says besides which frame it maps: rights, protection key, caching, accessed and dirty, software bits.
 ///
 /// Kept as the bits of a 4 KiB leaf. [`crate::Entry::leaf`] moves the PAT bit to where a huge leaf has it (bit
 /// 12 instead of bit 7).
@@ -139,6 +141,19 @@ impl Attributes {
     #[must_use]
     pub const fn with_rights(self, rights: Rights) -> Self {
         Self(self.0 & !bits::RIGHTS | Self::new(rights).0)
+    }
+
+    /// The protection key.
+    #[inline]
+    pub const fn protection_key(self) -> ProtectionKey {
+        Entry::from_bits(self.0).protection_key()
+    }
+
+    /// The same with another protection key. Only for modes that [have keys](crate::Mode::has_protection_keys): elsewhere all but [`ProtectionKey::DEFAULT`] makes the entry malformed.
+    #[inline]
+    #[must_use]
+    pub const fn with_protection_key(self, key: ProtectionKey) -> Self {
+        Self(Entry::from_bits(self.0).with_protection_key(key).bits())
     }
 
     /// How the page is cached.

@@ -1,9 +1,9 @@
 //! Non-present entries: both ways, and harmless to a speculating CPU.
 
-use machine::Frame;
+use machine::{Frame, ProtectionKey};
 use pagetable::{
-    Attributes, Cache, Entry, Flags, Level, Marker, Migration, MigrationAccess, NonPresent, ProtNone, Rights, Swap,
-    SwapDevice, SwapFlags, SwapOffset,
+    Attributes, Cache, Entry, Flags, FourLevel, Level, Marker, Migration, MigrationAccess, Mode, NonPresent, Pae,
+    PhysicalWidth, ProtNone, Rights, Swap, SwapDevice, SwapFlags, SwapOffset,
 };
 use proptest::prelude::*;
 
@@ -21,8 +21,13 @@ fn any_attributes() -> impl Strategy<Value = Attributes> {
         all.filter(|(bit, _)| bits >> bit & 1 != 0).fold(Rights::READ, |rights, (_, right)| rights.and(right))
     });
     let flags = prop::sample::select(vec![Flags::ACCESSED, Flags::DIRTY, Flags::ACCESSED_DIRTY]);
-    (rights, 0..8_u8, flags)
-        .prop_map(|(rights, slot, flags)| Attributes::new(rights).with_cache(Cache::slot(slot).unwrap()).with(flags))
+    (rights, 0..8_u8, flags, any_key()).prop_map(|(rights, slot, flags, key)| {
+        Attributes::new(rights).with_cache(Cache::slot(slot).unwrap()).with(flags).with_protection_key(key)
+    })
+}
+
+fn any_key() -> impl Strategy<Value = ProtectionKey> {
+    (0..ProtectionKey::COUNT).prop_map(|number| ProtectionKey::new(number).unwrap())
 }
 
 fn any_level() -> impl Strategy<Value = Level> {
@@ -42,8 +47,8 @@ fn any_non_present(level: Level) -> impl Strategy<Value = NonPresent> {
             offset: SwapOffset::new(offset).unwrap(),
             flags,
         })),
-        (0..=LAST_FRAME, prop::sample::select(access), any_flags()).prop_map(|(from, access, flags)| {
-            NonPresent::Migration(Migration { from: Frame::new(from), access, flags })
+        (0..=LAST_FRAME, prop::sample::select(access), any_key(), any_flags()).prop_map(|(from, access, key, flags)| {
+            NonPresent::Migration(Migration { from: Frame::new(from), access, key, flags })
         }),
         prop::sample::select(markers).prop_map(NonPresent::Marker),
         (0..=LAST_FRAME, any_attributes()).prop_map(move |(frame, attributes)| NonPresent::ProtNone(ProtNone {
@@ -83,19 +88,29 @@ proptest! {
     fn a_speculating_cpu_finds_no_memory(
         number in 0..1_u64 << 39,
         flags in any_flags(),
+        key in any_key(),
         attributes in any_attributes(),
         level in any_level(),
     ) {
         let device = SwapDevice::new(3).unwrap();
         let all = [
             NonPresent::Swap(Swap { device, offset: SwapOffset::new(number).unwrap(), flags }),
-            NonPresent::Migration(Migration { from: Frame::new(number), access: MigrationAccess::Write, flags }),
+            NonPresent::Migration(Migration { from: Frame::new(number), access: MigrationAccess::Write, key, flags }),
             NonPresent::Marker(Marker::Guard),
             NonPresent::ProtNone(ProtNone { frame: Frame::new(number & !(level.frames() - 1)), attributes }),
         ];
         for what in all {
             prop_assert_ne!(what.encode(level).bits() & 1 << 51, 0, "{:?}", what);
         }
+    }
+
+    #[test]
+    fn a_key_is_changed_and_nothing_else(attributes in any_attributes(), key in any_key(), level in any_level()) {
+        let other = attributes.with_protection_key(key);
+        prop_assert_eq!(other.protection_key(), key);
+        prop_assert_eq!(other.with_protection_key(attributes.protection_key()), attributes);
+        let (leaf, changed) = (Entry::leaf(level, Frame::new(0), attributes), Entry::leaf(level, Frame::new(0), other));
+        prop_assert_eq!(leaf.unwrap().with_protection_key(key), changed.unwrap());
     }
 
     #[test]
@@ -108,6 +123,41 @@ proptest! {
         prop_assert_eq!(leaf.attributes(level), attributes);
         prop_assert_eq!(leaf.leaf_frame(level), frame);
         prop_assert!(leaf.is_leaf(level) && leaf.is_present());
+    }
+}
+
+/// SDM vol. 3A, tables 4-15, 4-17 and 4-20: bits 62:59. PAE reserves them.
+#[test]
+fn the_key_of_a_leaf_lies_in_its_bits_62_to_59() {
+    let key = ProtectionKey::new(0b1010).unwrap();
+    for level in [Level::Pte, Level::Pmd, Level::Pud] {
+        let attributes = Attributes::new(Rights::USER.and(Rights::EXECUTE));
+        let plain = Entry::leaf(level, Frame::new(0), attributes).unwrap();
+        let leaf = Entry::leaf(level, Frame::new(0), attributes.with_protection_key(key)).unwrap();
+        assert_eq!(leaf.bits(), plain.bits() | 0b1010 << 59);
+        assert_eq!((plain.protection_key(), leaf.protection_key()), (ProtectionKey::DEFAULT, key));
+        let width = PhysicalWidth::new(40).unwrap();
+        let reserved = |mode: &dyn Fn(Entry) -> u64| (mode(plain), mode(leaf));
+        assert_eq!(reserved(&|entry| FourLevel::new(width).reserved(level, entry)), (0, 0));
+        if level < Level::Pud {
+            assert_eq!(reserved(&|entry| Pae::new(width).reserved(level, entry)), (0, 0b1010 << 59));
+        }
+    }
+    assert!(!Pae::new(PhysicalWidth::new(40).unwrap()).has_protection_keys());
+}
+
+/// The key of a migration entry lies above what a load could take for an address, and no bit between the two means anything.
+#[test]
+fn a_migration_entry_has_room_for_a_frame_and_a_key() {
+    let encode = |from, key| {
+        let (access, flags) = (MigrationAccess::Read, SwapFlags::default());
+        let key = ProtectionKey::new(key).unwrap();
+        NonPresent::Migration(Migration { from: Frame::new(from), access, key, flags }).encode(Level::Pte)
+    };
+    assert_eq!(encode(0x1234, 0).bits() ^ encode(0x1234, 15).bits(), 0xf << 52);
+    for stray in (49..52).chain(56..59) {
+        let entry = Entry::from_bits(encode(0x1234, 5).bits() ^ 1 << stray);
+        assert!(entry.non_present(Level::Pte).is_err(), "bit {stray}");
     }
 }
 
