@@ -1,7 +1,7 @@
 //! Areas: which addresses mean which pages of which file (Linux: VMAs).
 
 use machine::addr::{PAGE_SIZE, VirtAddr};
-use machine::{Access, Cpu, Word64};
+use machine::{Access, Cpu, ProtectionKey, Word64};
 use pagetable::Level;
 
 use crate::file::FileId;
@@ -28,6 +28,8 @@ pub struct Area {
     pub growth: Growth,
     /// Which of its faults are handed over ([`crate::Mm::uffd_register`]). None of an area that is to be mapped, whatever is said here.
     pub uffd: UffdModes,
+    /// The protection key of its pages: see the module `protection_keys`.
+    pub key: ProtectionKey,
 }
 
 /// Whether faults below an area make it larger (Linux: MAP_GROWSDOWN).
@@ -88,6 +90,7 @@ impl Area {
             huge: HugePages::Never,
             growth: Growth::Never,
             uffd: UffdModes::NONE,
+            key: ProtectionKey::DEFAULT,
         }
     }
 
@@ -112,6 +115,12 @@ impl Area {
     #[must_use]
     pub(crate) const fn with_uffd(self, uffd: UffdModes) -> Self {
         Self { uffd, ..self }
+    }
+
+    /// The same area, whose pages have this protection key.
+    #[must_use]
+    pub const fn with_key(self, key: ProtectionKey) -> Self {
+        Self { key, ..self }
     }
 
     /// The first address behind the area.
@@ -153,6 +162,7 @@ impl Area {
 pub struct AreaSlot {
     /// The start, and in its low bits rights, sharing, huge pages, growth and what is registered.
     start: Word64,
+    /// How many pages, and in its upper 4 bits the protection key.
     pages: Word64,
     /// The file, in the upper 16 bits, and the offset.
     backing: Word64,
@@ -171,6 +181,8 @@ mod low {
 }
 
 const OFFSET_BITS: u32 = 48;
+/// More pages than there are addresses.
+const PAGES_BITS: u32 = 60;
 
 impl AreaSlot {
     /// A slot without a meaning yet.
@@ -181,9 +193,10 @@ impl AreaSlot {
     pub(crate) fn get<C: Cpu>(&self, cpu: &C) -> Area {
         let start = cpu.owned_load(&self.start);
         let backing = cpu.owned_load(&self.backing);
+        let pages = cpu.owned_load(&self.pages);
         Area {
             start: VirtAddr::new(start & !low::ALL),
-            pages: cpu.owned_load(&self.pages),
+            pages: pages & ((1 << PAGES_BITS) - 1),
             rights: match (start & low::READ, start & low::WRITE) {
                 (0, 0) => AreaRights::None,
                 (_, 0) => AreaRights::Read,
@@ -198,6 +211,7 @@ impl AreaSlot {
                 .into_iter()
                 .filter(|(bit, _)| start & bit != 0)
                 .fold(UffdModes::NONE, |all, (_, mode)| all.and(mode)),
+            key: ProtectionKey::from_low_bits(pages >> PAGES_BITS),
         }
     }
 
@@ -222,7 +236,7 @@ impl AreaSlot {
         let missing = if area.uffd.has(UffdModes::MISSING) { low::UFFD_MISSING } else { 0 };
         let protected = if area.uffd.has(UffdModes::WRITE_PROTECT) { low::UFFD_WRITE_PROTECT } else { 0 };
         cpu.owned_store(&self.start, area.start.as_u64() | rights | sharing | huge | growth | missing | protected);
-        cpu.owned_store(&self.pages, area.pages);
+        cpu.owned_store(&self.pages, u64::from(area.key.number()) << PAGES_BITS | area.pages);
         cpu.owned_store(&self.backing, u64::from(area.file.number()) << OFFSET_BITS | area.offset);
     }
 }

@@ -28,6 +28,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let result = self.unmap_all(cpu, (id, space));
         space.forget_pins(cpu);
         space.forget_guards(cpu);
+        space.keys().forget(cpu);
         mmap.unlock();
         if space.active(cpu) != CpuSet::EMPTY {
             self.flush(cpu, space, Invalidation::All, Stale::Tables);

@@ -31,6 +31,7 @@ use crate::leaf::{Held, Presence};
 use crate::mm::Mm;
 use crate::notify::{Invalidations, Seen};
 use crate::platform::Platform;
+use crate::protection_keys::Accessor;
 use crate::space::AddressSpace;
 use crate::special::Attempt;
 
@@ -230,7 +231,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                 }
                 Err(Missing::Special) => return Err(HmmError::Special { address: at }.into()),
                 Err(Missing::Fault(want)) => {
-                    self.fault_in(cpu, space, at, want, attempt)?;
+                    self.fault_in(cpu, space, at, want, attempt, Accessor::Remote)?;
                     look = None;
                     // A copy on write takes something away itself; then the rest need not be looked at.
                     if invalidations.changed(cpu, since) {

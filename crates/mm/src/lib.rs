@@ -19,6 +19,7 @@
 //! | `leaf` | what an entry holds |
 //! | `madvise_guard` | pages that nobody may access, without an area of their own |
 //! | `mprotect`, `protect` | giving rights to entries and taking them |
+//! | `protection_keys` | what threads keep themselves from |
 //! | `mremap` | moving areas |
 //! | `numa` | hints: which CPU uses which page, found out by faults |
 //! | [`tags`] | what user addresses may have in their upper bits |
@@ -96,6 +97,7 @@ pub mod order;
 pub mod platform;
 mod populate;
 mod protect;
+mod protection_keys;
 mod ptdump;
 pub mod reclaim;
 pub mod shootdown;
@@ -112,8 +114,8 @@ mod zap;
 
 pub use area::{Area, AreaRights, AreaSlot, Growth, HugePages, Sharing};
 pub use error::{
-    AreaError, CollapseError, FaultError, FolioSplitError, ForkError, GupError, MapError, PopulateError, RangeError,
-    ReclaimError, ReleaseError, RetractError, ShareError, SplitError, ZapError,
+    AreaError, CollapseError, FaultError, FolioSplitError, ForkError, GupError, KeyError, MapError, PopulateError,
+    RangeError, ReclaimError, ReleaseError, RetractError, ShareError, SplitError, ZapError,
 };
 pub use file::{File, FileId, FileKind, Mapping, PageSlot};
 pub use folio::{FolioFlags, FolioMapping, Membership, MemoryMap, Page, Reference};

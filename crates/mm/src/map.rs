@@ -34,6 +34,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
         let mmap = space.mmap_lock().write(cpu);
         let result = match space.place(cpu, &area) {
+            _ if !space.keys().have(cpu, area.key) => Err(MapError::NoKey(area.key)),
             Placement::Overlaps(other) => Err(MapError::Overlaps(other)),
             Placement::Full => Err(MapError::SpaceFull),
             Placement::At(_)

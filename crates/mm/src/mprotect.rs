@@ -1,4 +1,4 @@
-//! Changing what user code may do in a range.
+//! Changing what user code may do in a range, and the protection key of its pages.
 //!
 //! Entries follow at once where rights go, and where rights come only as far as no fault has to decide: a private page is made writable only if it is
 //! exclusive, a shared one only if it is dirty already, so that who tracks dirtying was told; either only if it is soft-dirty already, and userfaultfd does not protect it. The rest is
@@ -9,13 +9,17 @@
 //! | nothing | becomes PROT_NONE, accessed and dirty kept; flush | |
 //! | read | loses write; flush | is present again, read-only |
 //! | read and write | gains write if it may; no flush | is present again, and writable if it may |
+//! | another key | gets it *together with* the rights, in one exchange; flush: TLBs hold keys | has it, too |
+//!
+//! In two exchanges, some thread could do for a moment what neither the old key and rights nor the new ones allow.
 //!
 //! Whether a change needs a flush is [`pagetable::flush`]'s to say; for each case the table above repeats it.
 //!
-//! Swap entries and markers say nothing about rights and stay. A migration entry does: the leaf that it will be again is to allow no more than the area.
+//! Swap entries and markers say nothing about rights and keys, and stay. A migration entry does: the leaf that it will be again is to allow no more than the area, and to have its key.
 
+use machine::ProtectionKey;
 use machine::addr::VirtAddr;
-use pagetable::{Flags, Level, LockedTable, Migration, MigrationAccess, NonPresent, SwapFlags};
+use pagetable::{Entry, Flags, Level, LockedTable, Migration, MigrationAccess, NonPresent, SwapFlags};
 
 use crate::area::{Area, AreaRights, Sharing};
 use crate::error::{AreaError, ZapError};
@@ -26,8 +30,22 @@ use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::space::{AddressSpace, SpaceId};
 
+/// What becomes of areas.
+#[derive(Clone, Copy)]
+struct Change {
+    rights: AreaRights,
+    /// `None`: each keeps its own.
+    key: Option<ProtectionKey>,
+}
+
+impl Change {
+    fn of(self, area: &Area) -> Area {
+        Area { rights: self.rights, key: self.key.unwrap_or(area.key), ..*area }
+    }
+}
+
 impl<'m, P: Platform> Mm<'m, P> {
-    /// Changes what user code may do in `pages` pages from `start` on. Areas that reach beyond are cut.
+    /// Changes what user code may do in `pages` pages from `start` on. Areas that reach beyond are cut. Protection keys stay.
     ///
     /// On return no CPU can do by an entry from before what is not allowed any more.
     ///
@@ -44,10 +62,44 @@ impl<'m, P: Platform> Mm<'m, P> {
         pages: u64,
         rights: AreaRights,
     ) -> Result<(), AreaError> {
+        self.mprotect_as(cpu, id, (start, pages), Change { rights, key: None })
+    }
+
+    /// [`Self::mprotect`], and the pages get this protection key.
+    ///
+    /// On return no CPU accesses them by another key, nor will one by an entry that is away for now (swap, migration).
+    ///
+    /// Context: interrupts on, no lock.
+    ///
+    /// # Errors
+    /// As for [`Self::mprotect`]; or the address space has not [given the key out](Self::pkey_alloc).
+    #[expect(clippy::too_many_arguments, reason = "the arguments of mprotect, and a key")]
+    pub fn pkey_mprotect(
+        &self,
+        cpu: &P::Cpu,
+        id: SpaceId,
+        start: VirtAddr,
+        pages: u64,
+        rights: AreaRights,
+        key: ProtectionKey,
+    ) -> Result<(), AreaError> {
+        self.mprotect_as(cpu, id, (start, pages), Change { rights, key: Some(key) })
+    }
+
+    fn mprotect_as(
+        &self,
+        cpu: &P::Cpu,
+        id: SpaceId,
+        (start, pages): (VirtAddr, u64),
+        change: Change,
+    ) -> Result<(), AreaError> {
         let space = self.space(id).ok_or(AreaError::NoSpace(id))?;
         let (start, end) = self.tagged_range(space, start, pages)?;
         let mmap = space.mmap_lock().write(cpu);
-        let result = self.mprotect_range(cpu, (id, space), (start, end), rights);
+        let result = match change.key {
+            Some(key) if !space.keys().have(cpu, key) => Err(AreaError::NoKey(key)),
+            _ => self.mprotect_range(cpu, (id, space), (start, end), change),
+        };
         mmap.unlock();
         result
     }
@@ -57,13 +109,13 @@ impl<'m, P: Platform> Mm<'m, P> {
         cpu: &P::Cpu,
         (id, space): (SpaceId, &AddressSpace<'m>),
         (start, end): (VirtAddr, VirtAddr),
-        rights: AreaRights,
+        change: Change,
     ) -> Result<(), AreaError> {
         let mut at = start;
         while at < end {
             at = space.find(cpu, at).ok_or(AreaError::NoArea { address: at })?.end();
         }
-        let edit = |area: &Area| Some(Area { rights, ..*area });
+        let edit = |area: &Area| Some(change.of(area));
         let room = self.room_for_cut(cpu, space, (start, end), &edit)?;
         if let Err(error) = self.split_edges(cpu, space, (start, end)) {
             self.cancel_cut(cpu, &room);
@@ -71,7 +123,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
         let changed = self.notify_of(cpu, space, (start, end), || {
             let mut gather = Gather::begin(cpu, self, space);
-            let changed = self.change_rights(cpu, &mut gather, space, (start, end), rights);
+            let changed = self.change_entries(cpu, &mut gather, space, (start, end), change);
             gather.finish(cpu);
             changed
         });
@@ -95,25 +147,26 @@ impl<'m, P: Platform> Mm<'m, P> {
         Ok(())
     }
 
-    /// Changes the entries of all areas in the range whose rights are others. The mmap lock is held for writing.
-    fn change_rights(
+    /// Changes the entries of all areas in the range whose rights or key are others. The mmap lock is held for writing.
+    fn change_entries(
         &self,
         cpu: &P::Cpu,
         gather: &mut Gather<'_, 'm, P>,
         space: &AddressSpace<'m>,
         (start, end): (VirtAddr, VirtAddr),
-        rights: AreaRights,
+        change: Change,
     ) -> Result<(), ZapError> {
         let mut at = start;
         let mut result = Ok(());
         while let Some((_, area)) = space.first_in(cpu, at, end) {
             at = area.end();
-            let Some(part) = area.part(start, end).filter(|_| area.rights != rights) else { continue };
+            let new = change.of(&area);
+            let Some(part) = area.part(start, end).filter(|_| area != new) else { continue };
             let changed = self.for_each_table(cpu, space, part.start, part.end(), |mut table, from, until| {
                 let level = table.level();
                 let mut at = from;
                 while at < until && table.children() > 0 {
-                    self.change_entry(cpu, gather, &mut table, at, area.sharing, rights);
+                    self.change_entry(cpu, gather, &mut table, at, &new);
                     at = level.next(at);
                 }
                 gather.unlock(cpu, table);
@@ -123,16 +176,16 @@ impl<'m, P: Platform> Mm<'m, P> {
         result
     }
 
-    /// Gives the entry of `at` these rights, as far as it may have them.
+    /// Gives the entry of `at` the key of what its area becomes, and the rights, as far as it may have them.
     fn change_entry(
         &self,
         cpu: &P::Cpu,
         gather: &mut Gather<'_, 'm, P>,
         table: &mut LockedTable<'_, P::Cpu>,
         at: VirtAddr,
-        sharing: Sharing,
-        rights: AreaRights,
+        area: &Area,
     ) {
+        let Area { sharing, rights, key, .. } = *area;
         let level = table.level();
         let write = &self.protocols().write;
         let held = self.held(level, table.entry(&self.protocols().mode, at));
@@ -143,12 +196,30 @@ impl<'m, P: Platform> Mm<'m, P> {
                 (leaf, rights == AreaRights::ReadWrite && may_write_shared(level, &leaf) && sharing == Sharing::Shared)
             }
             Held::Zero(leaf) => (leaf, false),
-            Held::Migration(migration) => return self.change_migration(table, at, migration, sharing, rights),
+            Held::Migration(migration) => return self.change_migration(table, at, migration, area),
             Held::Nothing | Held::Table | Held::Swap(_) | Held::Marker(_) | Held::Unknown => return,
         };
+        let has_key = leaf.attributes.protection_key() == key;
+        let leaf = Leaf { attributes: leaf.attributes.with_protection_key(key), ..leaf };
         match (rights, leaf.presence) {
-            (AreaRights::None, Presence::Present) => self.forbid_leaf(gather, table, at),
-            (AreaRights::None, Presence::ProtNone) => {}
+            (AreaRights::None, Presence::Present) => self.forbid_leaf(gather, table, at, key),
+            (AreaRights::None, Presence::ProtNone) => {
+                if let Some(entry) = leaf.entry(level).filter(|_| !has_key) {
+                    table.replace(write, at, entry);
+                }
+            }
+            (AreaRights::Read | AreaRights::ReadWrite, Presence::Present) if !has_key => {
+                let changed = |entry: Entry| {
+                    let entry = entry.with_protection_key(key);
+                    match rights {
+                        AreaRights::None | AreaRights::Read => entry.without(Flags::WRITE),
+                        AreaRights::ReadWrite if may_write => entry.with(Flags::WRITE),
+                        AreaRights::ReadWrite => entry,
+                    }
+                };
+                let old = table.update(write, at, changed);
+                gather.changed(at, level, old, changed(old));
+            }
             (AreaRights::Read, Presence::Present) => {
                 if leaf.is_writable() {
                     let old = table.clear_flags(write, at, Flags::WRITE);
@@ -184,15 +255,16 @@ impl<'m, P: Platform> Mm<'m, P> {
         }
     }
 
-    /// A migration entry is to bring back no more than the rights allow.
+    /// A migration entry is to bring back no more than the rights allow, and the key.
     fn change_migration(
         &self,
         table: &mut LockedTable<'_, P::Cpu>,
         at: VirtAddr,
         mut migration: Migration,
-        sharing: Sharing,
-        rights: AreaRights,
+        area: &Area,
     ) {
+        let Area { sharing, rights, key, .. } = *area;
+        migration.key = key;
         if rights == AreaRights::None {
             migration.flags = migration.flags.and(SwapFlags::PROT_NONE);
         } else {

@@ -83,7 +83,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                 while at < until && table.children() > 0 {
                     let held = self.held(level, table.entry(&self.protocols().mode, at));
                     if self.is_worth_a_hint(cpu, held) {
-                        self.forbid_leaf(&mut gather, &mut table, at);
+                        self.forbid_leaf(&mut gather, &mut table, at, area.key);
                         hinted += 1;
                     }
                     at = level.next(at);

@@ -6,6 +6,7 @@ use machine::{Access, Cpu};
 use crate::error::{FaultError, PopulateError};
 use crate::mm::Mm;
 use crate::platform::Platform;
+use crate::protection_keys::Accessor;
 use crate::space::AddressSpace;
 use crate::special::Attempt;
 
@@ -35,7 +36,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             cpu.round(&head, at.as_u64() | attempt as u64);
             let mmap = space.mmap_lock().read(cpu);
             while at < end && result.is_ok() {
-                result = self.fault_in(cpu, space, at, access.into(), attempt).map(|()| {
+                result = self.fault_in(cpu, space, at, access.into(), attempt, Accessor::ThisThread).map(|()| {
                     at = at.wrapping_add(PAGE_SIZE);
                     attempt = Attempt::First;
                 });

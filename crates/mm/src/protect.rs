@@ -1,5 +1,6 @@
 //! Taking rights from entries while CPUs use them.
 
+use machine::ProtectionKey;
 use machine::addr::VirtAddr;
 use pagetable::{Entry, Flags, Level, LockedTable, NonPresent, ProtNone};
 
@@ -34,16 +35,17 @@ impl<'m, P: Platform> Mm<'m, P> {
         result
     }
 
-    /// The present leaf of `at` becomes PROT_NONE: the hardware uses it no more, and it says all that it said. Accessed and dirty bits that the hardware sets meanwhile stay.
+    /// The present leaf of `at` becomes PROT_NONE: the hardware uses it no more, and it says all that it said, but for this protection key. Accessed and dirty bits that the hardware sets meanwhile stay.
     pub(crate) fn forbid_leaf(
         &self,
         gather: &mut Gather<'_, 'm, P>,
         table: &mut LockedTable<'_, P::Cpu>,
         at: VirtAddr,
+        key: ProtectionKey,
     ) {
         let level = table.level();
         let without = |entry: Entry| {
-            let (frame, attributes) = (entry.leaf_frame(level), entry.attributes(level));
+            let (frame, attributes) = (entry.leaf_frame(level), entry.attributes(level).with_protection_key(key));
             NonPresent::ProtNone(ProtNone { frame, attributes }).encode(level)
         };
         let old = table.update(&self.protocols().write, at, without);

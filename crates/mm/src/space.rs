@@ -7,6 +7,7 @@ use pagetable::Root;
 use crate::area::{Area, AreaSlot};
 use crate::batched_flush::Unflushed;
 use crate::gup::GatePage;
+use crate::protection_keys::Keys;
 use crate::stack::StackLimits;
 use crate::tags::Tags;
 
@@ -56,6 +57,8 @@ pub struct AddressSpace<'a> {
     merged_zeros: Word64,
     /// What reclaim has cleared and not flushed (Linux: `tlb_flush_batched`).
     unflushed: Unflushed,
+    /// Which protection keys it has given out (Linux: `pkey_allocation_map`).
+    keys: Keys,
     stack_limits: StackLimits,
     gate_page: Option<GatePage>,
 }
@@ -86,6 +89,7 @@ impl<'a> AddressSpace<'a> {
             has_guards: Word32::new(0),
             merged_zeros: Word64::new(0),
             unflushed: Unflushed::new(),
+            keys: Keys::new(),
             stack_limits: StackLimits::DEFAULT,
             gate_page: None,
         }
@@ -244,6 +248,11 @@ impl<'a> AddressSpace<'a> {
     #[inline]
     pub const fn unflushed(&self) -> &Unflushed {
         &self.unflushed
+    }
+
+    /// Which protection keys it has given out. The caller holds [`Self::mmap_lock`].
+    pub(crate) const fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// The word that says whether somebody has ever pinned a page, so that a trace can name it.

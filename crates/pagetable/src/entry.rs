@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use machine::{Frame, ProtectionKey};
 use machine::addr::PAGE_SHIFT;
+use machine::{Frame, ProtectionKey};
 
 use crate::level::Level;
 use crate::rights::{Attributes, Flags, Rights, rights_of};

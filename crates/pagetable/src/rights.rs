@@ -206,7 +206,7 @@ impl Attributes {
 
 impl fmt::Debug for Attributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Attributes({}, {:#x})", self.rights(), self.0)
+        write!(f, "Attributes({}, {}, {:#x})", self.rights(), self.protection_key(), self.0)
     }
 }
 

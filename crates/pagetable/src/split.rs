@@ -46,7 +46,7 @@ impl<C: Cpu, M: Mode, T: TableMemory> Mapper<'_, C, M, T, Offline> {
 
 impl Table<'_> {
     /// Fills a table of `lower` that nobody can reach yet with leaves that together map what `leaf`, of `level`, one above, maps: the same
-    /// frames, rights, caching, software bits, accessed and dirty. A PROT_NONE leaf becomes PROT_NONE leaves. `writer` does not write, but is told of each
+    /// frames, rights, protection key, caching, software bits, accessed and dirty. A PROT_NONE leaf becomes PROT_NONE leaves. `writer` does not write, but is told of each
     /// ([`EntryWrite::changed`]).
     #[track_caller]
     pub fn fill_from_leaf<M: Mode, C: Cpu, W: EntryWrite>(

@@ -1,5 +1,6 @@
 //! Of areas and address spaces.
 
+use machine::ProtectionKey;
 use machine::addr::VirtAddr;
 use pagetable::Level;
 use pagetable::MapError as MapTableError;
@@ -39,6 +40,8 @@ pub enum MapError {
         /// What was asked for.
         area: Area,
     },
+    /// The address space has not given out the protection key of the area.
+    NoKey(ProtectionKey),
     /// The address space has no free area slot.
     SpaceFull,
     /// The file has no free mapping slot.
@@ -68,6 +71,8 @@ pub enum AreaError {
     },
     /// What the area would become lies partly outside the user half of the mode, or its offset is too large.
     BadArea(Area),
+    /// The address space has not given out this protection key (-EINVAL).
+    NoKey(ProtectionKey),
     /// An area is where another was to go.
     Overlaps(Area),
     /// It would lie in the gap that stays free below this stack.

@@ -2,9 +2,9 @@
 
 use core::fmt;
 
-use machine::Access;
 use machine::addr::Frame;
 use machine::addr::VirtAddr;
+use machine::{Access, ProtectionKey};
 use pagetable::Level;
 use pagetable::MapError as MapTableError;
 use pagetable::WalkError;
@@ -33,6 +33,15 @@ pub enum FaultError {
         access: Access,
         /// The area.
         area: Area,
+    },
+    /// The thread's PKRU forbids the access to pages with the area's protection key (SIGSEGV, SEGV_PKUERR).
+    KeyForbids {
+        /// The address.
+        address: VirtAddr,
+        /// The access.
+        access: Access,
+        /// The key.
+        key: ProtectionKey,
     },
     /// A stack lies above the address, and may not grow so far (SIGSEGV).
     NotGrown {
@@ -136,6 +145,9 @@ impl fmt::Display for FaultError {
             Self::NotGrown { address, error } => write!(f, "the stack does not grow down to {address}: {error}"),
             Self::Forbidden { address, access, area } => {
                 write!(f, "the area from {} to {} does not allow a {access:?} at {address}", area.start, area.end())
+            }
+            Self::KeyForbids { address, access, key } => {
+                write!(f, "protection {key} does not allow the thread a {access:?} at {address}")
             }
             Self::NoPage { file, page } => write!(f, "file {} has no page {page}", file.number()),
             Self::BadFrame { file, frame, level } => {

@@ -32,6 +32,7 @@ mod swap_in;
 mod uffd;
 
 use machine::addr::{Frame, VirtAddr};
+use machine::user::FaultCause;
 use machine::{Access, Cpu, PageFault};
 use pagetable::{Attributes, Entry, Flags, Level, LockedTable, MapError, Position, Rights, WalkError};
 
@@ -43,6 +44,7 @@ use crate::guard::Guards;
 use crate::leaf::Presence;
 use crate::mm::Mm;
 use crate::platform::Platform;
+use crate::protection_keys::Accessor;
 use crate::reclaim::Migrated;
 use crate::space::AddressSpace;
 use crate::special::Attempt;
@@ -135,7 +137,12 @@ impl<'m, P: Platform> Mm<'m, P> {
         loop {
             cpu.round(&head, attempt as u64);
             let mmap = space.mmap_lock().read(cpu);
-            let result = self.fault_in(cpu, space, fault.address, fault.access.into(), attempt);
+            let result = match fault.cause {
+                FaultCause::ProtectionKey => Err(self.key_fault(cpu, space, fault.address, fault.access)),
+                FaultCause::NotPresent | FaultCause::Protection => {
+                    self.fault_in(cpu, space, fault.address, fault.access.into(), attempt, Accessor::ThisThread)
+                }
+            };
             let stack =
                 matches!(result, Err(FaultError::NoArea { .. })).then(|| self.stack_above(cpu, space, fault.address));
             mmap.unlock();
@@ -155,8 +162,10 @@ impl<'m, P: Platform> Mm<'m, P> {
         address: VirtAddr,
         want: Want,
         attempt: Attempt,
+        accessor: Accessor,
     ) -> Result<(), FaultError> {
         let area = space.find(cpu, address).ok_or(FaultError::NoArea { address })?;
+        area.check_key(cpu, address, want.access(), accessor)?;
         if !want.allowed_in(&area) {
             return Err(FaultError::Forbidden { address, access: want.access(), area });
         }
@@ -272,7 +281,7 @@ impl Fault {
 
     /// Of an entry that allows no writing.
     const fn read_only(&self) -> Attributes {
-        Attributes::new(Rights::USER).with(self.flags())
+        Attributes::new(Rights::USER).with_protection_key(self.area.key).with(self.flags())
     }
 
     /// The page of the area's file that belongs at the address.

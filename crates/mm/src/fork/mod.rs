@@ -109,6 +109,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         if copied.is_err() {
             // What was copied is whole, so its tables are well-formed.
             let _ = self.unmap_all(cpu, (pair.child_id, pair.child));
+        } else {
+            pair.child.keys().inherit(cpu, pair.parent.keys());
         }
         copied
     }

@@ -5,7 +5,8 @@
 //! With interrupts off, so that no table that it reads can be freed (`crate::lifetime`), the walker
 //!
 //! 1. reads every entry *once*, by the protocol [`crate::Platform::Read`], and decides on the copy;
-//! 2. stops at the first entry that it may not use: not present, without the rights needed, PROT_NONE, or **special**;
+//! 2. stops at the first entry that it may not use: not present, without the rights needed, of a protection key by which the calling thread may not access it, PROT_NONE, or
+//!    **special**;
 //! 3. finds the record of the frame and adds to its folio's count unless that is zero;
 //! 4. reads the entry *again*, by [`crate::Platform::Recheck`], and for a page the entry of its table too: if either changed, it gives the
 //!    reference back and stops;
@@ -42,7 +43,7 @@
 
 use machine::addr::{Frame, PAGE_SIZE, VirtAddr};
 use machine::seqcount::Sequence;
-use machine::{Access, Cpu, IrqOff, SeqCount};
+use machine::{Access, Cpu, IrqOff, Pkru, SeqCount};
 use pagetable::walk::{self, Step};
 use pagetable::{Entry, Flags, Level, Mode, Rechecked, Rights, Slot, TableMemory};
 
@@ -80,7 +81,7 @@ impl<P: Platform> Mm<'_, P> {
                 None => return 0,
             },
         };
-        let walker = FastWalk { mm: self, irq: &irq, request, fork };
+        let walker = FastWalk { mm: self, irq: &irq, request, pkru: cpu.pkru(), fork };
         let mut at = start;
         while at < end {
             match walker.leaves(space, at, end, sink) {
@@ -100,6 +101,8 @@ struct FastWalk<'w, 'm, P: Platform> {
     /// Interrupts stay off for as long as entries and tables are looked at.
     irq: &'w IrqOff<'w, P::Cpu>,
     request: Request,
+    /// Of the calling thread.
+    pkru: Pkru,
     /// Of pins: what forks count, and where the count was.
     fork: Option<(&'w SeqCount, Sequence)>,
 }
@@ -320,7 +323,11 @@ impl<P: Platform> FastWalk<'_, '_, P> {
     /// Step 2: whether the leaf may be used at all. A PROT_NONE or otherwise non-present entry did not come this far.
     #[inline(always)]
     fn may_use(&self, level: Level, entry: Entry) -> Result<(), Stopped> {
-        if !entry.rights().allow(needed(self.request.access)) || self.mm.protocols().special.refuses(level, entry) {
+        let access = self.request.access;
+        if !entry.rights().allow(needed(access))
+            || !self.pkru.allows(entry.protection_key(), access)
+            || self.mm.protocols().special.refuses(level, entry)
+        {
             return Err(Stopped);
         }
         Ok(())

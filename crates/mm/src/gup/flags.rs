@@ -10,7 +10,7 @@
 //! | WRITE | caller | yes | the pages will be written: the entry allows it, which makes copies where a private area needs them |
 //! | FAST_ONLY | caller | yes | the lockless path or nothing: no lock, no fault, any context |
 //! | LONGTERM | caller | yes | may be held for ever: pages that must stay movable move away first, files whose dirtying is tracked refuse writing; needs PIN |
-//! | FORCE | caller | yes | for debuggers: read where the area forbids every access, write where a private area forbids writing, into a copy; never into a shared area |
+//! | FORCE | caller | yes | for debuggers: read where the area forbids every access, write where a private area forbids writing, into a copy; never into a shared area, nor past a protection key |
 //! | NOFAULT | caller | yes | take what is mapped, fault nothing in |
 //! | PCI_P2PDMA | caller | yes | peer-to-peer memory of devices is welcome; excludes LONGTERM, for devices are unplugged |
 //! | HONOR_NUMA_FAULT | caller | yes | an entry that is PROT_NONE in an area that allows the access faults first |
@@ -21,7 +21,7 @@
 //! | SPLIT_PMD | caller | no | huge leaves in the range are split first |
 //! | INTERRUPTIBLE | caller | no | any signal ends a wait, not only a fatal one |
 //! | TOUCH | engine | no | mark the pages used, and written if they will be: what the slow path always does |
-//! | REMOTE | engine | no | the address space is another's: see `Mm::gup_remote` |
+//! | REMOTE | engine | no | the address space is another's: protection keys are not asked, see `Mm::gup_remote` |
 //! | UNLOCKABLE | engine | no | the mmap lock may be dropped to wait: what every entry point allows, for it takes the lock itself |
 //! | TRIED | engine | no | a wait for a driver is over: the address is looked at from the beginning, and the driver is told that it must not be waited for again |
 //! | MADV_POPULATE | engine | no | fault in, take no references: see `Mm::populate` |
@@ -32,6 +32,7 @@ use core::ops::BitOr;
 use machine::Access;
 
 use crate::folio::Reference;
+use crate::protection_keys::Accessor;
 
 /// FOLL_ flags: see the table of the module `gup::flags`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -246,6 +247,11 @@ impl Request {
     #[inline(always)]
     pub(super) const fn is_lockless(&self) -> bool {
         self.flags.without(Foll::LOCKLESS).0 == 0
+    }
+
+    /// Who accesses the pages.
+    pub(super) const fn accessor(&self) -> Accessor {
+        if self.has(Foll::REMOTE) { Accessor::Remote } else { Accessor::ThisThread }
     }
 
     /// The same for another's address space.

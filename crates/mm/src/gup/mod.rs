@@ -140,7 +140,7 @@ impl<'m, P: Platform> Mm<'m, P> {
 
     /// [`Self::gup`] for the address space of somebody else, which need not be active on this CPU (Linux: `get_user_pages_remote`, `pin_user_pages_remote`).
     ///
-    /// Only the slow path is taken: it holds the mmap lock, so that no table is freed. Alone, the [gate page](GatePage) can be had here even if it lies above what user code can have.
+    /// Only the slow path is taken: it holds the mmap lock, so that no table is freed. Protection keys are not asked: the caller's PKRU means nothing there. Alone, the [gate page](GatePage) can be had here even if it lies above what user code can have.
     ///
     /// Context: interrupts on, no spin lock, and the mmap lock of `space` not held.
     ///

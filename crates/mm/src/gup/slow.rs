@@ -96,7 +96,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let Some(area) = space.find(cpu, at) else {
             return self.gate_page(cpu, space, at, request);
         };
-        self.check_request(&area, at, request)?;
+        self.check_request(cpu, &area, at, request)?;
         let end = end.min(area.end());
         let head = cpu.loop_head();
         loop {
@@ -114,7 +114,8 @@ impl<'m, P: Platform> Mm<'m, P> {
                     } else {
                         Attempt::First
                     };
-                    self.fault_in(cpu, space, at, want, attempt).map_err(|error| match error {
+                    let resolved = self.fault_in(cpu, space, at, want, attempt, request.accessor());
+                    resolved.map_err(|error| match error {
                         FaultError::Poisoned { .. } => poisoned(at, request),
                         error => error.into(),
                     })?;
@@ -137,7 +138,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     /// What the area says, whatever is mapped there (Linux: `check_vma_flags`).
-    fn check_request(&self, area: &Area, address: VirtAddr, request: Request) -> Result<(), GupError> {
+    fn check_request(&self, cpu: &P::Cpu, area: &Area, address: VirtAddr, request: Request) -> Result<(), GupError> {
         let kind = self.file(area.file).map(|file| file.kind());
         // The fast path has only the special bit to tell a driver's page by; here the area says so (Linux: VM_PFNMAP).
         if kind.is_some_and(FileKind::is_pfn_mapped) {
@@ -153,7 +154,8 @@ impl<'m, P: Platform> Mm<'m, P> {
                 Access::Write => area.sharing == Sharing::Private,
             };
         if area.rights.allow(request.access) || forced {
-            Ok(())
+            // Force is about what the area allows. What a thread has forbidden itself stays so.
+            Ok(area.check_key(cpu, address, request.access, request.accessor())?)
         } else {
             Err(FaultError::Forbidden { address, access: request.access, area: *area }.into())
         }

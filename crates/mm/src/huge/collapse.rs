@@ -131,7 +131,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             AreaRights::ReadWrite => Rights::USER.and(Rights::WRITE),
             AreaRights::None | AreaRights::Read => Rights::USER,
         };
-        let attributes = Attributes::new(rights).with(Flags::ACCESSED_DIRTY);
+        let attributes = Attributes::new(rights).with_protection_key(area.key).with(Flags::ACCESSED_DIRTY);
         let leaf = Entry::leaf(Level::Pmd, folio.membership().head, attributes);
         let leaf = leaf.map_err(|_| CollapseError::OutOfFrames)?;
 

@@ -58,7 +58,7 @@ enum Left {
 impl<'m, P: Platform> Mm<'m, P> {
     /// Lets address space `to` use the table with the leaves for `to_address` that address space `from` has for `from_address`.
     ///
-    /// Both areas map the same pages of a cached file with the same rights, and reach as far as the table does.
+    /// Both areas map the same pages of a cached file with the same rights and the same protection key, and reach as far as the table does.
     ///
     /// Context: interrupts on, no lock.
     ///
@@ -98,6 +98,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let (to_address, from_address) = (to_address.align_down(upper.size()), from_address.align_down(upper.size()));
         let same = area.file == other.file
             && area.rights == other.rights
+            && area.key == other.key
             && area.file_page(to_address) == other.file_page(from_address);
         if !same {
             return Err(ShareError::Different);

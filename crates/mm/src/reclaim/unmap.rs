@@ -146,7 +146,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             MigrationAccess::Write => Rights::USER.and(Rights::WRITE),
             MigrationAccess::Read | MigrationAccess::ReadExclusive => Rights::USER,
         };
-        let mut attributes = Attributes::new(rights);
+        let mut attributes = Attributes::new(rights).with_protection_key(away.key);
         if away.flags.has(SwapFlags::YOUNG) {
             attributes = attributes.with(Flags::ACCESSED);
         }
@@ -181,5 +181,5 @@ fn away(folio: FolioFlags, leaf: &Leaf, attributes: Attributes, exclusivity: Exc
         (leaf.presence == Presence::ProtNone, SwapFlags::PROT_NONE),
     ];
     let flags = flags.into_iter().filter(|(set, _)| *set).fold(SwapFlags::default(), |all, (_, flag)| all.and(flag));
-    Migration { from: leaf.frame, access, flags }
+    Migration { from: leaf.frame, access, key: attributes.protection_key(), flags }
 }

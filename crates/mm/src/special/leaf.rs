@@ -49,7 +49,8 @@ impl PfnLeaf {
         } else {
             (Rights::USER, Flags::NONE)
         };
-        Attributes::new(rights).with_cache(self.cache).with(touched(access).and(soft_dirty))
+        let attributes = Attributes::new(rights).with_protection_key(area.key).with_cache(self.cache);
+        attributes.with(touched(access).and(soft_dirty))
     }
 }
 

@@ -47,9 +47,11 @@ fn any_non_present(level: Level) -> impl Strategy<Value = NonPresent> {
             offset: SwapOffset::new(offset).unwrap(),
             flags,
         })),
-        (0..=LAST_FRAME, prop::sample::select(access), any_key(), any_flags()).prop_map(|(from, access, key, flags)| {
-            NonPresent::Migration(Migration { from: Frame::new(from), access, key, flags })
-        }),
+        (0..=LAST_FRAME, prop::sample::select(access), any_key(), any_flags()).prop_map(
+            |(from, access, key, flags)| {
+                NonPresent::Migration(Migration { from: Frame::new(from), access, key, flags })
+            }
+        ),
         prop::sample::select(markers).prop_map(NonPresent::Marker),
         (0..=LAST_FRAME, any_attributes()).prop_map(move |(frame, attributes)| NonPresent::ProtNone(ProtNone {
             frame: Frame::new(frame & !(level.frames() - 1)),
