@@ -74,6 +74,8 @@ pub(crate) const MAX_UNTAKEN: usize = 6;
 pub(crate) const NUMBER: CpuCell = CpuCell(UNTAKEN.0 + 1 + 2 * MAX_UNTAKEN);
 /// How many sections the thread is in during which it must stay on its CPU.
 pub(crate) const PREEMPT_DEPTH: CpuCell = CpuCell(NUMBER.0 + 1);
+/// PKRU. It is the thread's: it goes where the thread goes.
+pub(crate) const PKRU: CpuCell = CpuCell(PREEMPT_DEPTH.0 + 1);
 
 impl CpuCell {
     /// The cell `count` further on.
@@ -103,4 +105,4 @@ pub(crate) const fn ghost_cell(word: usize) -> usize {
     (GHOST_CELLS_AT + word) * 8
 }
 
-const _: () = assert!(PREEMPT_DEPTH.0 < CPU_CELLS && CPU_CELLS.is_multiple_of(8));
+const _: () = assert!(PKRU.0 < CPU_CELLS && CPU_CELLS.is_multiple_of(8));

@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::sync::atomic::Ordering;
 
 use machine::{
-    ContextInvalidation, Cpu, CpuId, CpuSet, Invalidation, IrqState, LoopHead, Pcid, PhysAddr, ProcessContexts,
+    ContextInvalidation, Cpu, CpuId, CpuSet, Invalidation, IrqState, LoopHead, Pcid, PhysAddr, Pkru, ProcessContexts,
     Retention, Vector, Word, Word64,
 };
 
@@ -16,11 +16,11 @@ use crate::core::{Core, Stop};
 use crate::debugger::fastgup_code;
 use crate::hash::Chain;
 use crate::label::Weakening;
-use crate::machine_config::{Pcids, Reduction, Threads};
+use crate::machine_config::{Pcids, ProtectionKeys, Reduction, Threads};
 use crate::monitor::Writer;
 use crate::op::{Effect, Kind, Op, word_value};
 use crate::owned::{ByteRange, OwnedAccess};
-use crate::record::OWNED;
+use crate::record::{OWNED, PRIVATE};
 use crate::sync::Spin;
 use crate::verdict::MisuseKind;
 
@@ -541,6 +541,19 @@ impl Cpu for LabCpu {
         self.perform(op);
     }
 
+    fn pkru(&self) -> Pkru {
+        let core = self.core();
+        if core.machine.protection_keys == ProtectionKeys::Disabled {
+            return Pkru::ALLOW_ALL;
+        }
+        let bits = core.reg(self.cpu, cells::PKRU);
+        if !core.booting && !core.unwinding {
+            // A handler finds what the code has set that it interrupts, and an operation what an earlier one has.
+            core.tell_agent(self.agent, bits);
+        }
+        Pkru::from_bits(bits as u32)
+    }
+
     #[track_caller]
     fn rcu_read_lock(&self) {
         if self.weakens(Weakening::ReadSection, Location::caller()) {
@@ -588,6 +601,23 @@ impl ProcessContexts for LabCpu {
         };
         (op.a, op.b, op.c) = (kind, u64::from(pcid.number()), address);
         self.perform(op);
+    }
+}
+
+impl machine::ProtectionKeys for LabCpu {
+    /// No step: only this CPU's own accesses look at the register, and they look at it when they are made.
+    #[track_caller]
+    fn set_pkru(&self, pkru: Pkru) {
+        let core = self.core();
+        let has_keys = core.machine.paging.is_some_and(|paging| !paging.has_registers());
+        if core.machine.protection_keys == ProtectionKeys::Disabled || !has_keys {
+            let sentence = format!("the machine has no protection keys: wrpkru ({})", Location::caller());
+            self.stop(Stop::Misuse(MisuseKind::Setup, sentence));
+        }
+        if let Some(recorder) = &mut core.recorder {
+            recorder.mark(self.cpu, format!("pkru := {:#x} {PRIVATE}", pkru.bits()));
+        }
+        core.set_reg(self.cpu, cells::PKRU, u64::from(pkru.bits()));
     }
 }
 

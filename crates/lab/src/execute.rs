@@ -33,6 +33,7 @@ pub(crate) const NO_FRAME: u64 = u64::MAX;
 pub(crate) const REACHED: u64 = 0;
 pub(crate) const NOT_PRESENT: u64 = 1;
 pub(crate) const PROTECTION: u64 = 2;
+pub(crate) const PROTECTION_KEY: u64 = 3;
 
 /// Bit of `RCU_WAITS`: the wait has begun.
 pub(crate) const RCU_BEGUN: u64 = 1 << 63;
@@ -467,7 +468,11 @@ impl Core<'_> {
             }
             Outcome::Fault(cause) => {
                 self.fault(cpu, op.a, deed.access());
-                After::Resume(if cause == FaultCause::NotPresent { NOT_PRESENT } else { PROTECTION })
+                After::Resume(match cause {
+                    FaultCause::NotPresent => NOT_PRESENT,
+                    FaultCause::Protection => PROTECTION,
+                    FaultCause::ProtectionKey => PROTECTION_KEY,
+                })
             }
             Outcome::FreedTable { frame } => {
                 let address = VirtAddr::new(op.a);

@@ -425,7 +425,8 @@ fn item_text(item: &Item, pcids: Pcids) -> String {
         Tag::Of(pcid) => identifier(pcid, pcids),
     };
     let size = ["", "4K", "2M", "1G"].get(usize::from(item.level)).copied().unwrap_or("");
-    format!("{:#x} {size} -> frame {:#x}{}{dirty}{tag}", item.page, item.frame, rights(item.rights))
+    let key = if item.key == 0 { String::new() } else { format!(" key={}", item.key) };
+    format!("{:#x} {size} -> frame {:#x}{}{dirty}{key}{tag}", item.page, item.frame, rights(item.rights))
 }
 
 fn pointer_text(pointer: &Pointer, pcids: Pcids) -> String {
@@ -449,7 +450,7 @@ fn in_words(paging: Paging, level: u8, bits: u64) -> Value {
 }
 
 fn flags_of(decoded: &Decoded) -> String {
-    [
+    let flags: String = [
         (decoded.writable, " W"),
         (decoded.user, " U"),
         (decoded.accessed, " A"),
@@ -460,7 +461,8 @@ fn flags_of(decoded: &Decoded) -> String {
     .into_iter()
     .filter(|(is_set, _)| *is_set)
     .map(|(_, letter)| letter)
-    .collect()
+    .collect();
+    if decoded.protection_key == 0 { flags } else { format!("{flags} key={}", decoded.protection_key) }
 }
 
 fn shown(value: &Value) -> String {

@@ -100,6 +100,16 @@ pub enum ExecuteDisable {
     Enabled,
 }
 
+/// Whether user accesses obey the protection keys of leaves (CR4.PKE). PAE has none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum ProtectionKeys {
+    /// Bits 62:59 of a leaf mean nothing: [`machine::ProtectionKeys`] is an error of the test.
+    #[default]
+    Disabled,
+    /// They do (MODEL.md, P21).
+    Enabled,
+}
+
 /// Whether threads change CPUs while they run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Threads {
@@ -148,6 +158,8 @@ pub struct Machine {
     pub global_pages: GlobalPages,
     /// Pages that must not be executed.
     pub execute_disable: ExecuteDisable,
+    /// Protection keys of user pages.
+    pub protection_keys: ProtectionKeys,
     /// Preemption and migration.
     pub threads: Threads,
 }

@@ -10,7 +10,7 @@ use crate::core::Core;
 use crate::execute::Deed;
 use crate::frames::Backing;
 use crate::machine_config::{
-    Caching, ExecuteDisable, FreedWalks, GlobalPages, Pcids, Pdptes, Speculation, WalkerUpdates,
+    Caching, ExecuteDisable, FreedWalks, GlobalPages, Pcids, Pdptes, ProtectionKeys, Speculation, WalkerUpdates,
 };
 use crate::monitor::{Event, Writer};
 use crate::paging::{Decoded, Paging};
@@ -106,6 +106,26 @@ impl Core<'_> {
         bit(decoded.writable, WRITABLE) | bit(decoded.user, USER) | bit(executable, EXECUTABLE)
     }
 
+    /// The protection key of a leaf, where the machine knows keys.
+    fn key(&self, decoded: &Decoded) -> u8 {
+        match self.machine.protection_keys {
+            ProtectionKeys::Disabled => 0,
+            ProtectionKeys::Enabled => decoded.protection_key,
+        }
+    }
+
+    /// Whether PKRU, as it is now, forbids an access to a page with these rights and this key. Fetches, and pages that are not user code's, have no business with keys (SDM vol. 3A, 4.6.2).
+    fn key_forbids(&self, cpu: usize, rights: u8, key: u8, deed: Deed) -> bool {
+        let bits = self.reg(cpu, cells::PKRU) >> (2 * key);
+        let (access_disable, write_disable) = (bits & 0b01 != 0, bits & 0b10 != 0);
+        rights & USER != 0
+            && match deed {
+                Deed::Load => access_disable,
+                Deed::Store => access_disable || write_disable,
+                Deed::Fetch => false,
+            }
+    }
+
     fn entry(&self, cpu: usize, paging: Paging, table: &Pointer, address: VirtAddr) -> Entry {
         let mut index = paging.index(address, table.level);
         if table.level == paging.levels() && paging.has_registers() {
@@ -174,7 +194,8 @@ impl Core<'_> {
                     let level = table.level;
                     let global = decoded.global && self.machine.global_pages == GlobalPages::Enabled;
                     let tag = if global { Tag::Global } else { Tag::Of(root.pcid) };
-                    tlb.add_item(Item { page: base, level, rights, dirty: decoded.dirty, life, frame, tag });
+                    let (key, dirty) = (self.key(&decoded), decoded.dirty);
+                    tlb.add_item(Item { page: base, level, rights, key, dirty, life, frame, tag });
                 } else {
                     let pointer = Pointer { level: table.level - 1, base, rights, life, frame, pcid: root.pcid };
                     if tlb.add_pointer(pointer) {
@@ -307,7 +328,10 @@ impl Core<'_> {
             &found
         };
         for item in tlb.items.iter().filter(|item| item.covers(address) && item.tag.serves(root.pcid)) {
-            if item.rights & needed != needed {
+            if self.key_forbids(cpu, item.rights, item.key, deed) {
+                // Before the rights: the error code has PK, whatever these say (SDM vol. 3A, 4.7). The key is the cached one.
+                add(Outcome::Fault(FaultCause::ProtectionKey));
+            } else if item.rights & needed != needed {
                 // A stale translation with fewer rights: a spurious fault (SDM vol. 3A, 4.10.4.3).
                 add(Outcome::Fault(FaultCause::Protection));
             } else if !write || item.dirty {
@@ -335,6 +359,8 @@ impl Core<'_> {
             let own = self.rights(&decoded);
             if !decoded.present {
                 add(Outcome::Fault(FaultCause::NotPresent));
+            } else if decoded.leaf && self.key_forbids(cpu, table.rights & own, self.key(&decoded), deed) {
+                add(Outcome::Fault(FaultCause::ProtectionKey));
             } else if decoded.leaf && table.rights & own & needed != needed {
                 add(Outcome::Fault(FaultCause::Protection));
             } else if let (flags @ 1.., Some(offset)) = (Paging::walker_flags(&decoded, write), offset) {

@@ -13,6 +13,7 @@ const DIRTY: u64 = 1 << 6;
 const PAGE_SIZE: u64 = 1 << 7;
 const GLOBAL: u64 = 1 << 8;
 const EXECUTE_DISABLE: u64 = 1 << 63;
+const PROTECTION_KEY_SHIFT: u32 = 59;
 
 /// A format of page tables.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -48,6 +49,8 @@ pub struct Decoded {
     pub global: bool,
     /// Not bit 63. PDPTEs of PAE have none: `true`.
     pub executable: bool,
+    /// Bits 62:59; only of leaves, and on PAE of none (SDM vol. 3A, 4.6.2): 0.
+    pub protection_key: u8,
 }
 
 impl Paging {
@@ -114,6 +117,7 @@ impl Paging {
             dirty: leaf && entry & DIRTY != 0,
             global: leaf && entry & GLOBAL != 0,
             executable: register || entry & EXECUTE_DISABLE == 0,
+            protection_key: if leaf && !self.registers { (entry >> PROTECTION_KEY_SHIFT & 0xf) as u8 } else { 0 },
         }
     }
 
@@ -152,6 +156,12 @@ mod tests {
         let table = Paging::FOUR_LEVEL.decode(3, 0x1067);
         assert!(!table.leaf && !table.dirty && table.frame == Frame::new(1));
         assert!(!two_mib.executable && table.executable);
+        // Bits 62:59 of a leaf of any size, and nowhere else.
+        let key = |paging: Paging, level, low| paging.decode(level, 0b0101 << 59 | 1 << 63 | low).protection_key;
+        for paging in [Paging::FOUR_LEVEL, Paging::FIVE_LEVEL] {
+            assert_eq!([key(paging, 1, 1), key(paging, 2, 0x81), key(paging, 3, 0x81), key(paging, 2, 1)], [5, 5, 5, 0]);
+        }
+        assert_eq!([key(Paging::PAE, 1, 1), key(Paging::PAE, 2, 0x81)], [0, 0]);
         assert!(Paging::PAE.decode(1, 0x101).global && !Paging::PAE.decode(2, 0x101).global);
         // Bit 7 is PAT in the last level, and reserved in the fourth.
         assert!(Paging::FOUR_LEVEL.decode(1, 0x1081).leaf && !Paging::FOUR_LEVEL.decode(4, 0x1081).leaf);

@@ -29,6 +29,8 @@ pub(crate) struct Item {
     pub(crate) level: u8,
     /// [`WRITABLE`], [`USER`], [`EXECUTABLE`]: of all entries on the way.
     pub(crate) rights: u8,
+    /// The protection key of the leaf.
+    pub(crate) key: u8,
     /// The dirty flag was set when it was cached: stores need no walk.
     pub(crate) dirty: bool,
     pub(crate) life: Life,
@@ -90,6 +92,7 @@ impl Item {
 
     fn term(&self, cpu: usize) -> u128 {
         let flags = self.tag.bits()
+            | u64::from(self.key) << 48
             | u64::from(self.level) << 8
             | u64::from(self.rights) << 4
             | u64::from(self.dirty) << 1

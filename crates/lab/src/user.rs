@@ -5,7 +5,7 @@ use machine::{Access, UserAccess, VirtAddr};
 
 use crate::core::Stop;
 use crate::cpu::LabCpu;
-use crate::execute::{Deed, NOT_PRESENT, REACHED};
+use crate::execute::{Deed, NOT_PRESENT, PROTECTION_KEY, REACHED};
 use crate::op::{Kind, Op};
 use crate::verdict::MisuseKind;
 
@@ -29,6 +29,7 @@ impl LabCpu {
             // SAFETY: a live local, which the explorer may have written through a pointer.
             REACHED => Ok(unsafe { (&raw const op.c).read_volatile() }),
             NOT_PRESENT => Err(FaultCause::NotPresent),
+            PROTECTION_KEY => Err(FaultCause::ProtectionKey),
             _ => Err(FaultCause::Protection),
         }
     }
@@ -37,7 +38,7 @@ impl LabCpu {
     /// machine knows that right ([`crate::ExecuteDisable`]).
     ///
     /// # Errors
-    /// Bit 0 of the code of the page fault that the hardware raised.
+    /// What the code of the page fault says that the hardware raised.
     #[track_caller]
     pub fn user_fetch(&self, address: VirtAddr) -> Result<u64, FaultCause> {
         self.user(address, Deed::Fetch, Data::Word(0))

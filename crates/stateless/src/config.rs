@@ -63,6 +63,8 @@ pub struct Config {
     pub global_pages: Feature,
     /// Whether bit 63 of an entry forbids to execute.
     pub execute_disable: Feature,
+    /// Whether bits 62:59 of a leaf are a protection key; never on PAE.
+    pub protection_keys: Feature,
     /// Whether `mov cr3` copies the PDPTEs of PAE into registers.
     pub pdpte_registers: Feature,
     /// How walkers set flags.
@@ -84,6 +86,7 @@ impl Config {
             identifiers: Feature::Absent,
             global_pages: Feature::Absent,
             execute_disable: Feature::Absent,
+            protection_keys: Feature::Absent,
             pdpte_registers: Feature::Present,
             updates: Updates::Whole,
             unasked_flags: Feature::Absent,

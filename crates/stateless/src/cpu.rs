@@ -6,14 +6,15 @@ use std::sync::atomic::Ordering;
 use corosensei::Yielder;
 use machine::user::{FaultCause, PageFault};
 use machine::{
-    Access, ContextInvalidation, Cpu, CpuId, CpuSet, Frame, Invalidation, IrqState, Pcid, PhysAddr, ProcessContexts,
-    Retention, UserAccess, VirtAddr, Word, Word64,
+    Access, ContextInvalidation, Cpu, CpuId, CpuSet, Frame, Invalidation, IrqState, Pcid, PhysAddr, Pkru, ProcessContexts,
+    ProtectionKeys, Retention, UserAccess, VirtAddr, Word, Word64,
 };
 
 use crate::config::Feature;
 use crate::footprint::Use;
 use crate::memory::Place;
 use crate::op::{Answer, Data, Deed, InterruptFlag, Op, Outcome, Test, User, Vector};
+use crate::paging::Paging;
 use crate::state::{Machine, REPORTS, Stage, State, Stop, Waiting};
 use crate::verdict::Violation;
 use crate::watch::{Happening, Writer};
@@ -190,13 +191,14 @@ impl SimulatedCpu {
             Outcome::Done => Ok(answer.value),
             Outcome::NotPresent => Err(FaultCause::NotPresent),
             Outcome::Protection => Err(FaultCause::Protection),
+            Outcome::ProtectionKey => Err(FaultCause::ProtectionKey),
         }
     }
 
     /// Fetches an instruction from the page at `address`, and returns the page's word.
     ///
     /// # Errors
-    /// Bit 0 of the code of the page fault.
+    /// What the code of the page fault says.
     pub fn user_fetch(&self, address: VirtAddr) -> Result<u64, FaultCause> {
         self.user(address, Deed::Fetch, Data::Word(0))
     }
@@ -371,6 +373,11 @@ impl Cpu for SimulatedCpu {
         self.ask(Op::LoadRoot(root.as_u64(), Retention::Drop));
     }
 
+    fn pkru(&self) -> Pkru {
+        let cpu = self.cpu();
+        self.with(|_, state| Pkru::from_bits(state.cpus[cpu].pkru))
+    }
+
     fn rcu_read_lock(&self) {
         self.ask(Op::EnterSection);
     }
@@ -395,6 +402,17 @@ impl ProcessContexts for SimulatedCpu {
 
     fn invalidate_context(&self, what: ContextInvalidation) {
         self.ask(Op::InvalidateContext(what));
+    }
+}
+
+impl ProtectionKeys for SimulatedCpu {
+    fn set_pkru(&self, pkru: Pkru) {
+        let config = &self.machine().config;
+        if config.protection_keys == Feature::Absent || matches!(config.paging, None | Some(Paging::Pae)) {
+            self.end(Stop::Misuse("the machine has no protection keys".to_owned()));
+        }
+        let cpu = self.cpu();
+        self.with(|_, state| state.cpus[cpu].pkru = pkru.bits());
     }
 }
 

@@ -382,6 +382,7 @@ impl Machine<'_> {
                 let outcome = match cause {
                     FaultCause::NotPresent => Outcome::NotPresent,
                     FaultCause::Protection => Outcome::Protection,
+                    FaultCause::ProtectionKey => Outcome::ProtectionKey,
                 };
                 After::Answered(Answer { value: 0, outcome })
             }

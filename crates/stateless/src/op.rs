@@ -211,6 +211,7 @@ pub(crate) enum Outcome {
     Done,
     NotPresent,
     Protection,
+    ProtectionKey,
 }
 
 impl Answer {

@@ -21,7 +21,7 @@ pub(crate) enum Entry {
     /// It references a table in this frame.
     Table { frame: u64, rights: Rights, accessed: bool },
     /// It maps a page.
-    Page { frame: u64, rights: Rights, accessed: bool, dirty: bool, global: bool },
+    Page { frame: u64, rights: Rights, accessed: bool, dirty: bool, global: bool, key: u32 },
 }
 
 /// What an access may do; a walk has the rights that all of its entries give.
@@ -108,6 +108,8 @@ impl Paging {
             return Entry::Table { frame: (entry & ADDRESS) >> 12, rights, accessed };
         }
         let frame = Self::align(entry & ADDRESS, level) >> 12;
-        Entry::Page { frame, rights, accessed, dirty: entry & DIRTY != 0, global: entry & 0x100 != 0 }
+        // Bits 62:59, which PAE reserves (SDM 4.6.2).
+        let key = if matches!(self, Self::Pae) { 0 } else { (entry >> 59) as u32 % 16 };
+        Entry::Page { frame, rights, accessed, dirty: entry & DIRTY != 0, global: entry & 0x100 != 0, key }
     }
 }

@@ -228,7 +228,7 @@ impl<'m, 'a> Run<'m, 'a> {
         self.moves(&state, cpu).get(number).copied()
     }
 
-    /// The programs of two CPUs take each other's place. What belongs to the hardware stays where it is.
+    /// The programs of two CPUs take each other's place. What belongs to the hardware stays where it is; PKRU is saved and restored with the thread.
     fn move_thread(&mut self, from: usize, to: usize) {
         let mut state = self.machine.state.borrow_mut();
         for cpu in [from, to] {
@@ -244,6 +244,8 @@ impl<'m, 'a> Run<'m, 'a> {
                 place => place,
             };
         }
+        let (left, found) = (state.cpus[from].pkru, state.cpus[to].pkru);
+        (state.cpus[to].pkru, state.cpus[from].pkru) = (left, found);
         state.cpus[to].came = Some(state.now);
         state.cpus[to].has_just_come = true;
         drop(state);

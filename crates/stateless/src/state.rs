@@ -118,6 +118,8 @@ pub(crate) struct Processor {
     pub(crate) waits_for: Option<u64>,
     pub(crate) cr3: Option<u64>,
     pub(crate) pdptes: [u64; 4],
+    /// PKRU of the thread that runs here.
+    pub(crate) pkru: u32,
     pub(crate) translations: Translations,
     /// What the walker is to store before it does anything else.
     pub(crate) update: Option<Update>,
@@ -147,6 +149,7 @@ impl Processor {
             waits_for: None,
             cr3: None,
             pdptes: [0; 4],
+            pkru: 0,
             translations: Translations { pages: Vec::new(), tables: Vec::new() },
             update: None,
             arrivals: Vec::new(),

@@ -28,6 +28,8 @@ pub(crate) struct Translation {
     pub(crate) level: u8,
     pub(crate) frame: u64,
     pub(crate) rights: Rights,
+    /// The protection key.
+    pub(crate) key: u32,
     pub(crate) dirty: bool,
     pub(crate) age: Age,
     pub(crate) owner: Owner,

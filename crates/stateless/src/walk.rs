@@ -61,6 +61,18 @@ fn needed(deed: Deed) -> Rights {
     Rights { user: true, write: deed == Deed::Store, execute: deed == Deed::Fetch }
 }
 
+/// Whether the protection key of a page keeps the thread out: two bits a key, the lower one for all data accesses, the upper one for stores (SDM 4.6.2). That shows in the error code before
+/// rights do (SDM 4.7).
+fn forbidden_by_key(pkru: u32, page: &Translation, deed: Deed) -> bool {
+    let bits = pkru >> (2 * page.key) & 3;
+    page.rights.user
+        && match deed {
+            Deed::Fetch => false,
+            Deed::Load => matches!(bits, 1 | 3),
+            Deed::Store => bits != 0,
+        }
+}
+
 impl Machine<'_> {
     /// The current process-context identifier.
     pub(crate) fn identifier(&self, state: &State<'_>, cpu: usize) -> u16 {
@@ -134,12 +146,13 @@ impl Machine<'_> {
                 let rights = table.rights.and(self.rights(rights));
                 Some(Ok(Pointer { first, level: table.level - 1, frame, rights, age: age(frame), ..*table }))
             }
-            Entry::Page { frame, rights, dirty, global, .. } => {
+            Entry::Page { frame, rights, dirty, global, key, .. } => {
                 let rights = table.rights.and(self.rights(rights));
                 let global = global && self.config.global_pages == Feature::Present;
                 let owner = if global { Owner::Everybody } else { Owner::Identifier(table.identifier) };
                 let level = table.level;
-                Some(Err(Translation { page: first, level, frame, rights, dirty, age: age(frame), owner }))
+                let key = if self.config.protection_keys == Feature::Present { key } else { 0 };
+                Some(Err(Translation { page: first, level, frame, rights, key, dirty, age: age(frame), owner }))
             }
         }
     }
@@ -162,7 +175,9 @@ impl Machine<'_> {
         }
         if self.config.caches != Caches::Nothing {
             for page in state.cpus[cpu].translations.pages.iter().filter(|page| page.is_of(address, identifier)) {
-                if !page.rights.include(needed) {
+                if forbidden_by_key(state.cpus[cpu].pkru, page, deed) {
+                    add(Way::Fault(FaultCause::ProtectionKey));
+                } else if !page.rights.include(needed) {
                     add(Way::Fault(FaultCause::Protection));
                 } else if deed != Deed::Store || page.dirty {
                     let frame = page.frame + (address - page.page) / machine::addr::PAGE_SIZE;
@@ -202,10 +217,13 @@ impl Machine<'_> {
             let Some(next) = self.step_down(state, &table, entry, address) else {
                 return Way::Fault(FaultCause::NotPresent);
             };
-            if let Err(page) = next
-                && !page.rights.include(needed)
-            {
-                return Way::Fault(FaultCause::Protection);
+            if let Err(page) = next {
+                if forbidden_by_key(state.cpus[cpu].pkru, &page, deed) {
+                    return Way::Fault(FaultCause::ProtectionKey);
+                }
+                if !page.rights.include(needed) {
+                    return Way::Fault(FaultCause::Protection);
+                }
             }
             if let (Some(offset), 1..) = (offset, flags) {
                 return Way::SetFlags { offset, flags };
