@@ -2,11 +2,10 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use machine::{Cpu, CpuId, CpuSet, Invalidation, IrqState, PhysAddr, Vector, Word, Word64};
+use machine::{Cpu, CpuId, CpuSet, Invalidation, IrqState, PhysAddr, Pkru, ProtectionKeys, Vector, Word, Word64};
 
 use crate::backoff::Backoff;
 use crate::line::Line;
@@ -20,7 +19,8 @@ pub struct ThreadCpu {
     line: Arc<Line>,
     machine: Arc<Threads>,
     id: CpuId,
-    not_sync: PhantomData<Cell<()>>,
+    /// What its user code may do by protection keys. Not `Sync`, and so the CPU is not.
+    pkru: Cell<Pkru>,
 }
 
 /// Read-modify-writes are full barriers on x86; elsewhere `SeqCst` ones are not quite (they order later loads after their own load only).
@@ -34,13 +34,13 @@ fn full_barrier_after_rmw() {
 impl ThreadCpu {
     pub(crate) fn in_thread(machine: Arc<Threads>, id: CpuId) -> Self {
         let line = Arc::clone(&machine.slot(id).line);
-        Self { line, machine, id, not_sync: PhantomData }
+        Self { line, machine, id, pkru: Cell::default() }
     }
 
     /// The same CPU as its interrupt handlers see it: interrupts are off, and restoring what was found leaves them so.
     pub(crate) fn in_handler(machine: Arc<Threads>, id: CpuId) -> Self {
         let line = Arc::clone(&machine.slot(id).handler_line);
-        Self { line, machine, id, not_sync: PhantomData }
+        Self { line, machine, id, pkru: Cell::default() }
     }
 
     /// The machine that this is a CPU of.
@@ -197,6 +197,11 @@ impl Cpu for ThreadCpu {
     }
 
     #[inline(always)]
+    fn pkru(&self) -> Pkru {
+        self.pkru.get()
+    }
+
+    #[inline(always)]
     fn rcu_read_lock(&self) {
         self.line.rcu_enter(|| self.machine.epoch().now());
     }
@@ -233,5 +238,13 @@ impl Drop for ThreadCpu {
 impl fmt::Debug for ThreadCpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ThreadCpu({})", self.id)
+    }
+}
+
+/// User code of threads obeys keys where it accesses memory through [`crate::UserMemory`].
+impl ProtectionKeys for ThreadCpu {
+    #[inline]
+    fn set_pkru(&self, pkru: Pkru) {
+        self.pkru.set(pkru);
     }
 }

@@ -10,7 +10,7 @@ use crate::thread_cpu::ThreadCpu;
 
 /// The memory that user code sees through page tables.
 ///
-/// An access walks the tables, sets accessed and dirty in the leaf by a locked instruction, and touches the data, all with interrupts off: so a
+/// An access walks the tables, asks the leaf's protection key and the CPU's PKRU, sets accessed and dirty in the leaf by a locked instruction, and touches the data, all with interrupts off: so a
 /// shootdown *by IPI* returns only when every access by an older entry is over, as on hardware. Other ways to flush promise nothing here. The CPU must be
 /// in the address space's set ([`mm::Mm::enter`]), or nobody asks it.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +61,9 @@ impl<M: Mode, T: TableMemory> UserMemory<'_, M, T> {
                             Access::Read => (Rights::USER, Flags::ACCESSED),
                             Access::Write => (Rights::USER.and(Rights::WRITE), Flags::ACCESSED_DIRTY),
                         };
+                        if entry.rights().allow(Rights::USER) && !cpu.pkru().allows(entry.protection_key(), kind) {
+                            return Err(fault(FaultCause::ProtectionKey));
+                        }
                         if !entry.rights().allow(needed) {
                             return Err(fault(FaultCause::Protection));
                         }

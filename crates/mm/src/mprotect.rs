@@ -25,6 +25,7 @@ use crate::area::{Area, AreaRights, Sharing};
 use crate::error::{AreaError, ZapError};
 use crate::exclusive::{Exclusivity, exclusivity};
 use crate::gather::Gather;
+use crate::guard::Guards;
 use crate::leaf::{Held, Leaf, Presence};
 use crate::mm::Mm;
 use crate::platform::Platform;
@@ -73,7 +74,6 @@ impl<'m, P: Platform> Mm<'m, P> {
     ///
     /// # Errors
     /// As for [`Self::mprotect`]; or the address space has not [given the key out](Self::pkey_alloc).
-    #[expect(clippy::too_many_arguments, reason = "the arguments of mprotect, and a key")]
     pub fn pkey_mprotect(
         &self,
         cpu: &P::Cpu,
@@ -264,7 +264,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         area: &Area,
     ) {
         let Area { sharing, rights, key, .. } = *area;
-        migration.key = key;
+        migration.key = self.protocols().guards.key_after_migration(migration.key, key);
         if rights == AreaRights::None {
             migration.flags = migration.flags.and(SwapFlags::PROT_NONE);
         } else {

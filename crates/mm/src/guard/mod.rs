@@ -7,7 +7,7 @@ mod choices;
 
 use machine::addr::{Frame, VirtAddr};
 use machine::seqcount::Sequence;
-use machine::{Cpu, CpuSet, SeqCount, Word64};
+use machine::{Access, Cpu, CpuSet, Pkru, ProtectionKey, SeqCount, Word64};
 use pagetable::recheck::Atomic;
 use pagetable::{
     Attributes, Entry, EntryWrite, Flags, FlushedTable, Level, LockedTable, Mode, Position, Recheck, Rechecked, Slot,
@@ -39,6 +39,14 @@ pub trait Guards {
     #[track_caller]
     fn recheck_table<C: Cpu, K: Recheck>(&self, cpu: &C, recheck: &K, slot: Slot<'_>, seen: Entry) -> Rechecked {
         slot.recheck(cpu, recheck, seen)
+    }
+
+    /// Fast GUP: whether what the calling thread may do by an entry's protection key allows the access.
+    ///
+    /// The hardware asks for user code only. Without this, system calls would be a way around keys (Linux 33a709b25a76).
+    #[inline(always)]
+    fn key_allows(&self, pkru: Pkru, key: ProtectionKey, access: Access) -> bool {
+        pkru.allows(key, access)
     }
 
     /// Whoever has taken a reference to the folio that a record names: whether the record names it still.
@@ -374,6 +382,15 @@ pub trait Guards {
     #[inline(always)]
     fn needs_flush(&self, old: Entry, new: Entry) -> bool {
         old.needs_flush(new)
+    }
+
+    /// pkey_mprotect, of a page on its way to another frame: the key of the leaf that the page comes back as. `before` is what the migration entry has.
+    ///
+    /// Nobody looks at the area again when the page comes back. (Linux does: there the key is the area's.)
+    #[inline(always)]
+    fn key_after_migration(&self, before: ProtectionKey, area: ProtectionKey) -> ProtectionKey {
+        let _ = before;
+        area
     }
 
     /// Merge, of a page that may be shared from here on: it stops being exclusive, under the page-table lock and with its entry cleared.

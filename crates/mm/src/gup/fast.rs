@@ -323,9 +323,9 @@ impl<P: Platform> FastWalk<'_, '_, P> {
     /// Step 2: whether the leaf may be used at all. A PROT_NONE or otherwise non-present entry did not come this far.
     #[inline(always)]
     fn may_use(&self, level: Level, entry: Entry) -> Result<(), Stopped> {
-        let access = self.request.access;
+        let (access, guards) = (self.request.access, &self.mm.protocols().guards);
         if !entry.rights().allow(needed(access))
-            || !self.pkru.allows(entry.protection_key(), access)
+            || !guards.key_allows(self.pkru, entry.protection_key(), access)
             || self.mm.protocols().special.refuses(level, entry)
         {
             return Err(Stopped);

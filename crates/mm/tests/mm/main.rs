@@ -25,6 +25,7 @@ mod notifiers;
 mod numa;
 mod out_of_frames;
 mod prepare;
+mod protection_keys;
 mod ptdump;
 mod reclaim;
 mod reclaim_threads;

@@ -4,13 +4,14 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use hosted::{DataFrames, FailingTables, Failures, FrameArena, ThreadCpu, Threads};
-use machine::{Access, Cpu, Frame, VirtAddr};
+use machine::{Access, Cpu, Frame, ProtectionKey, VirtAddr};
+use mm::error::KeyError;
 use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
-    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoSwap,
-    NobodyListens, NobodyTraces, Parts, Platform, Protocols, ShareError, Shootdown, Sound, SpaceId, UffdFault,
+    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, MapError, Mapping, Mm, NoDrivers,
+    NoSwap, NobodyListens, NobodyTraces, Parts, Platform, Protocols, ShareError, Shootdown, Sound, SpaceId, UffdFault,
     UffdHandler, UffdModes, UffdRegisterError,
 };
 use pagetable::recheck::Atomic;
@@ -211,4 +212,20 @@ fn stores_are_handed_over_in_long_mode_only() {
     assert_eq!(register(pae, UffdModes::MISSING), Ok(()));
     assert_eq!(register(pae, both), Err(UffdRegisterError::Unsupported { modes: both }));
     assert_eq!(register(FourLevel::new(PhysicalWidth::MAX), both), Ok(()));
+}
+
+/// The bits are reserved there: no address space gives keys out, so that no area has one.
+#[test]
+fn entries_of_pae_have_no_protection_keys() {
+    let slots: [AreaSlot; 1] = [const { AreaSlot::new() }; 1];
+    let key = ProtectionKey::new(1).expect("a key");
+    in_world(Pae::new(PhysicalWidth::MAX), &Failures::none(), &[&slots], Level::Pte, |world| {
+        assert_eq!(world.mm.pkey_alloc(&world.cpu, SpaceId::new(0)), Err(KeyError::NoKeys));
+        let area = Area::private(VirtAddr::new(0x4000), 1, AreaRights::ReadWrite, ANONYMOUS, 0).with_key(key);
+        assert_eq!(world.mm.mmap(&world.cpu, SpaceId::new(0), area), Err(MapError::NoKey(key)));
+    });
+    let four = in_world(FourLevel::new(PhysicalWidth::MAX), &Failures::none(), &[&slots], Level::Pte, |world| {
+        world.mm.pkey_alloc(&world.cpu, SpaceId::new(0))
+    });
+    assert_eq!(four, Ok(key));
 }
