@@ -157,9 +157,12 @@ mod tests {
         assert!(!table.leaf && !table.dirty && table.frame == Frame::new(1));
         assert!(!two_mib.executable && table.executable);
         // Bits 62:59 of a leaf of any size, and nowhere else.
-        let key = |paging: Paging, level, low| paging.decode(level, 0b0101 << 59 | 1 << 63 | low).protection_key;
+        let key = |paging: Paging, level, low: u64| paging.decode(level, 0b0101 << 59 | 1 << 63 | low).protection_key;
         for paging in [Paging::FOUR_LEVEL, Paging::FIVE_LEVEL] {
-            assert_eq!([key(paging, 1, 1), key(paging, 2, 0x81), key(paging, 3, 0x81), key(paging, 2, 1)], [5, 5, 5, 0]);
+            assert_eq!(
+                [key(paging, 1, 1), key(paging, 2, 0x81), key(paging, 3, 0x81), key(paging, 2, 1)],
+                [5, 5, 5, 0]
+            );
         }
         assert_eq!([key(Paging::PAE, 1, 1), key(Paging::PAE, 2, 0x81)], [0, 0]);
         assert!(Paging::PAE.decode(1, 0x101).global && !Paging::PAE.decode(2, 0x101).global);

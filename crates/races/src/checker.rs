@@ -8,11 +8,12 @@ use std::fmt::Display;
 use lab::{FrameKind, Lab, LabCpu, Monitor, Replica};
 use machine::user::FaultCause;
 use machine::{
-    Access, CpuId, CpuSet, Frame, Pcid, PhysAddr, ProcessContexts, UserAccess, Vector, VirtAddr, Word, Word64,
+    Access, CpuId, CpuSet, Frame, Pcid, PhysAddr, ProcessContexts, ProtectionKeys, UserAccess, Vector, VirtAddr, Word,
+    Word64,
 };
 
 /// A simulated CPU, as the code of a scenario sees it. [`LabCpu`] says what each operation does.
-pub(crate) trait CheckedCpu: UserAccess + ProcessContexts {
+pub(crate) trait CheckedCpu: UserAccess + ProcessContexts + ProtectionKeys {
     /// Notes a text in the trace. Not a step.
     fn mark(&self, text: impl Display);
     /// Tells the monitors that something happened. Not a step.

@@ -21,9 +21,11 @@ pub(crate) fn high_words(high: u64) -> String {
     words.join(" ")
 }
 
-/// The names of the flags that are set.
+/// The names of the flags that are set, and the protection key of a whole and present entry if it is another than 0.
 pub(crate) fn flag_names(entry: u64) -> impl Iterator<Item = String> {
     const FLAGS: [(u32, &str); 8] =
         [(0, "P"), (1, "W"), (2, "U"), (5, "A"), (6, "D"), (9, "special"), (58, "special"), (63, "NX")];
-    FLAGS.into_iter().filter(move |(bit, _)| entry >> bit & 1 != 0).map(|(_, name)| name.to_owned())
+    let key = entry >> 59 & 0xf;
+    let key = (entry & 1 != 0 && key != 0).then(|| format!("key={key}"));
+    FLAGS.into_iter().filter(move |(bit, _)| entry >> bit & 1 != 0).map(|(_, name)| name.to_owned()).chain(key)
 }

@@ -27,6 +27,7 @@ mod orders;
 mod overall;
 pub mod parse;
 mod pool;
+mod protection_keys;
 mod question;
 mod race;
 mod replay;

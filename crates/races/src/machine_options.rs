@@ -1,11 +1,13 @@
 //! What a file can ask of the simulated machine beyond what it always is: `machine=pcids,global-pages`.
 
 use lab::{
-    Caching, ExecuteDisable, FreedWalks, GlobalPages, Machine, Pcids, Pdptes, Speculation, Threads, WalkerUpdates,
+    Caching, ExecuteDisable, FreedWalks, GlobalPages, Machine, Pcids, Pdptes, ProtectionKeys, Speculation, Threads,
+    WalkerUpdates,
 };
 
 use crate::arguments;
 use crate::error::Error;
+use crate::protection_keys::has_keys;
 use crate::race::Race;
 use crate::source::Spanned;
 use crate::syntax::Value;
@@ -16,7 +18,7 @@ pub(crate) const KEY: &str = "machine";
 /// How one option changes a machine.
 type Change = fn(&mut Machine);
 
-const OPTIONS: [(&str, Change); 12] = [
+const OPTIONS: [(&str, Change); 13] = [
     ("pcids", |machine| machine.pcids = Pcids::Enabled),
     ("global-pages", |machine| machine.global_pages = GlobalPages::Enabled),
     ("execute-disable", |machine| machine.execute_disable = ExecuteDisable::Enabled),
@@ -29,6 +31,7 @@ const OPTIONS: [(&str, Change); 12] = [
     ("no-tlb", |machine| machine.caching = Caching::Nothing),
     ("pdptes-in-memory", |machine| machine.pdptes = Pdptes::Memory),
     ("threads-move", |machine| machine.threads = Threads::Move),
+    ("protection-keys", |machine| machine.protection_keys = ProtectionKeys::Enabled),
 ];
 
 /// The word for a machine without options: for a variant of a file that has some.
@@ -57,11 +60,16 @@ impl MachineOptions {
     /// The one that a value names.
     ///
     /// # Errors
-    /// There is no such option.
+    /// There is no such option, or the file's paging mode does not have it.
     pub(crate) fn named(race: &Race, value: &Spanned<Value>) -> Result<Self, Error> {
         let bits = OPTIONS.iter().enumerate().map(|(bit, (name, _))| (*name, Self(1 << bit)));
         let names: Vec<(&str, Self)> = bits.chain([(PLAIN, Self::NONE)]).collect();
-        arguments::named(race, "machine option", value, &names)
+        let option = arguments::named(race, "machine option", value, &names)?;
+        if option.has_protection_keys() && !has_keys(race.litmus.mode.node) {
+            let why = "entries of PAE have no protection key".to_owned();
+            return Err(arguments::impossible(race, value.span, why, "4 or 5 levels"));
+        }
+        Ok(option)
     }
 
     /// These and those.
@@ -74,6 +82,13 @@ impl MachineOptions {
         let mut machine = Machine::default();
         self.apply(&mut machine);
         machine.pcids == Pcids::Enabled
+    }
+
+    /// Whether the machine obeys protection keys.
+    pub(crate) fn has_protection_keys(self) -> bool {
+        let mut machine = Machine::default();
+        self.apply(&mut machine);
+        machine.protection_keys == ProtectionKeys::Enabled
     }
 
     /// Changes the machine as the options say.

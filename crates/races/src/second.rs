@@ -292,6 +292,7 @@ fn config(machine: &Machine) -> Config {
         },
         identifiers: feature(machine.pcids == lab::Pcids::Enabled),
         global_pages: feature(machine.global_pages == lab::GlobalPages::Enabled),
+        protection_keys: feature(machine.protection_keys == lab::ProtectionKeys::Enabled),
         execute_disable: feature(machine.execute_disable == lab::ExecuteDisable::Enabled),
         pdpte_registers: feature(machine.pdptes == lab::Pdptes::Registers),
         updates: match machine.walker_updates {

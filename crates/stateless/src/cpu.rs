@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use corosensei::Yielder;
 use machine::user::{FaultCause, PageFault};
 use machine::{
-    Access, ContextInvalidation, Cpu, CpuId, CpuSet, Frame, Invalidation, IrqState, Pcid, PhysAddr, Pkru, ProcessContexts,
-    ProtectionKeys, Retention, UserAccess, VirtAddr, Word, Word64,
+    Access, ContextInvalidation, Cpu, CpuId, CpuSet, Frame, Invalidation, IrqState, Pcid, PhysAddr, Pkru,
+    ProcessContexts, ProtectionKeys, Retention, UserAccess, VirtAddr, Word, Word64,
 };
 
 use crate::config::Feature;

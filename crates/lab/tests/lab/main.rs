@@ -13,6 +13,7 @@ mod livelock;
 mod locks;
 mod monitors;
 mod moves;
+mod protection_keys;
 mod protocol;
 mod reduction;
 mod replay;

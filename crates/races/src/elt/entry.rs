@@ -4,6 +4,9 @@ use lab::Paging;
 use machine::Frame;
 
 use crate::arguments::Arguments;
+use crate::error::Error;
+use crate::protection_keys::take_key;
+use crate::race::Race;
 
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
@@ -11,6 +14,8 @@ const USER: u64 = 1 << 2;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 const GLOBAL: u64 = 1 << 8;
+const PROTECTION_KEY_SHIFT: u32 = 59;
+const PROTECTION_KEY: u64 = 0xf << PROTECTION_KEY_SHIFT;
 const EXECUTE_DISABLE: u64 = 1 << 63;
 
 /// The words that may stand behind what an entry points to, and the bits that they set or clear.
@@ -28,15 +33,19 @@ pub(super) const WORDS: [(&str, u64, u64); 6] = [
 pub(super) struct Flags(u64);
 
 impl Flags {
-    /// Present, writable, for user code, accessed and dirty, but for what the words say.
-    pub(super) fn read(arguments: &mut Arguments<'_>) -> Self {
+    /// Present, writable, for user code, accessed and dirty, with key 0, but for what the words and `key=` say.
+    ///
+    /// # Errors
+    /// There is no such key.
+    pub(super) fn read(race: &Race, arguments: &mut Arguments<'_>) -> Result<Self, Error> {
         let mut bits = PRESENT | WRITABLE | USER | ACCESSED | DIRTY;
         for (word, set, clear) in WORDS {
             if arguments.flag(word).is_some() {
                 bits = bits & !clear | set;
             }
         }
-        Self(bits)
+        let key = take_key(race, arguments)?.unwrap_or_default();
+        Ok(Self(bits | u64::from(key.number()) << PROTECTION_KEY_SHIFT))
     }
 
     /// An entry of `level` with these flags.
@@ -47,7 +56,7 @@ impl Flags {
             // Everything else is reserved or ignored in a PDPTE of PAE.
             PRESENT
         } else {
-            !(DIRTY | GLOBAL)
+            !(DIRTY | GLOBAL | PROTECTION_KEY)
         };
         frame.start().as_u64() | self.0 & allowed
     }

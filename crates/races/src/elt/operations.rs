@@ -7,6 +7,7 @@ use super::layout::Slot;
 use super::setup::{NONE, Setup};
 use crate::arguments::{Arguments, find};
 use crate::error::{Error, Problem};
+use crate::protection_keys::WritePkru;
 use crate::race::Race;
 use crate::source::Spanned;
 use crate::syntax::{Operation, Value, Variant};
@@ -129,6 +130,8 @@ pub(super) enum Action {
     /// `irq_off()`, `irq_on()`.
     InterruptsOff,
     InterruptsOn,
+    /// `wrpkru(key=1, rights=none)`.
+    WritePkru(WritePkru),
     /// `preempt_off()`, `preempt_on()`.
     PreemptOff,
     PreemptOn,
@@ -242,7 +245,7 @@ enum Place {
 }
 
 /// All of them.
-const OPERATIONS: [&str; 26] = [
+const OPERATIONS: [&str; 27] = [
     "add",
     "await",
     "fetch",
@@ -266,6 +269,7 @@ const OPERATIONS: [&str; 26] = [
     "store_pte",
     "tlbsync",
     "walk",
+    "wrpkru",
     "xchg",
     "xchg_pte",
     "clear_pte",
@@ -322,6 +326,7 @@ impl Cell<'_, '_> {
             "nmi" => Action::Nmi { targets: self.targets("nmi(1)")? },
             "irq_off" => Action::InterruptsOff,
             "irq_on" => Action::InterruptsOn,
+            "wrpkru" => Action::WritePkru(WritePkru::read(self.race, word, &mut self.arguments)?),
             "preempt_off" => Action::PreemptOff,
             "preempt_on" => Action::PreemptOn,
             "free" => {
@@ -435,7 +440,7 @@ impl Cell<'_, '_> {
 
     /// The same, and `b`, `b, clean`, `t`, `none`, `original`: what the entry becomes.
     fn slot_and_entry(&mut self, right: &str) -> Result<(Slot, u64), Error> {
-        let flags = Flags::read(&mut self.arguments);
+        let flags = Flags::read(self.race, &mut self.arguments)?;
         let ((page, level), slot) = self.slot(right)?;
         let value = self.arguments.positional("target", right)?;
         let entry = match &value.node {

@@ -166,6 +166,7 @@ impl<C: CheckedCpu> Runner<'_, C> {
                     *interrupts = IrqState::On;
                 }
             }
+            Action::WritePkru(write) => write.run(cpu, self.ground.setup.options),
             Action::PreemptOff => cpu.preempt_disable(),
             Action::PreemptOn => cpu.preempt_enable(),
             Action::Free { frame } => cpu.free_frame(frame),

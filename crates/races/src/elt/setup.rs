@@ -208,7 +208,7 @@ impl Setup {
                 format!("page {name} = a; page {name} = none;"),
             ));
         };
-        let flags = Flags::read(&mut arguments);
+        let flags = Flags::read(race, &mut arguments)?;
         let leaf = match &value.node {
             Value::Name(none) if none == NONE => None,
             _ => Some((self.frames[self.frame_named(race, value)?].frame, flags)),

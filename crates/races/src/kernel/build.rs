@@ -233,6 +233,16 @@ impl Kernel {
                 cpu.violate(rule::USER, format_args!("the tables of the address space: {error}"));
             }
         }
+        // They are given out lowest first.
+        let keys = self.setup.areas.iter().map(|area| area.area.key);
+        let last = keys.chain(self.columns.iter().flat_map(Column::keys)).max().unwrap_or_default();
+        for id in (0..spaces.len() as u16).map(SpaceId::new) {
+            for _ in 0..last.number() {
+                if let Err(error) = mm.pkey_alloc(cpu, id) {
+                    cpu.violate(rule::USER, format_args!("protection keys: {error:?}"));
+                }
+            }
+        }
         for area in self.setup.areas.iter().filter(|area| area.start == Start::There) {
             if let Err(error) = mm.mmap(cpu, SpaceId::new(area.space as u16), area.area) {
                 cpu.violate(rule::USER, format_args!("area {}: {error:?}", area.name));

@@ -1,7 +1,7 @@
 //! Steps that a variant goes without: `without=`.
 
 use machine::seqcount::Sequence;
-use machine::{Cpu, CpuSet, Frame, SeqCount, VirtAddr, Word64};
+use machine::{Access, Cpu, CpuSet, Frame, Pkru, ProtectionKey, SeqCount, VirtAddr, Word64};
 use mm::batched_flush::Unflushed;
 use mm::guard::{DriverLock, FileForgets, KeptPageHold, MergeFlush, MergeLock, RmapRemoval, SwapPlaceHold, UserCount};
 use mm::gup::Request;
@@ -80,11 +80,14 @@ pub(super) enum Step {
     FillFirst,
     FlushBeforeCopy,
     ExclusiveReuse,
+    KeyFlush,
+    EntryKey,
+    MigrationKey,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 58] = [
+    pub(super) const NAMES: [(&'static str, Self); 61] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -143,6 +146,9 @@ impl Step {
         ("fill-first", Self::FillFirst),
         ("flush-before-copy", Self::FlushBeforeCopy),
         ("exclusive-reuse", Self::ExclusiveReuse),
+        ("key-flush", Self::KeyFlush),
+        ("entry-key", Self::EntryKey),
+        ("migration-key", Self::MigrationKey),
     ];
 }
 
@@ -327,6 +333,15 @@ impl Guards for Without {
         unless!(self lacks RightsFlush, needs_flush(old, new))
             && unless!(self lacks DirtyFlush, needs_flush(old, new))
             && unless!(self lacks IdleFlush, needs_flush(old, new))
+            && unless!(self lacks KeyFlush, needs_flush(old, new))
+    }
+
+    fn key_allows(&self, pkru: Pkru, key: ProtectionKey, access: Access) -> bool {
+        unless!(self lacks EntryKey, key_allows(pkru, key, access))
+    }
+
+    fn key_after_migration(&self, before: ProtectionKey, area: ProtectionKey) -> ProtectionKey {
+        unless!(self lacks MigrationKey, key_after_migration(before, area))
     }
 
     fn flush_of_cleaned(&self) -> FlushMoment {

@@ -4,7 +4,7 @@ mod merge;
 mod uffd;
 
 use machine::seqcount::Sequence;
-use machine::{Access, Cpu, CpuSet, Frame, SeqCount, VirtAddr, Word64};
+use machine::{Access, Cpu, CpuSet, Frame, Pkru, ProtectionKey, SeqCount, VirtAddr, Word64};
 use mm::batched_flush::Unflushed;
 use mm::guard::{DriverLock, FileForgets, RmapRemoval};
 use mm::gup::Request;
@@ -317,6 +317,33 @@ pub(in crate::kernel) struct IdleFlush;
 impl Guards for IdleFlush {
     fn needs_flush(&self, old: Entry, new: Entry) -> bool {
         old.has(Flags::ACCESSED) && old.needs_flush(new)
+    }
+}
+
+/// Neither is one that gets another protection key: it leads where it led, and takes no right away. No kernel is known to have done so.
+pub(in crate::kernel) struct KeyFlush;
+
+impl Guards for KeyFlush {
+    fn needs_flush(&self, old: Entry, new: Entry) -> bool {
+        old.with_protection_key(new.protection_key()).needs_flush(new)
+    }
+}
+
+/// Fast GUP leaves protection keys to the hardware, which asks for user code only: what Linux 33a709b25a76 closed before keys were offered.
+pub(in crate::kernel) struct EntryKey;
+
+impl Guards for EntryKey {
+    fn key_allows(&self, _: Pkru, _: ProtectionKey, _: Access) -> bool {
+        true
+    }
+}
+
+/// A page that moves to another frame comes back with the key that it left with. No kernel is known to have done so: Linux takes that of the area when the page comes back.
+pub(in crate::kernel) struct MigrationKey;
+
+impl Guards for MigrationKey {
+    fn key_after_migration(&self, before: ProtectionKey, _: ProtectionKey) -> ProtectionKey {
+        before
     }
 }
 

@@ -8,20 +8,21 @@
 mod cell;
 mod words;
 
-use machine::{Access, VirtAddr};
+use machine::{Access, ProtectionKey, VirtAddr};
 use mm::{Area, AreaRights, FileId, Foll, SpaceId, UffdProtection, Usage};
 
 use super::setup::Setup;
 use crate::arguments::Arguments;
 use crate::error::{Error, Problem};
+use crate::protection_keys::WritePkru;
 use crate::race::Race;
 use crate::syntax::{Operation, Variant};
 use cell::Cell;
 
 /// What an operation does. `space` is that of the CPU, unless the operation names another.
 pub(super) enum Action {
-    /// `r = gup(x, pin, write)`, `r = gup_fast(...)` (never falls back): the register gets the number of the first frame, 0 if there is none.
-    Gup { space: SpaceId, start: VirtAddr, pages: u64, flags: Foll, into: usize },
+    /// `r = gup(x, pin, write)`, `r = gup_fast(...)` (never falls back), `r = gup_remote(...)`: the register gets the number of the first frame, 0 if there is none.
+    Gup { space: SpaceId, start: VirtAddr, pages: u64, flags: Foll, whose: Whose, into: usize },
     /// `release(r)`: gives back what a `gup` into this register took.
     Release { from: usize, done: Access },
     /// `r = touch(x, write=1)`: user code accesses the address until it succeeds.
@@ -98,8 +99,10 @@ pub(super) enum Action {
     Unmerge { space: SpaceId, start: VirtAddr, pages: u64 },
     /// `drain(A)`: what was used lately comes on the kernel's list of used pages.
     Drain { frame: usize },
-    /// `mprotect(x, rights=r)`.
-    Mprotect { space: SpaceId, start: VirtAddr, pages: u64, rights: AreaRights },
+    /// `mprotect(x, rights=r)`; with `key=1` pkey_mprotect.
+    Mprotect { space: SpaceId, start: VirtAddr, pages: u64, rights: AreaRights, key: Option<ProtectionKey> },
+    /// `wrpkru(key=1, rights=none)`: what the thread may do by a key from now on.
+    WritePkru(WritePkru),
     /// `mremap(x, y)`: moves pages to the address of `y`, which is `later`.
     Mremap { space: SpaceId, from: VirtAddr, pages: u64, to: VirtAddr },
     /// `collapse(x)`: pages become one huge page.
@@ -110,6 +113,15 @@ pub(super) enum Action {
     SplitFolio { space: SpaceId, address: VirtAddr },
     /// `munmap(x)`, `munmap(x+0x1000, pages=1)`.
     Munmap { space: SpaceId, start: VirtAddr, pages: u64 },
+}
+
+/// As whose GUP takes an address space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Whose {
+    /// The thread's own.
+    Own,
+    /// Somebody else's.
+    Another,
 }
 
 /// What user code does.
@@ -285,6 +297,14 @@ impl Column {
                     | Action::Device { .. }
                     | Action::Follow { device: Some(_), .. }
             )
+        })
+    }
+
+    /// The protection keys that operations give to pages.
+    pub(super) fn keys(&self) -> impl Iterator<Item = ProtectionKey> {
+        self.steps.iter().filter_map(|step| match step.action {
+            Action::Mprotect { key, .. } => key,
+            _ => None,
         })
     }
 

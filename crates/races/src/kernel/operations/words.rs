@@ -4,8 +4,9 @@ use machine::{Access, VirtAddr};
 use mm::{AreaRights, FileId, FileKind, Foll, SpaceId, UffdProtection, Usage};
 
 use super::cell::Cell;
-use super::{Action, Copy, Device, Section, User};
+use super::{Action, Copy, Device, Section, User, Whose};
 use crate::error::{Error, Problem};
+use crate::protection_keys::{WritePkru, take_key};
 
 /// Reads the arguments of one operation.
 type Read = fn(&mut Cell<'_, '_>) -> Result<Action, Error>;
@@ -18,8 +19,9 @@ fn on_range(cell: &mut Cell<'_, '_>, action: fn(SpaceId, VirtAddr, u64) -> Actio
 
 /// All of them, by name.
 const WORDS: &[(&str, Read)] = &[
-    ("gup", |cell| gup(cell, Foll::NONE)),
-    ("gup_fast", |cell| gup(cell, Foll::FAST_ONLY)),
+    ("gup", |cell| gup(cell, Foll::NONE, Whose::Own)),
+    ("gup_fast", |cell| gup(cell, Foll::FAST_ONLY, Whose::Own)),
+    ("gup_remote", |cell| gup(cell, Foll::NONE, Whose::Another)),
     ("release", release),
     ("touch", touch),
     ("zap", |cell| on_range(cell, |space, start, pages| Action::Zap { space, start, pages })),
@@ -55,6 +57,7 @@ const WORDS: &[(&str, Read)] = &[
         Ok(Action::Munmap { space: cell.space()?, start, pages })
     }),
     ("mprotect", mprotect),
+    ("wrpkru", |cell| WritePkru::read(cell.race, &cell.operation.word, &mut cell.arguments).map(Action::WritePkru)),
     ("mremap", mremap),
     ("fork", fork),
     ("share_table", share_table),
@@ -113,7 +116,7 @@ pub(super) fn read(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
     }
 }
 
-fn gup(cell: &mut Cell<'_, '_>, given: Foll) -> Result<Action, Error> {
+fn gup(cell: &mut Cell<'_, '_>, given: Foll, whose: Whose) -> Result<Action, Error> {
     let words = [
         ("get", Foll::GET),
         ("pin", Foll::PIN),
@@ -133,7 +136,7 @@ fn gup(cell: &mut Cell<'_, '_>, given: Foll) -> Result<Action, Error> {
     if let Err(error) = flags.validate() {
         return Err(cell.impossible(cell.operation.span, error.to_string(), "gup_fast(x, pin, write)"));
     }
-    Ok(Action::Gup { space, start, pages, flags, into: cell.result()? })
+    Ok(Action::Gup { space, start, pages, flags, whose, into: cell.result()? })
 }
 
 fn release(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
@@ -157,8 +160,9 @@ fn touch(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
 fn mprotect(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {
     let rights = [("none", AreaRights::None), ("r", AreaRights::Read), ("rw", AreaRights::ReadWrite)];
     let rights = cell.arguments.named("rights", &rights, AreaRights::Read)?;
+    let key = take_key(cell.race, &mut cell.arguments)?;
     let (start, pages) = cell.whole_or_part("mprotect(x, rights=r)")?;
-    Ok(Action::Mprotect { space: cell.space()?, start, pages, rights })
+    Ok(Action::Mprotect { space: cell.space()?, start, pages, rights, key })
 }
 
 fn harvest(cell: &mut Cell<'_, '_>) -> Result<Action, Error> {

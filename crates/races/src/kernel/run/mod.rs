@@ -6,11 +6,13 @@ mod walk;
 
 use machine::addr::PAGE_SIZE;
 use machine::{Access, Frame, VirtAddr, Word32};
-use mm::{AddressSpace, FaultError, File, FileId, Foll, GupError, Lazy, MemoryMap, MergeInto, Mm, Run, SpaceId};
+use mm::{
+    AddressSpace, FaultError, File, FileId, Foll, GupError, Lazy, MemoryMap, MergeInto, Mm, Run, Signal, SpaceId,
+};
 use pagetable::Mode;
 
 use super::historic::steps;
-use super::operations::{Action, Repeat, Step, User};
+use super::operations::{Action, Repeat, Step, User, Whose};
 use super::platform::{InLab, Records};
 use super::setup::Setup;
 use super::watch::{Told, WatchedPage};
@@ -83,7 +85,9 @@ impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
         let Self { cpu, mm, .. } = *self;
         let into = step.into;
         match step.action {
-            Action::Gup { space, start, pages, flags, into } => self.gup(space, start, pages, flags, into, results),
+            Action::Gup { space, start, pages, flags, whose, into } => {
+                self.gup(space, (start, pages), flags, whose, into, results);
+            }
             Action::Release { from, done } => self.release(from, done, results),
             Action::Touch { address, user } => {
                 let value = self.touch(address, user).unwrap_or(FAULT);
@@ -157,9 +161,14 @@ impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
             Action::Unmerge { space, start, pages } => {
                 self.done(into, results, mm.unmerge(cpu, self.space(space), start, pages));
             }
-            Action::Mprotect { space, start, pages, rights } => {
-                self.done(into, results, mm.mprotect(cpu, space, start, pages, rights));
+            Action::Mprotect { space, start, pages, rights, key } => {
+                let changed = match key {
+                    None => mm.mprotect(cpu, space, start, pages, rights),
+                    Some(key) => mm.pkey_mprotect(cpu, space, start, pages, rights, key),
+                };
+                self.done(into, results, changed);
             }
+            Action::WritePkru(write) => write.run(cpu, self.setup.machine),
             Action::Mremap { space, from, pages, to } => {
                 self.done(into, results, mm.mremap(cpu, space, (from, pages), (to, pages)));
             }
@@ -263,9 +272,9 @@ impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
     fn gup(
         &self,
         id: SpaceId,
-        start: VirtAddr,
-        pages: u64,
+        (start, pages): (VirtAddr, u64),
         flags: Foll,
+        whose: Whose,
         into: usize,
         results: &mut Results<'_, '_, C>,
     ) {
@@ -280,7 +289,7 @@ impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
         let mut at = start;
         let mut first = 0;
         // What cannot be had is no error of the test: the register says 0.
-        let got = mm.gup(cpu, self.space(id), start, pages, flags, |run| {
+        let sink = |run: Run| {
             if first == 0 {
                 first = run.frame().number();
             }
@@ -296,7 +305,11 @@ impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
                 Some(slot) => *slot = Some((into, run)),
                 None => cpu.violate(rule::USER, format_args!("more than {MOST_RUNS} runs are held")),
             }
-        });
+        };
+        let got = match whose {
+            Whose::Own => mm.gup(cpu, self.space(id), start, pages, flags, sink),
+            Whose::Another => mm.gup_remote(cpu, self.space(id), (start, pages), flags, || Signal::None, sink),
+        };
         Told::GupEnds.tell(cpu);
         if got == Err(GupError::Fault(FaultError::OutOfFrames)) {
             self.out_of_frames();

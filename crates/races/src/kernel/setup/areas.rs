@@ -7,6 +7,7 @@ use mm::{AreaRights, FileKind, Growth, HugePages, Sharing, UffdModes};
 use super::{AreaSetup, Mapped, MappedSize, Setup, Start};
 use crate::arguments::{Arguments, impossible, named, unique};
 use crate::error::{Error, Problem};
+use crate::protection_keys::take_key;
 use crate::race::Race;
 use crate::source::Spanned;
 use crate::syntax::{Mode, Value};
@@ -46,6 +47,7 @@ impl Setup {
         };
         let start = arguments.one_of(&[("later", Start::Later)], Start::There);
         let uffd = uffd_modes(race, arguments.key("uffd").unwrap_or_default())?;
+        let key = take_key(race, &mut arguments)?.unwrap_or_default();
         arguments.finish()?;
         if start == Start::Later && uffd != UffdModes::NONE {
             let why = format!("area {name} is not there at the start, and nothing is registered later");
@@ -55,6 +57,7 @@ impl Setup {
             sharing,
             huge,
             growth,
+            key,
             ..mm::Area::shared(VirtAddr::new(at), pages, rights, mm::FileId::new(file as u16), offset)
         };
         let end = user_end(race.litmus.mode.node);
