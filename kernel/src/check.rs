@@ -1,11 +1,11 @@
 //! The self-check: what the hardware makes of random mappings must be what the engine's walker makes of them.
 //!
 //! Each CPU has a root of its own, maps one page at a time, of any size and rights, or something that is no page, and lets user code load, store and run
-//! there. Before each access the walker says how it must end, and after it the entry must have the accessed and dirty bits that follow.
+//! there, by random rights to random protection keys where the CPU has keys. Before each access the walker says how it must end, and after it the entry must have the accessed and dirty bits that follow.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use machine::{Cpu, Frame, Invalidation, VirtAddr};
+use machine::{Access, Cpu, Frame, Invalidation, Pkru, ProtectionKey, ProtectionKeys, VirtAddr};
 use mm::FrameSource;
 use pagetable::{Attributes, Entry, Flags, Level, Live, Mapper, Mode, NeverLoaded, Rights, Root, WalkError};
 
@@ -38,6 +38,7 @@ struct Counts {
     mappings: AtomicU64,
     accesses: AtomicU64,
     faults: AtomicU64,
+    key_faults: AtomicU64,
     wrong: AtomicU64,
     without_present: AtomicU64,
     accessed_by_fault: AtomicU64,
@@ -62,7 +63,9 @@ pub(crate) fn run(cpu: &BareCpu, system: &System, checks: u64, seed: u64) -> Ver
         check.end();
     });
     let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    let well = get(&counts.wrong) == 0 && get(&counts.stale) > 0 && get(&counts.stale_after_flush) == 0;
+    let keys_are_seen = get(&counts.key_faults) > 0 || !arch::has_protection_keys() || get(&counts.accesses) < 1000;
+    let well =
+        get(&counts.wrong) == 0 && keys_are_seen && get(&counts.stale) > 0 && get(&counts.stale_after_flush) == 0;
     report::result(
         "self-check",
         Verdict::of(well),
@@ -70,6 +73,7 @@ pub(crate) fn run(cpu: &BareCpu, system: &System, checks: u64, seed: u64) -> Ver
             ("mappings", get(&counts.mappings)),
             ("accesses", get(&counts.accesses)),
             ("faults", get(&counts.faults)),
+            ("key_faults", get(&counts.key_faults)),
             ("wrong", get(&counts.wrong)),
             ("reserved_without_present", get(&counts.without_present)),
             ("accessed_by_faults", get(&counts.accessed_by_fault)),
@@ -199,9 +203,22 @@ impl<'a> Check<'a> {
             .fold(Rights::READ, |rights, (_, more)| rights.and(*more))
     }
 
+    /// What user code may do by keys: mostly everything, as far as there are keys.
+    fn pkru(&mut self) -> Pkru {
+        let random = self.random.next();
+        if arch::has_protection_keys() && random & 3 == 0 {
+            Pkru::from_bits((random >> 32) as u32)
+        } else {
+            Pkru::ALLOW_ALL
+        }
+    }
+
     /// A random entry of this level, present or not, well-formed or not; or none at all.
     fn entry(&mut self, level: Level, frame: Frame, random: u64) -> Option<Entry> {
         let mut attributes = Attributes::new(self.rights());
+        if arch::has_protection_keys() {
+            attributes = attributes.with_protection_key(ProtectionKey::from_low_bits(random >> 8));
+        }
         if random & 1 != 0 {
             attributes = attributes.with(Flags::ACCESSED);
         }
@@ -261,7 +278,20 @@ impl<'a> Check<'a> {
                 Use::Store => fault_bits::WRITE,
                 Use::Fetch => fault_bits::FETCH,
             };
+        let pkru = self.pkru();
+        let data_access = match kind {
+            Use::Load => Some(Access::Read),
+            Use::Store => Some(Access::Write),
+            // Fetches have no business with keys.
+            Use::Fetch => None,
+        };
+        let key_forbids = |entry: Entry| data_access.is_some_and(|access| !pkru.allows(entry.protection_key(), access));
         let expected = match before.end {
+            // Of user pages, and whatever rights say (SDM vol. 3A, 4.7).
+            Ok(found) if before.rights.allow(Rights::USER) && key_forbids(found.entry) => {
+                self.counts.key_faults.fetch_add(1, Ordering::Relaxed);
+                Some(how | fault_bits::PROTECTION | fault_bits::PROTECTION_KEY)
+            }
             Ok(_) if before.rights.allow(wanted) => None,
             Ok(_) => Some(how | fault_bits::PROTECTION),
             Err(WalkError::Malformed(_)) => Some(how | fault_bits::PROTECTION | fault_bits::RESERVED),
@@ -274,7 +304,9 @@ impl<'a> Check<'a> {
             Use::Store => UserCall::store(address, stored),
             Use::Fetch => UserCall::fetch(address),
         };
+        self.cpu.set_pkru(pkru);
         let outcome = self.cpu.user(&call);
+        self.cpu.set_pkru(Pkru::ALLOW_ALL);
         let as_expected = match (outcome, expected) {
             (Outcome::Done(value), None) => {
                 let held = physical.map(|at| {

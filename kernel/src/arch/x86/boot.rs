@@ -107,6 +107,7 @@ pub(crate) fn boot_memory() -> Memory {
 unsafe extern "C" fn kernel_entry(info: usize) -> ! {
     START_INFO.store(info as u64, Ordering::Relaxed);
     trap::prepare();
+    super::protection_keys::enable();
     descriptors::load(0);
     apic::enable(trap::SPURIOUS);
     cpu::name_apic(0, apic::id());

@@ -4,12 +4,12 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, f
 
 use machine::user::FaultCause;
 use machine::{
-    Access, Cpu, CpuId, CpuSet, Invalidation, IrqState, PageFault, PhysAddr, SpinLock, UserAccess, Vector, VirtAddr,
-    Word, Word64,
+    Access, Cpu, CpuId, CpuSet, Invalidation, IrqState, PageFault, PhysAddr, Pkru, ProtectionKeys, SpinLock,
+    UserAccess, Vector, VirtAddr, Word, Word64,
 };
 
 use super::user::{Outcome, UserCall, UserExit};
-use super::{apic, descriptors, trap};
+use super::{apic, descriptors, protection_keys, trap};
 
 /// How many CPUs this kernel has room for.
 pub(crate) const MAX_CPUS: usize = 8;
@@ -332,6 +332,11 @@ impl Cpu for BareCpu {
         self.irq_restore(irq);
     }
 
+    #[inline]
+    fn pkru(&self) -> Pkru {
+        protection_keys::read()
+    }
+
     fn rcu_read_lock(&self) {
         let depth = self.state.rcu_depth.load(Ordering::Relaxed);
         self.state.rcu_depth.store(depth + 1, Ordering::Release);
@@ -366,6 +371,12 @@ impl Cpu for BareCpu {
     }
 }
 
+impl ProtectionKeys for BareCpu {
+    fn set_pkru(&self, pkru: Pkru) {
+        protection_keys::write(pkru);
+    }
+}
+
 impl UserAccess for BareCpu {
     fn user_access(&self, address: VirtAddr, access: Access) -> Result<(), PageFault> {
         let call = match access {
@@ -391,6 +402,8 @@ fn as_fault(outcome: Outcome, access: Access) -> Result<u64, PageFault> {
         Outcome::Fault { address, error } => {
             let cause = if error & super::fault_bits::PROTECTION == 0 {
                 FaultCause::NotPresent
+            } else if error & super::fault_bits::PROTECTION_KEY != 0 {
+                FaultCause::ProtectionKey
             } else {
                 FaultCause::Protection
             };

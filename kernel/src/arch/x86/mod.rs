@@ -7,6 +7,7 @@ mod cpu;
 mod descriptors;
 mod paging;
 mod port;
+mod protection_keys;
 mod serial;
 mod start;
 mod time;
@@ -18,6 +19,7 @@ pub(crate) use cpu::{BareCpu, MAX_CPUS, Patience, copy_words, sleep_unless, wake
 pub(crate) use paging::{
     MODE_NAME, PagingMode, Plain, Read, Write, at_physical, has_gigabyte_pages, install_kernel, mode, reach,
 };
+pub(crate) use protection_keys::available as has_protection_keys;
 pub(crate) use serial::Serial;
 pub(crate) use start::start_others;
 pub(crate) use time::{nanoseconds, now};

@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 use super::cpu::{self, BareCpu, MAX_CPUS};
 use super::paging::at_physical;
-use super::{acpi, apic, boot, descriptors, time, trap};
+use super::{acpi, apic, boot, descriptors, protection_keys, time, trap};
 
 const STACK: usize = 64 << 10;
 const TRAMPOLINE: u64 = 0x8000;
@@ -92,6 +92,7 @@ pub(crate) fn start_others(body: fn(BareCpu) -> !) -> usize {
 unsafe extern "C" fn cpu_entry() -> ! {
     let number = STARTED.load(Ordering::Acquire);
     trap::load();
+    protection_keys::enable();
     descriptors::load(number);
     apic::enable(trap::SPURIOUS);
     cpu::set_online(number);

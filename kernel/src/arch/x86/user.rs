@@ -130,6 +130,8 @@ pub(crate) mod fault_bits {
     pub(crate) const RESERVED: u32 = 1 << 3;
     /// An instruction was fetched.
     pub(crate) const FETCH: u32 = 1 << 4;
+    /// PKRU forbids it for the key of the page.
+    pub(crate) const PROTECTION_KEY: u32 = 1 << 5;
 }
 
 /// What user code is to do: where it begins, and the registers that it finds.
