@@ -108,9 +108,12 @@ impl System {
         let bare_roots = bump.all(arch::MAX_CPUS, |_| new_root());
         let slots = bump.all(SPACES * AREAS, |_| AreaSlot::new());
         let reader_locks = bump.all(SPACES * arch::MAX_CPUS, |_| ReaderLock::new());
-        let spaces = bump.all(SPACES, |index| {
-            AddressSpace::new(new_root(), &slots[index * AREAS..][..AREAS])
+        let parts = bump.all(SPACES, |index| {
+            SpacePart::new(VirtAddr::new(0), &slots[index * AREAS..][..AREAS])
                 .with_reader_locks(&reader_locks[index * arch::MAX_CPUS..][..arch::MAX_CPUS])
+        });
+        let spaces = bump.all(SPACES, |index| {
+            AddressSpace::in_parts(new_root(), &parts[index..=index]).expect("one part, from address 0 on")
         });
         let mappings = bump.all(SPACES * AREAS, |_| Mapping::new());
         let vram = bump.frames(VRAM_PAGES, 512);

@@ -10,7 +10,7 @@ use hosted::ThreadCpu;
 use machine::{Access, Cpu, CpuId, VirtAddr, Word32};
 use mm::{AreaRights, Foll, SpaceId};
 
-use kernel::{CHILD, IDLE, Kernel, LARGE_PAGES, PAGES, PARENT, SPACE_OF_ITS_OWN, area};
+use kernel::{CHILD, HALVES, IDLE, Kernel, LARGE_PAGES, PAGES, PARENT, SPACE_OF_ITS_OWN, area};
 
 use crate::cores::pin_to_core;
 use crate::page_tables::OURS;
@@ -41,7 +41,7 @@ pub(crate) const OWN_SPACES: &str = "fastgup, a space each";
 pub(crate) const ONE_SPACE: &str = "fastgup, halves of one space";
 
 const BURSTS: usize = 5;
-const START: VirtAddr = VirtAddr::new(0x40_0000_0000);
+const START: VirtAddr = HALVES[0];
 
 /// Measures everything about address spaces.
 pub(crate) fn measure(effort: Effort, samples: &mut Samples) {
@@ -159,7 +159,7 @@ fn run(kernel: &Kernel, spaces: &[SpaceId], pages: u64, work: Work) -> f64 {
                 scope.spawn(move || {
                     pin_to_core(number as usize);
                     let cpu = kernel.machine.attach_as(CpuId::new(number)).expect("nobody else has it now");
-                    let start = START.wrapping_add(u64::from(number) << 32);
+                    let start = HALVES[number as usize];
                     kernel.mm.enter(&cpu, kernel.space(space));
                     kernel
                         .mm

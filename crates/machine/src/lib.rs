@@ -56,7 +56,7 @@ pub use context::{ContextInvalidation, Pcid, ProcessContexts, Retention};
 pub use cpu::{Cpu, CpuId, CpuSet, IrqState, LoopHead, Vector};
 pub use irq::IrqOff;
 pub use lock::{SpinGuard, SpinLock};
-pub use percpu_rwlock::{PerCpuRwLock, ReaderLock, WriteAllGuard};
+pub use percpu_rwlock::{PerCpuRwLock, Reader, ReaderLock, WriteAllGuard};
 pub use preempt::PreemptOff;
 pub use protection_key::{KeyRights, Pkru, ProtectionKey, ProtectionKeys};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};

@@ -27,6 +27,10 @@ pub struct PerCpuRwLock<'l> {
     readers: &'l [ReaderLock],
 }
 
+/// By which of its locks a reader holds a [`PerCpuRwLock`], or several of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reader(usize);
+
 /// A [`PerCpuRwLock`] is held for writing while this value lives.
 #[must_use = "the lock is released as soon as this is dropped"]
 pub struct WriteAllGuard<'l, C: Cpu> {
@@ -67,21 +71,66 @@ impl<'l> PerCpuRwLock<'l> {
     #[inline]
     #[track_caller]
     pub fn read<'g, C: Cpu>(&'g self, cpu: &'g C) -> ReadGuard<'g, C> {
+        self.of(Reader::here(cpu)).read(cpu)
+    }
+
+    #[inline]
+    fn of(&self, reader: Reader) -> &RwLock {
         match self.readers {
-            [] => self.writers.read(cpu),
-            locks => locks[cpu.id().index() % locks.len()].0.read(cpu),
+            [] => &self.writers,
+            locks => &locks[reader.0 % locks.len()].0,
         }
+    }
+
+    /// [`Self::read`] for who holds a number of locks that only the run knows. Each is given back by [`Self::release_from_reading`] with the same reader.
+    #[inline]
+    #[track_caller]
+    pub fn take_for_reading<C: Cpu>(&self, cpu: &C, reader: Reader) {
+        self.of(reader).take_for_reading(cpu);
+    }
+
+    /// Gives back what [`Self::take_for_reading`] took.
+    #[inline]
+    #[track_caller]
+    pub fn release_from_reading<C: Cpu>(&self, cpu: &C, reader: Reader) {
+        self.of(reader).release_from_reading(cpu);
     }
 
     /// Waits until nobody holds the lock, and takes it for writing.
     #[inline]
     #[track_caller]
     pub fn write<'g, C: Cpu>(&'g self, cpu: &'g C) -> WriteAllGuard<'g, C> {
+        self.take_for_writing(cpu);
+        WriteAllGuard { lock: self, cpu }
+    }
+
+    /// [`Self::write`] for who holds a number of locks that only the run knows. Each is given back by [`Self::release_from_writing`].
+    #[inline]
+    #[track_caller]
+    pub fn take_for_writing<C: Cpu>(&self, cpu: &C) {
         self.writers.take_for_writing(cpu);
         for lock in self.readers {
             lock.0.take_for_writing(cpu);
         }
-        WriteAllGuard { lock: self, cpu }
+    }
+
+    /// Gives back what [`Self::take_for_writing`] took.
+    #[inline]
+    #[track_caller]
+    pub fn release_from_writing<C: Cpu>(&self, cpu: &C) {
+        for lock in self.readers {
+            lock.0.release_from_writing(cpu);
+        }
+        // Last: whoever writes next waits here, and finds the others free.
+        self.writers.release_from_writing(cpu);
+    }
+}
+
+impl Reader {
+    /// Who reads on this CPU. A thread that is moved stays the reader that it was.
+    #[inline]
+    pub fn here<C: Cpu>(cpu: &C) -> Self {
+        Self(cpu.id().index())
     }
 }
 
@@ -89,11 +138,7 @@ impl<C: Cpu> WriteAllGuard<'_, C> {
     #[inline]
     #[track_caller]
     fn release(&mut self) {
-        for lock in self.lock.readers {
-            lock.0.release_from_writing(self.cpu);
-        }
-        // Last: whoever writes next waits here, and finds the others free.
-        self.lock.writers.release_from_writing(self.cpu);
+        self.lock.release_from_writing(self.cpu);
     }
 }
 

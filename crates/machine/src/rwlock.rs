@@ -35,8 +35,20 @@ impl RwLock {
     #[inline]
     #[track_caller]
     pub fn read<'l, C: Cpu>(&'l self, cpu: &'l C) -> ReadGuard<'l, C> {
-        cpu.await_update(&self.0, |state| (state < WRITER - 1).then(|| state + 1));
+        self.take_for_reading(cpu);
         ReadGuard { lock: self, cpu }
+    }
+
+    #[inline]
+    #[track_caller]
+    pub(crate) fn take_for_reading<C: Cpu>(&self, cpu: &C) {
+        cpu.await_update(&self.0, |state| (state < WRITER - 1).then(|| state + 1));
+    }
+
+    #[inline]
+    #[track_caller]
+    pub(crate) fn release_from_reading<C: Cpu>(&self, cpu: &C) {
+        cpu.fetch_add(&self.0, u32::MAX);
     }
 
     /// Waits until nobody holds the lock, and takes it for writing.
@@ -75,7 +87,7 @@ impl<C: Cpu> ReadGuard<'_, C> {
     #[inline]
     #[track_caller]
     fn release(&mut self) {
-        self.cpu.fetch_add(&self.lock.0, u32::MAX);
+        self.lock.release_from_reading(self.cpu);
     }
 }
 

@@ -57,10 +57,14 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) -> Result<Room<'m>, AreaError> {
         let mut room = Room { files: [None; 2] };
         let mut files = room.files.iter_mut();
-        let mut free = space.free_slots(cpu);
+        // Of the part that was looked at last.
+        let (mut free, mut part) = (0, None);
         let mut at = start;
-        while let Some((_, area)) = space.first_in(cpu, at, end) {
+        while let Some((index, area)) = space.first_in(cpu, at, end) {
             at = area.end();
+            if part.replace(index.part()) != Some(index.part()) {
+                free = space.free_slots(cpu, area.start);
+            }
             let Some(file) = self.file(area.file) else { continue };
             let Some(pieces) = pieces(&area, start, end, edit) else { continue };
             let level = file.alignment();

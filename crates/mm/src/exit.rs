@@ -9,7 +9,7 @@ use crate::gather::Gather;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::shootdown::Stale;
-use crate::space::{AddressSpace, SpaceId};
+use crate::space::{AddressSpace, EVERYTHING, MmapWrite, SpaceId};
 use crate::zap::ZapOf;
 
 impl<'m, P: Platform> Mm<'m, P> {
@@ -24,8 +24,8 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// There is no such address space. Or tables were malformed: then the areas are gone, but entries behind the malformed one stay.
     pub fn exit(&self, cpu: &P::Cpu, id: SpaceId) -> Result<(), AreaError> {
         let space = self.space(id).ok_or(AreaError::NoSpace(id))?;
-        let mmap = space.mmap_lock().write(cpu);
-        let result = self.unmap_all(cpu, (id, space));
+        let mmap = space.mmap_write(cpu, EVERYTHING);
+        let result = self.unmap_all(cpu, (id, space), &mmap);
         space.forget_pins(cpu);
         space.forget_guards(cpu);
         space.keys().forget(cpu);
@@ -36,16 +36,21 @@ impl<'m, P: Platform> Mm<'m, P> {
         result.map_err(AreaError::Zap)
     }
 
-    /// [`Self::exit`] for a caller that holds the mmap lock for writing.
+    /// [`Self::exit`] for a caller that holds the mmap lock of all for writing.
     ///
     /// All entries go first and are flushed together; only then the files forget the areas (Linux b67fbebd4cf9, CVE-2022-39188).
-    pub(crate) fn unmap_all(&self, cpu: &P::Cpu, (id, space): (SpaceId, &AddressSpace<'m>)) -> Result<(), ZapError> {
+    pub(crate) fn unmap_all(
+        &self,
+        cpu: &P::Cpu,
+        (id, space): (SpaceId, &AddressSpace<'m>),
+        mmap: &MmapWrite<'_, P::Cpu>,
+    ) -> Result<(), ZapError> {
         let mut areas = space.areas(cpu);
         let Some(first) = areas.next() else { return Ok(()) };
         let last = areas.last().unwrap_or(first);
         let all = self.reach(cpu, space, (first.start, last.end()));
         let zapped = self.notify_of(cpu, space, all, || {
-            let mut gather = Gather::begin(cpu, self, space);
+            let mut gather = Gather::begin(cpu, self, space, EVERYTHING);
             let mut zapped = Ok(());
             for area in space.areas(cpu) {
                 let (start, end) = (area.start, area.end());
@@ -54,14 +59,14 @@ impl<'m, P: Platform> Mm<'m, P> {
             gather.finish(cpu);
             zapped
         });
-        self.forget_areas(cpu, (id, space));
+        self.forget_areas(cpu, (id, space), mmap);
         zapped
     }
 
     /// Takes all areas out, the last first, and with each the tables into which no other reaches any more.
-    fn forget_areas(&self, cpu: &P::Cpu, (id, space): (SpaceId, &AddressSpace<'m>)) {
-        let mut gather = Gather::begin(cpu, self, space);
-        while let Some((index, area)) = space.areas(cpu).enumerate().last() {
+    fn forget_areas(&self, cpu: &P::Cpu, (id, space): (SpaceId, &AddressSpace<'m>), mmap: &MmapWrite<'_, P::Cpu>) {
+        let mut gather = Gather::begin(cpu, self, space, EVERYTHING);
+        while let Some((index, area)) = space.indexed_areas(cpu).last() {
             if let Some(file) = self.file(area.file) {
                 let rmap = file.rmap_lock().write(cpu);
                 file.unlink(cpu, &MappedAt::new(id, &area));
@@ -69,7 +74,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             }
             space.splice(cpu, index, 1, &[]);
             let (start, end): (VirtAddr, VirtAddr) = (area.start, area.end());
-            self.free_tables(cpu, &mut gather, space, start, end);
+            self.free_tables(cpu, &mut gather, (space, mmap), start, end);
         }
         gather.finish(cpu);
     }

@@ -84,9 +84,9 @@ impl<'m, P: Platform> Mm<'m, P> {
         mut each: impl FnMut(Harvested),
     ) -> Result<(), ZapError> {
         let (start, end) = self.tagged_range(space, start, pages)?;
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (start, end));
         let mut harvest = || {
-            let mut gather = Gather::begin(cpu, self, space);
+            let mut gather = Gather::begin(cpu, self, space, (start, end));
             let result = self.for_each_table(cpu, space, start, end, |mut table, from, until| {
                 let level = table.level();
                 let mut at = from.align_down(level.size());

@@ -160,13 +160,13 @@ impl<'m, P: Platform> Mm<'m, P> {
         request: impl Fn(usize) -> HmmRequest,
         mut put: impl FnMut(&[HmmPage], MirrorCheck<'_, P>) -> Result<UpToDate, OutOfDate>,
     ) -> Result<(), HmmError> {
-        let (start, _) = self.tagged_range(space, start, pages.len() as u64)?;
+        let (start, end) = self.tagged_range(space, start, pages.len() as u64)?;
         let mut attempt = Attempt::First;
         let head = cpu.loop_head();
         loop {
             cpu.round(&head, attempt as u64);
             let since = invalidations.begin(cpu);
-            let mmap = space.mmap_lock().read(cpu);
+            let mmap = space.mmap_read(cpu, (start, end));
             let result = self.look_up(cpu, space, (invalidations, since), (start, pages), &request, attempt);
             mmap.unlock();
             match result {

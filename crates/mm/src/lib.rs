@@ -135,7 +135,7 @@ pub use numa::NumaPlacement;
 pub use platform::{Platform, Protocols};
 pub use reclaim::Migrated;
 pub use shootdown::{Shootdown, Stale};
-pub use space::{AddressSpace, SpaceId};
+pub use space::{AddressSpace, PartsError, SpaceId, SpacePart};
 pub use special::{
     Attempt, DevicePages, DriverAnswer, DriverFault, DriverFaultContext, FollowError, FollowedPfn, InsertError,
     Inserted, NoDrivers, PfnLeaf,

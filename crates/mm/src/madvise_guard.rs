@@ -75,7 +75,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         pages: u64,
     ) -> Result<(), GuardRegionError> {
         let (start, end) = self.tagged_range(space, start, pages)?;
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (start, end));
         let result = self
             .check_guardable(cpu, space, (start, end))
             .and_then(|()| self.for_each_small_table(cpu, space, (start, end), |table, _, _| table.unlock()))
@@ -83,7 +83,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                 // Fork holds the lock for writing, so it sees this before it looks for guards.
                 space.set_has_guards(cpu);
                 self.notify_of(cpu, space, (start, end), || {
-                    let mut gather = Gather::begin(cpu, self, space);
+                    let mut gather = Gather::begin(cpu, self, space, (start, end));
                     let installed = self.for_each_small_table(cpu, space, (start, end), |mut table, from, until| {
                         self.guard_entries(cpu, &mut gather, &mut table, (from, until));
                         gather.unlock(cpu, table);
@@ -110,7 +110,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         pages: u64,
     ) -> Result<(), GuardRegionError> {
         let (start, end) = self.tagged_range(space, start, pages)?;
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (start, end));
         let result = self.check_guardable(cpu, space, (start, end)).and_then(|()| {
             let removed = self.for_each_table(cpu, space, start, end, |mut table, from, until| {
                 let level = table.level();

@@ -29,10 +29,13 @@ impl<'m, P: Platform> Mm<'m, P> {
         let space = self.space(id).ok_or(MapError::NoSpace(id))?;
         let file = self.file(area.file).ok_or(MapError::NoFile(area.file))?;
         self.check_area(&area, file.alignment())?;
+        if let Some(boundary) = space.boundary_in((area.start, area.end())) {
+            return Err(MapError::AcrossParts { area, boundary });
+        }
         if area.growth == Growth::Down && !may_grow(&area, file) {
             return Err(MapError::NotAStack { area });
         }
-        let mmap = space.mmap_lock().write(cpu);
+        let mmap = space.mmap_write(cpu, space.stack_gap_above((area.start, area.end())));
         let result = match space.place(cpu, &area) {
             _ if !space.keys().have(cpu, area.key) => Err(MapError::NoKey(area.key)),
             Placement::Overlaps(other) => Err(MapError::Overlaps(other)),

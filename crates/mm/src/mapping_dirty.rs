@@ -90,7 +90,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         flag: Flags,
         record: &mut impl FnMut(u64, u64),
     ) -> Result<(), ZapError> {
-        let mut gather = Gather::begin(cpu, self, space);
+        let mut gather = Gather::begin(cpu, self, space, (start, end));
         let result = self.for_each_table(cpu, space, start, end, |mut table, from, until| {
             let level = table.level();
             let mut at = from;

@@ -95,7 +95,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) -> Result<(), AreaError> {
         let space = self.space(id).ok_or(AreaError::NoSpace(id))?;
         let (start, end) = self.tagged_range(space, start, pages)?;
-        let mmap = space.mmap_lock().write(cpu);
+        let mmap = space.mmap_write(cpu, (start, end));
         let result = match change.key {
             Some(key) if !space.keys().have(cpu, key) => Err(AreaError::NoKey(key)),
             _ => self.mprotect_range(cpu, (id, space), (start, end), change),
@@ -122,7 +122,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             return Err(error);
         }
         let changed = self.notify_of(cpu, space, (start, end), || {
-            let mut gather = Gather::begin(cpu, self, space);
+            let mut gather = Gather::begin(cpu, self, space, (start, end));
             let changed = self.change_entries(cpu, &mut gather, space, (start, end), change);
             gather.finish(cpu);
             changed

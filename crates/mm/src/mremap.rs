@@ -24,7 +24,7 @@ use crate::leaf::Held;
 use crate::mm::Mm;
 use crate::order::FlushMoment;
 use crate::platform::{Platform, Protocols};
-use crate::space::{AddressSpace, Placement, SpaceId};
+use crate::space::{AddressRange, AddressSpace, MmapWrite, Placement, SpaceId};
 use crate::uffd::UffdModes;
 use crate::zap::ZapOf;
 
@@ -84,13 +84,14 @@ impl<'m, P: Platform> Mm<'m, P> {
                 return Err(RangeError::Empty { address }.into());
             }
         }
-        let mmap = space.mmap_lock().write(cpu);
+        // Both places, and what lies between them: a move is not so frequent that it would pay to leave that out.
+        let mmap = space.mmap_write(cpu, space.stack_gap_above((from.min(to), end.max(new_end))));
         let result = match space.find(cpu, from) {
             None => Err(AreaError::NoArea { address: from }),
             Some(area) if area.end() < end => Err(AreaError::NoArea { address: area.end() }),
-            Some(area) if from != to => self.move_area(cpu, (id, space), &area, (from, end), (to, new_end)),
+            Some(area) if from != to => self.move_area(cpu, (id, space), &mmap, &area, ((from, end), (to, new_end))),
             Some(area) if end < new_end => self.grow_area(cpu, (id, space), &area, end, new_pages - pages),
-            Some(_) if new_end < end => self.unmap_range(cpu, (id, space), (new_end, end)),
+            Some(_) if new_end < end => self.unmap_range(cpu, (id, space), &mmap, (new_end, end)),
             Some(_) => Ok(()),
         };
         mmap.unlock();
@@ -107,7 +108,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         more: u64,
     ) -> Result<(), AreaError> {
         let grown = Area { pages: area.pages + more, ..*area };
-        let file = self.checked_file(&grown)?;
+        let file = self.checked_file(space, &grown)?;
         if let Some((_, other)) = space.first_in(cpu, end, grown.end()) {
             return Err(AreaError::Overlaps(other));
         }
@@ -124,10 +125,13 @@ impl<'m, P: Platform> Mm<'m, P> {
     }
 
     /// The file of an area that is to be, if it can be.
-    fn checked_file(&self, area: &Area) -> Result<&'m File<'m>, AreaError> {
+    fn checked_file(&self, space: &AddressSpace<'m>, area: &Area) -> Result<&'m File<'m>, AreaError> {
         let file = self.file(area.file).ok_or(AreaError::BadArea(*area))?;
         match self.check_area(area, file.alignment()) {
-            Ok(()) => Ok(file),
+            Ok(()) => match space.boundary_in((area.start, area.end())) {
+                None => Ok(file),
+                Some(boundary) => Err(AreaError::AcrossParts { area: *area, boundary }),
+            },
             Err(MapError::NotLeafAligned { area, level }) => Err(AreaError::NotLeafAligned { area, level }),
             Err(_) => Err(AreaError::BadArea(*area)),
         }
@@ -137,14 +141,14 @@ impl<'m, P: Platform> Mm<'m, P> {
         &self,
         cpu: &P::Cpu,
         (id, space): (SpaceId, &AddressSpace<'m>),
+        mmap: &MmapWrite<'_, P::Cpu>,
         area: &Area,
-        (from, end): (VirtAddr, VirtAddr),
-        (to, new_end): (VirtAddr, VirtAddr),
+        ((from, end), (to, new_end)): (AddressRange, AddressRange),
     ) -> Result<(), AreaError> {
         let pages = (new_end.as_u64() - to.as_u64()) / PAGE_SIZE;
         // Who reads the userfaultfd knows the old place (Linux: without UFFD_EVENT_REMAP).
         let new = Area { start: to, pages, offset: area.file_page(from), ..*area }.with_uffd(UffdModes::NONE);
-        let file = self.checked_file(&new)?;
+        let file = self.checked_file(space, &new)?;
         if let Some((_, other)) = space.first_in(cpu, to, new_end) {
             return Err(AreaError::Overlaps(other));
         }
@@ -159,12 +163,12 @@ impl<'m, P: Platform> Mm<'m, P> {
             Ok(found) => found,
             Err(error) => {
                 self.cancel_cut(cpu, &room);
-                self.free_tables_between(cpu, space, to, new_end);
+                self.free_tables_between(cpu, (space, mmap), to, new_end);
                 return Err(error);
             }
         };
         let changed = self.notify_of(cpu, space, (from, end), || {
-            let mut gather = Gather::begin(cpu, self, space);
+            let mut gather = Gather::begin(cpu, self, space, (from, end));
             let mut moved_all = || {
                 let result = self.move_entries(cpu, &mut gather, space, &moved);
                 result.and(self.zap_range(cpu, &mut gather, space, moved.end, end, ZapOf::Everything))
@@ -185,7 +189,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         if let Placement::At(index) = space.place(cpu, &new) {
             space.insert(cpu, index, &new);
         }
-        self.free_tables_between(cpu, space, from, end);
+        self.free_tables_between(cpu, (space, mmap), from, end);
         changed.map_err(AreaError::Zap)
     }
 
@@ -198,9 +202,10 @@ impl<'m, P: Platform> Mm<'m, P> {
         (from, end): (VirtAddr, VirtAddr),
         moved: &Move,
     ) -> Result<(), AreaError> {
-        // The new area takes the slot of the old one, if that goes wholly.
+        // The new area takes the slot of the old one, if that goes wholly and they are of one part.
         let left = usize::from(area.start < from) + usize::from(end < area.end());
-        if left > space.free_slots(cpu) {
+        let needed = if space.are_together(area.start, moved.to) { left } else { 1 };
+        if needed > space.free_slots(cpu, moved.to) {
             return Err(AreaError::SpaceFull);
         }
         self.split_edges(cpu, space, (from, end))?;
@@ -320,9 +325,15 @@ impl<'m, P: Platform> Mm<'m, P> {
         Ok(())
     }
 
-    fn free_tables_between(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, start: VirtAddr, end: VirtAddr) {
-        let mut gather = Gather::begin(cpu, self, space);
-        self.free_tables(cpu, &mut gather, space, start, end);
+    fn free_tables_between(
+        &self,
+        cpu: &P::Cpu,
+        (space, mmap): (&AddressSpace<'m>, &MmapWrite<'_, P::Cpu>),
+        start: VirtAddr,
+        end: VirtAddr,
+    ) {
+        let mut gather = Gather::begin(cpu, self, space, (start, end));
+        self.free_tables(cpu, &mut gather, (space, mmap), start, end);
         gather.finish(cpu);
     }
 }

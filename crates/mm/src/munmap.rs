@@ -9,7 +9,7 @@ use crate::gather::Gather;
 use crate::guard::{FileForgets, Guards};
 use crate::mm::Mm;
 use crate::platform::{Platform, Protocols};
-use crate::space::{AddressSpace, SpaceId};
+use crate::space::{AddressSpace, MmapWrite, SpaceId};
 use crate::zap::ZapOf;
 
 impl<'m, P: Platform> Mm<'m, P> {
@@ -29,13 +29,13 @@ impl<'m, P: Platform> Mm<'m, P> {
         if pages == 0 {
             return Err(RangeError::Empty { address: start }.into());
         }
-        let mmap = space.mmap_lock().write(cpu);
-        let result = self.unmap_range(cpu, (id, space), (start, end));
+        let mmap = space.mmap_write(cpu, (start, end));
+        let result = self.unmap_range(cpu, (id, space), &mmap, (start, end));
         mmap.unlock();
         result
     }
 
-    /// [`Self::munmap`] for a caller that holds the mmap lock for writing.
+    /// [`Self::munmap`] for a caller that holds the mmap lock of the range for writing.
     ///
     /// The order matters: entries go first, then TLBs are flushed, and only then the files forget the areas: a revoke by rmap
     /// that no longer found one would return although its pages can still be reached (Linux b67fbebd4cf9, CVE-2022-39188).
@@ -43,6 +43,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         &self,
         cpu: &P::Cpu,
         (id, space): (SpaceId, &AddressSpace<'m>),
+        mmap: &MmapWrite<'_, P::Cpu>,
         (start, end): (VirtAddr, VirtAddr),
     ) -> Result<(), AreaError> {
         let gone = |_: &Area| None;
@@ -60,8 +61,8 @@ impl<'m, P: Platform> Mm<'m, P> {
             }
             FileForgets::BeforeFlush => self.zap_areas(cpu, space, (start, end), forget),
         };
-        let mut gather = Gather::begin(cpu, self, space);
-        self.free_tables(cpu, &mut gather, space, start, end);
+        let mut gather = Gather::begin(cpu, self, space, (start, end));
+        self.free_tables(cpu, &mut gather, (space, mmap), start, end);
         gather.finish(cpu);
         zapped.map_err(AreaError::Zap)
     }
@@ -76,7 +77,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) -> Result<(), ZapError> {
         let reach = self.reach(cpu, space, (start, end));
         self.notify_of(cpu, space, reach, || {
-            let mut gather = Gather::begin(cpu, self, space);
+            let mut gather = Gather::begin(cpu, self, space, (start, end));
             let zapped = self.zap_range(cpu, &mut gather, space, start, end, ZapOf::Everything);
             before_flush();
             gather.finish(cpu);
@@ -89,7 +90,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         &self,
         cpu: &P::Cpu,
         gather: &mut Gather<'_, 'm, P>,
-        space: &AddressSpace<'m>,
+        (space, mmap): (&AddressSpace<'m>, &MmapWrite<'_, P::Cpu>),
         start: VirtAddr,
         end: VirtAddr,
     ) {
@@ -103,8 +104,9 @@ impl<'m, P: Platform> Mm<'m, P> {
             let mut at = start;
             while at < end {
                 // Others walk tables of their own areas: zap by rmap holds no lock of this address space. So only tables into which no other
-                // area reaches go (Linux: floor and ceiling of `free_pgd_range`).
-                let is_free = space.is_free(cpu, at.align_down(parent.size()), parent.size());
+                // area reaches go (Linux: floor and ceiling of `free_pgd_range`). One into which other parts of the address space reach stays until its end, or until somebody
+                // unmaps in all of them at once.
+                let is_free = space.is_free(cpu, mmap, at.align_down(parent.size()), parent.size());
                 let done = if is_free { self.free_table(cpu, gather, space, at, parent) } else { parent };
                 at = done.next(at);
             }
@@ -129,7 +131,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let Protocols { mode, write, guards, .. } = self.protocols();
         let tables = self.page_tables(space);
         let Some(child) = parent.lower() else { return level };
-        // The mmap lock is held for writing: nobody else adds or detaches tables for areas of this address space. What is not there, need not be freed.
+        // The mmap lock of all that the table translates is held for writing: nobody else adds or detaches it, or tables below it. What is not there, need not be freed.
         let (parent, child) = match (tables.find(cpu, at, parent), tables.find(cpu, at, child)) {
             (Ok(parent), Ok(child)) => (parent, child),
             (Err(WalkError::NotPresent { level, .. }), _) => return level,

@@ -57,7 +57,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         pages: u64,
     ) -> Result<u64, ZapError> {
         let (start, end) = self.tagged_range(space, start, pages)?;
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (start, end));
         let reach = self.reach(cpu, space, (start, end));
         let result = self.notify_of(cpu, space, reach, || self.hint_range(cpu, space, (start, end)));
         mmap.unlock();
@@ -70,7 +70,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         space: &AddressSpace<'m>,
         (start, end): (VirtAddr, VirtAddr),
     ) -> Result<u64, ZapError> {
-        let mut gather = Gather::begin(cpu, self, space);
+        let mut gather = Gather::begin(cpu, self, space, (start, end));
         let mut hinted = 0;
         let mut result = Ok(());
         let mut at = start;

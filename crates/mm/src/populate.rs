@@ -34,7 +34,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let head = cpu.loop_head();
         while at < end && result.is_ok() {
             cpu.round(&head, at.as_u64() | attempt as u64);
-            let mmap = space.mmap_lock().read(cpu);
+            let mmap = space.mmap_read(cpu, (at, end));
             while at < end && result.is_ok() {
                 result = self.fault_in(cpu, space, at, access.into(), attempt, Accessor::ThisThread).map(|()| {
                     at = at.wrapping_add(PAGE_SIZE);

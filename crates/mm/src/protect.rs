@@ -28,7 +28,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         pages: u64,
     ) -> Result<(), ZapError> {
         let (start, end) = self.tagged_range(space, start, pages)?;
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (start, end));
         let reach = self.reach(cpu, space, (start, end));
         let result = self.notify_of(cpu, space, reach, || self.write_protect_range(cpu, space, (start, end)));
         mmap.unlock();
@@ -58,7 +58,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         space: &AddressSpace<'m>,
         (start, end): (VirtAddr, VirtAddr),
     ) -> Result<(), ZapError> {
-        let mut gather = Gather::begin(cpu, self, space);
+        let mut gather = Gather::begin(cpu, self, space, (start, end));
         let result = self.for_each_table(cpu, space, start, end, |mut table, from, until| {
             let level = table.level();
             let mut at = from;

@@ -19,7 +19,7 @@ use crate::area::Area;
 use crate::error::{FaultError, KeyError};
 use crate::mm::Mm;
 use crate::platform::Platform;
-use crate::space::{AddressSpace, SpaceId};
+use crate::space::{AddressSpace, EVERYTHING, SpaceId};
 
 /// Who accesses pages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -103,7 +103,7 @@ impl<P: Platform> Mm<'_, P> {
         if !self.protocols().mode.has_protection_keys() {
             return Err(KeyError::NoKeys);
         }
-        let mmap = space.mmap_lock().write(cpu);
+        let mmap = space.mmap_write(cpu, EVERYTHING);
         let key = space.keys().give(cpu);
         mmap.unlock();
         key.ok_or(KeyError::AllGivenOut)
@@ -119,7 +119,7 @@ impl<P: Platform> Mm<'_, P> {
     /// The key is not given out, or is the default key, which every area without another one has (Linux takes it back).
     pub fn pkey_free(&self, cpu: &P::Cpu, id: SpaceId, key: ProtectionKey) -> Result<(), KeyError> {
         let space = self.space(id).ok_or(KeyError::NoSpace(id))?;
-        let mmap = space.mmap_lock().write(cpu);
+        let mmap = space.mmap_write(cpu, EVERYTHING);
         let is_given = key != ProtectionKey::DEFAULT && space.keys().have(cpu, key);
         if is_given {
             space.keys().take_back(cpu, key);

@@ -27,7 +27,7 @@ use crate::file::{File, FileKind, MappedAt};
 use crate::guard::Guards;
 use crate::mm::Mm;
 use crate::platform::Platform;
-use crate::space::{AddressSpace, SpaceId};
+use crate::space::{AddressRange, AddressSpace, SpaceId};
 
 /// How far stacks of an address space may grow.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +41,24 @@ pub struct StackLimits {
 impl StackLimits {
     /// What Linux begins with: a gap of 1 MiB, stacks of 8 MiB.
     pub const DEFAULT: Self = Self { gap: 256, pages: 2048 };
+
+    /// The size of the gap in bytes.
+    const fn gap_bytes(self) -> u64 {
+        self.gap.saturating_mul(PAGE_SIZE)
+    }
+}
+
+impl AddressSpace<'_> {
+    /// Whatever decides whether a stack can reach down to this address: the address, and the gap below it. The stack itself lies in the same part of the address space.
+    pub(crate) fn stack_gap_below(&self, address: VirtAddr) -> AddressRange {
+        let start = address.align_down(PAGE_SIZE).as_u64();
+        (VirtAddr::new(start.saturating_sub(self.stack_limits().gap_bytes())), address)
+    }
+
+    /// A range, and where a stack would be in whose gap it lies.
+    pub(crate) fn stack_gap_above(&self, (start, end): AddressRange) -> AddressRange {
+        (start, VirtAddr::new(end.as_u64().saturating_add(self.stack_limits().gap_bytes())))
+    }
 }
 
 /// Why a stack did not grow.
@@ -81,7 +99,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         address: VirtAddr,
         seen: Grown,
     ) -> Result<(), FaultError> {
-        let mmap = space.mmap_lock().write(cpu);
+        let mmap = space.mmap_write(cpu, space.stack_gap_below(address));
         let result = match space.find(cpu, address) {
             // Somebody else was faster.
             Some(_) => Ok(()),
@@ -95,7 +113,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         result
     }
 
-    /// The stack above `address`, which no area holds, and what it would become. The caller holds the mmap lock.
+    /// The stack above `address`, which no area holds, and what it would become. The caller holds the mmap lock of [`AddressSpace::stack_gap_below`].
     ///
     /// # Errors
     /// There is no stack, or it must not grow so far.
@@ -106,8 +124,12 @@ impl<'m, P: Platform> Mm<'m, P> {
         address: VirtAddr,
     ) -> Result<Grown, FaultError> {
         let start = address.align_down(PAGE_SIZE);
-        let (below, above) = space.neighbours(cpu, address);
-        let stack = above.filter(|area| area.growth == Growth::Down).ok_or(FaultError::NoArea { address })?;
+        let (below, above) = space.neighbours(cpu, address, space.stack_gap_below(address));
+        // What lies in the next part does not reach into this one.
+        let may_reach = |area: &Area| space.boundary_in((start, area.end())).is_none();
+        let stack = above
+            .filter(|area| area.growth == Growth::Down && may_reach(area))
+            .ok_or(FaultError::NoArea { address })?;
         let more = (stack.start.as_u64() - start.as_u64()) / PAGE_SIZE;
         let StackLimits { gap, pages } = space.stack_limits();
         // Two pieces of one stack, and a guard that nobody can access, may be as near as they are.
@@ -146,7 +168,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         Ok(())
     }
 
-    /// The stack into whose gap an area would reach that is to lie in `start..end`, where there is none. The caller holds the mmap lock.
+    /// The stack into whose gap an area would reach that is to lie in `start..end`, where there is none. The caller holds the mmap lock of
+    /// [`AddressSpace::stack_gap_above`].
     pub(crate) fn stack_with_gap_in(
         &self,
         cpu: &P::Cpu,
@@ -154,7 +177,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         rights: AreaRights,
         (start, end): (VirtAddr, VirtAddr),
     ) -> Option<Area> {
-        let (_, above) = space.neighbours(cpu, start);
+        let (_, above) = space.neighbours(cpu, start, space.stack_gap_above((start, end)));
         let gap = space.stack_limits().gap;
         let is_near = |stack: &Area| (stack.start.as_u64() - end.as_u64()) / PAGE_SIZE < gap;
         above.filter(|area| rights != AreaRights::None && area.growth == Growth::Down && is_near(area))

@@ -38,7 +38,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// meanwhile, the rest of the range may be zapped). Behind a malformed table nothing was.
     pub fn zap(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, start: VirtAddr, pages: u64) -> Result<(), ZapError> {
         let (start, end) = self.tagged_range(space, start, pages)?;
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (start, end));
         let reach = self.reach(cpu, space, (start, end));
         let result = self.split_anonymous_edges(cpu, space, (start, end)).map_err(ZapError::from).and_then(|()| {
             self.notify_of(cpu, space, reach, || self.zap_and_finish(cpu, space, start, end, ZapOf::Contents))
@@ -124,7 +124,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         end: VirtAddr,
         what: ZapOf,
     ) -> Result<(), ZapError> {
-        let mut gather = Gather::begin(cpu, self, space);
+        let mut gather = Gather::begin(cpu, self, space, (start, end));
         let result = self.zap_range(cpu, &mut gather, space, start, end, what);
         gather.finish(cpu);
         result

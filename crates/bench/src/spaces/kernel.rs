@@ -10,7 +10,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoSwap, NoUffd,
-    NobodyListens, NobodyTraces, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    NobodyListens, NobodyTraces, Parts, Platform, Protocols, Shootdown, Sound, SpaceId, SpacePart,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -57,6 +57,10 @@ const PROTOCOLS: Protocols<OnThreads> = Protocols {
 pub(super) const PARENT: SpaceId = SpaceId::new(0);
 pub(super) const CHILD: SpaceId = SpaceId::new(1);
 pub(super) const SPACE_OF_ITS_OWN: [SpaceId; 2] = [SpaceId::new(2), SpaceId::new(3)];
+/// What each thread works on, where two have one space.
+pub(super) const HALVES: [VirtAddr; 2] = [VirtAddr::new(0x40_0000_0000), VirtAddr::new(0x41_0000_0000)];
+/// Where the parts of an address space begin that have areas and locks of their own.
+const PARTS: [VirtAddr; 2] = [VirtAddr::new(0), HALVES[1]];
 /// For CPUs that have nothing to do.
 pub(super) const IDLE: SpaceId = SpaceId::new(4);
 const SPACES: u32 = 5;
@@ -84,9 +88,12 @@ fn leak_all<T>(values: impl IntoIterator<Item = T>) -> &'static [T] {
     Vec::leak(values.into_iter().collect())
 }
 
-/// Private anonymous memory of an address space. Each has its own way back from folios to mappings, as processes that are not related have (Linux: `anon_vma`).
-pub(super) const fn area(space: SpaceId, start: VirtAddr, pages: u64, offset: u64) -> Area {
-    Area::private(start, pages, AreaRights::ReadWrite, FileId::new(space.number()), offset)
+/// Private anonymous memory of an address space. That of each thread has its own way back from folios to mappings, as processes that are not related have, and areas that are mapped one by one
+/// (Linux: `anon_vma`).
+pub(super) fn area(space: SpaceId, start: VirtAddr, pages: u64, offset: u64) -> Area {
+    let part = PARTS.partition_point(|part| *part <= start) - 1;
+    let file = space.number() * PARTS.len() as u16 + part as u16;
+    Area::private(start, pages, AreaRights::ReadWrite, FileId::new(file), offset)
 }
 
 impl Kernel {
@@ -101,16 +108,21 @@ impl Kernel {
         data.populate().expect("memory for data");
         let tables = leak(FrameArena::new(Frame::new(0x100), TABLES).expect("address space for tables"));
         tables.populate(TABLES).expect("memory for tables");
+        let part = |start| {
+            let slots = leak_all((0..SLOTS).map(|_| AreaSlot::new()));
+            SpacePart::new(start, slots).with_reader_locks(leak_all((0..CPUS).map(|_| ReaderLock::new())))
+        };
         let space = |_| {
             let root = tables.allocate().expect("a frame for the root");
             cpu.zero(tables.table(root).expect("a frame of the arena").cells());
             let root = Root::new(&PROTOCOLS.mode, root.start()).expect("frames are aligned");
-            let slots = leak_all((0..SLOTS).map(|_| AreaSlot::new()));
-            AddressSpace::new(root, slots).with_reader_locks(leak_all((0..CPUS).map(|_| ReaderLock::new())))
+            AddressSpace::in_parts(root, leak_all(PARTS.map(part))).expect("sorted")
         };
         let spaces = leak_all((0..SPACES).map(space));
         let mappings = || leak_all((0..SLOTS).map(|_| Mapping::new()));
-        let files = leak_all((0..SPACES).map(|_| File::new(FileKind::Anonymous, Level::Pte, &[], mappings())));
+        let files = leak_all(
+            (0..SPACES * PARTS.len() as u32).map(|_| File::new(FileKind::Anonymous, Level::Pte, &[], mappings())),
+        );
         let parts = Parts {
             tables,
             map: data,

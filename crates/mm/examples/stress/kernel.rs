@@ -11,7 +11,7 @@ use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoDrivers, NoUffd,
-    NobodyListens, NobodyTraces, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    NobodyListens, NobodyTraces, PageSlot, Parts, Platform, Protocols, Shootdown, Sound, SpaceId, SpacePart,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
@@ -106,6 +106,9 @@ pub(crate) const fn stack(thread: u32, page: u64) -> VirtAddr {
 
 const STACKS: u64 = 0x68_0000_0000;
 
+/// Where the parts of address spaces begin that have locks of their own. They have tables in common, and one has the areas of several threads.
+const PARTS: [VirtAddr; 5] = [VirtAddr::new(0), FILE, VirtAddr::new(STACKS), own(0), own(1)];
+
 const FIRST_TABLE: Frame = Frame::new(0x1000);
 
 /// The machine, the engine, and what all threads know about pages.
@@ -153,7 +156,8 @@ impl Kernel {
             cpu.zero(tables.table(root).expect("a frame of the arena").cells());
             Root::new(&MODE, root.start()).expect("frames are aligned")
         };
-        let space = || AddressSpace::new(root(), leak_all((0..64).map(|_| AreaSlot::new())));
+        let part = |start| SpacePart::new(start, leak_all((0..64).map(|_| AreaSlot::new())));
+        let space = || AddressSpace::in_parts(root(), leak_all(PARTS.map(part))).expect("sorted");
         let spaces = leak_all((0..spaces).map(|_| space()));
         let slots = leak_all((0..FILE_PAGES).map(|_| PageSlot::new(None)));
         let mappings = || leak_all((0..64 * (threads + 1)).map(|_| Mapping::new()));

@@ -31,6 +31,13 @@ pub enum MapError {
         /// The level of the file's leaves.
         level: Level,
     },
+    /// It would lie in two parts of the address space ([`crate::AddressSpace::in_parts`]).
+    AcrossParts {
+        /// What was asked for.
+        area: Area,
+        /// Where the second one begins.
+        boundary: VirtAddr,
+    },
     /// It overlaps another area.
     Overlaps(Area),
     /// It would lie in the gap that stays free below this stack.
@@ -73,6 +80,13 @@ pub enum AreaError {
     BadArea(Area),
     /// The address space has not given out this protection key (-EINVAL).
     NoKey(ProtectionKey),
+    /// What the area would become would lie in two parts of the address space ([`crate::AddressSpace::in_parts`]).
+    AcrossParts {
+        /// What it would become.
+        area: Area,
+        /// Where the second one begins.
+        boundary: VirtAddr,
+    },
     /// An area is where another was to go.
     Overlaps(Area),
     /// It would lie in the gap that stays free below this stack.
@@ -116,7 +130,9 @@ pub enum ForkError {
     NoSpace(SpaceId),
     /// The child has areas already, or is the parent.
     ChildInUse(SpaceId),
-    /// The child has fewer area slots than the parent has areas.
+    /// The child's parts do not begin where the parent's do.
+    PartsDiffer(SpaceId),
+    /// The child has fewer area slots than the parent has areas, in one of its parts.
     SpaceFull,
     /// The file of an area does not exist.
     NoFile(FileId),

@@ -52,7 +52,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         if fault.is_for_uffd(UffdReason::WriteProtected) {
             // It was protected a moment ago, perhaps, and whoever did that has not flushed yet.
             self.protocols().guards.flush_before_copy(|| {
-                if space.has_gathers(cpu) {
+                if space.has_gathers(cpu, fault.address) {
                     self.flush_page(cpu, space, fault.address);
                 }
             });

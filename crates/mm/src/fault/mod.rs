@@ -136,7 +136,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let head = cpu.loop_head();
         loop {
             cpu.round(&head, attempt as u64);
-            let mmap = space.mmap_lock().read(cpu);
+            let mmap = space.mmap_read(cpu, space.stack_gap_below(fault.address));
             let result = match fault.cause {
                 FaultCause::ProtectionKey => Err(self.key_fault(cpu, space, fault.address, fault.access)),
                 FaultCause::NotPresent | FaultCause::Protection => {

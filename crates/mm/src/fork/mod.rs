@@ -48,7 +48,7 @@ use crate::file::{File, FileKind, MappedAt};
 use crate::gather::Gather;
 use crate::mm::Mm;
 use crate::platform::Platform;
-use crate::space::{AddressSpace, SpaceId};
+use crate::space::{AddressSpace, AreaIndex, EVERYTHING, MmapWrite, SpaceId};
 use crate::uffd::UffdModes;
 
 /// The two address spaces of a fork.
@@ -80,27 +80,36 @@ impl<'m, P: Platform> Mm<'m, P> {
         // By number, so that two forks in opposite directions (of which one must fail) do not wait for each other.
         let (first, second) =
             if parent.number() < child.number() { (pair.parent, pair.child) } else { (pair.child, pair.parent) };
-        let outer = first.mmap_lock().write(cpu);
-        let inner = second.mmap_lock().write(cpu);
-        let result = self.fork_under_locks(cpu, &pair);
+        let outer = first.mmap_write(cpu, EVERYTHING);
+        let inner = second.mmap_write(cpu, EVERYTHING);
+        let of_child = if child.number() < parent.number() { &outer } else { &inner };
+        let result = self.fork_under_locks(cpu, &pair, of_child);
         inner.unlock();
         outer.unlock();
         result
     }
 
-    fn fork_under_locks(&self, cpu: &P::Cpu, pair: &Pair<'_, 'm>) -> Result<(), ForkError> {
+    fn fork_under_locks(
+        &self,
+        cpu: &P::Cpu,
+        pair: &Pair<'_, 'm>,
+        of_child: &MmapWrite<'_, P::Cpu>,
+    ) -> Result<(), ForkError> {
         if pair.child.areas(cpu).next().is_some() {
             return Err(ForkError::ChildInUse(pair.child_id));
         }
-        if pair.child.free_slots(cpu) < pair.parent.areas(cpu).count() {
+        if !pair.child.has_parts_of(pair.parent) {
+            return Err(ForkError::PartsDiffer(pair.child_id));
+        }
+        if !pair.child.has_slots_for(cpu, pair.parent) {
             return Err(ForkError::SpaceFull);
         }
         if pair.parent.has_guards(cpu) {
             pair.child.set_has_guards(cpu);
         }
-        let mut gather = Gather::begin(cpu, self, pair.parent);
+        let mut gather = Gather::begin(cpu, self, pair.parent, EVERYTHING);
         let copied = pair.parent.write_protect().write(cpu, || {
-            for (index, area) in pair.parent.areas(cpu).enumerate() {
+            for (index, area) in pair.parent.indexed_areas(cpu) {
                 self.fork_area(cpu, pair, (index, &area), &mut gather)?;
             }
             Ok(())
@@ -108,7 +117,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         gather.finish(cpu);
         if copied.is_err() {
             // What was copied is whole, so its tables are well-formed.
-            let _ = self.unmap_all(cpu, (pair.child_id, pair.child));
+            let _ = self.unmap_all(cpu, (pair.child_id, pair.child), of_child);
         } else {
             pair.child.keys().inherit(cpu, pair.parent.keys());
         }
@@ -119,7 +128,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         &self,
         cpu: &P::Cpu,
         pair: &Pair<'_, 'm>,
-        (index, area): (usize, &Area),
+        (index, area): (AreaIndex, &Area),
         gather: &mut Gather<'_, 'm, P>,
     ) -> Result<(), ForkError> {
         let file = self.file(area.file).ok_or(ForkError::NoFile(area.file))?;

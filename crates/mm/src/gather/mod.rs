@@ -11,8 +11,8 @@
 //! # Two at once
 //!
 //! While one gather has cleared entries and not flushed yet, another may come upon them, find nothing to do, and return to a caller who takes that
-//! for "nobody can reach my pages any more". So gathers of an address space count themselves, and one that is not alone at its end flushes
-//! everything (Linux: `mm_tlb_flush_nested`).
+//! for "nobody can reach my pages any more". So gathers count themselves in the parts of the address space into which they reach, and one that is not alone there at its end
+//! flushes everything (Linux: `mm_tlb_flush_nested`).
 
 mod waiting;
 
@@ -42,6 +42,8 @@ const TABLES: usize = 8;
 pub(crate) struct Gather<'g, 'm, P: Platform> {
     mm: &'g Mm<'m, P>,
     space: &'g AddressSpace<'m>,
+    /// Where it may clear entries: first, and last plus one.
+    range: (VirtAddr, VirtAddr),
     /// The addresses whose translations must go: first, and last plus one.
     stale: Option<(VirtAddr, VirtAddr)>,
     /// Whether a dirty file page waits: then the flush must come before the page-table lock is dropped.
@@ -59,12 +61,18 @@ struct Waited;
 impl NobodyWalks for Waited {}
 
 impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
-    /// An empty gather for this address space. Every gather that was begun must be [finished](Self::finish).
-    pub(crate) fn begin(cpu: &P::Cpu, mm: &'g Mm<'m, P>, space: &'g AddressSpace<'m>) -> Self {
-        space.gather_begins(cpu);
+    /// An empty gather for this range of an address space. Every gather that was begun must be [finished](Self::finish).
+    pub(crate) fn begin(
+        cpu: &P::Cpu,
+        mm: &'g Mm<'m, P>,
+        space: &'g AddressSpace<'m>,
+        range: (VirtAddr, VirtAddr),
+    ) -> Self {
+        space.gather_begins(cpu, range);
         Self {
             mm,
             space,
+            range,
             stale: None,
             urgency: mm.protocols().flush_order.moment(),
             folios: Waiting::new(),
@@ -156,7 +164,7 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
     ///
     /// Context: interrupts on, no page-table lock held.
     pub(crate) fn finish(mut self, cpu: &P::Cpu) {
-        if self.mm.protocols().guards.is_gather_alone(cpu, self.space) {
+        if self.mm.protocols().guards.is_gather_alone(cpu, self.space, self.range) {
             self.flush_stale(cpu);
         } else {
             self.invalidate(cpu, Invalidation::All);
@@ -164,7 +172,7 @@ impl<'g, 'm, P: Platform> Gather<'g, 'm, P> {
         self.free_tables(cpu);
         self.give_back_folios(cpu);
         self.folios.free(cpu, self.mm.tables());
-        self.space.gather_ends(cpu);
+        self.space.gather_ends(cpu, self.range);
     }
 
     /// Takes note that an entry of `level` for `address` is `new` now, where it was `old`: what TLBs may hold of the old one must go, if that makes a

@@ -276,12 +276,12 @@ pub trait Guards {
         FileForgets::AfterFlush
     }
 
-    /// A gather ends: whether it is the only one of its address space. If not, it flushes everything, because it may have come upon entries that another one has
+    /// A gather of a range ends: whether it is the only one of the parts of its address space into which the range reaches. If not, it flushes everything, because it may have come upon entries that another one has
     /// cleared and not flushed yet (Linux 99baac21e458).
     #[inline(always)]
     #[track_caller]
-    fn is_gather_alone<C: Cpu>(&self, cpu: &C, space: &AddressSpace<'_>) -> bool {
-        space.gather_is_alone(cpu)
+    fn is_gather_alone<C: Cpu>(&self, cpu: &C, space: &AddressSpace<'_>, range: (VirtAddr, VirtAddr)) -> bool {
+        space.gather_is_alone(cpu, range)
     }
 
     /// For how long a driver that revokes keeps its own faults out.
@@ -374,8 +374,8 @@ pub trait Guards {
     /// `tlb_flush_pending`, `pte_accessible`).
     #[inline(always)]
     #[track_caller]
-    fn prot_none_may_be_cached<C: Cpu>(&self, cpu: &C, space: &AddressSpace<'_>) -> bool {
-        space.has_gathers(cpu)
+    fn prot_none_may_be_cached<C: Cpu>(&self, cpu: &C, space: &AddressSpace<'_>, address: VirtAddr) -> bool {
+        space.has_gathers(cpu, address)
     }
 
     /// Whether TLBs must forget an entry that has become another one ([`pagetable::flush`]).

@@ -202,7 +202,7 @@ impl<'m, P: Platform> Mm<'m, P> {
 
     /// Where the next area begins, or the gate page is, at `end` at the latest.
     fn next_area(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, at: VirtAddr, end: VirtAddr) -> VirtAddr {
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (at, end));
         let area = space.first_in(cpu, at, end).map_or(end, |(_, area)| area.start.max(at));
         mmap.unlock();
         space.gate_page().filter(|gate| gate.address >= at).map_or(area, |gate| area.min(gate.address))

@@ -55,7 +55,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         while at < end && result.is_ok() {
             // Pages begin at addresses whose lowest bit is clear.
             cpu.round(&head, at.as_u64() | u64::from(tried == Some(at)));
-            let mmap = space.mmap_lock().read(cpu);
+            let mmap = space.mmap_read(cpu, (at, end));
             while at < end && result.is_ok() {
                 let request = if tried == Some(at) { request.tried() } else { request };
                 result = self.run_under_lock(cpu, space, (at, end), request, signal).map(|run| {

@@ -57,7 +57,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         max_none: u32,
     ) -> Result<(), CollapseError> {
         let start = address.align_down(Level::Pmd.size());
-        let mmap = space.mmap_lock().write(cpu);
+        let mmap = space.mmap_write(cpu, (address, address));
         let result = match space.find(cpu, address) {
             Some(area) if self.may_collapse(&area, start) => match self.file(area.file) {
                 Some(file) => {

@@ -27,7 +27,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// # Errors
     /// No shared area of a cached file with small pages has all that the table translates, or no table is there. Nothing has changed then.
     pub fn retract_table(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, address: VirtAddr) -> Result<(), RetractError> {
-        let mmap = space.mmap_lock().write(cpu);
+        let mmap = space.mmap_write(cpu, (address, address));
         let result = match self.shareable(cpu, space, address) {
             Ok((area, Level::Pte)) => {
                 let file = self.file(area.file).ok_or(RetractError::Area { address });
@@ -81,7 +81,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         let link = upper.get_and_clear(write, start);
         upper.unlock();
         self.drain(cpu, space, start, Level::Pmd.frames());
-        let mut gather = Gather::begin(cpu, self, space);
+        let mut gather = Gather::begin(cpu, self, space, (start, end));
         let mut table = child.lock(cpu);
         let level = table.level();
         let mut next = first_used(&table, start, end);

@@ -76,10 +76,12 @@ impl<'m, P: Platform> Mm<'m, P> {
             return Err(ShareError::Different);
         }
         // By number, like a fork, which holds one while it waits for the other.
-        let (first, second) = if to.number() < from.number() { (to_space, from_space) } else { (from_space, to_space) };
-        let outer = first.mmap_lock().read(cpu);
-        let inner = second.mmap_lock().read(cpu);
-        let result = self.share_under_locks(cpu, (to_space, to_address), (from_space, from_address));
+        let (to_place, from_place) = ((to_space, to_address), (from_space, from_address));
+        let ((first, first_address), (second, second_address)) =
+            if to.number() < from.number() { (to_place, from_place) } else { (from_place, to_place) };
+        let outer = first.mmap_read(cpu, (first_address, first_address));
+        let inner = second.mmap_read(cpu, (second_address, second_address));
+        let result = self.share_under_locks(cpu, to_place, from_place);
         inner.unlock();
         outer.unlock();
         result
@@ -254,16 +256,17 @@ impl<'m, P: Platform> Mm<'m, P> {
             return Left::Again;
         }
         // Like a gather: whoever finds nothing here meanwhile must not take that for flushed.
-        space.gather_begins(cpu);
+        let start = address.align_down(upper.size());
+        let range = (start, upper.next(start));
+        space.gather_begins(cpu, range);
         cpu.store(sharers, owners | LEAVING);
         parent.get_and_clear(write, address);
         table.unlock();
         parent.unlock();
-        let start = address.align_down(upper.size());
         // Its last owner frees it, and knows nothing of the CPUs of this address space.
         let what = Invalidation::pages(start, upper.frames());
         guards.flush_left_table(cpu, || self.flush(cpu, space, what, Stale::Tables));
-        space.gather_ends(cpu);
+        space.gather_ends(cpu, range);
         guards.wait_for_walkers_of_left_table(cpu, lifetime, self.shootdown(), space.active(cpu));
         // Marked as it is, nobody else changes it.
         cpu.store(sharers, owners - 1);

@@ -45,7 +45,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     /// # Errors
     /// No huge leaf maps the address, or there is no frame for the table. Nothing has changed then.
     pub fn split_leaf(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, address: VirtAddr) -> Result<Level, SplitError> {
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (address, address));
         let result = self.split_leaf_under_lock(cpu, space, address);
         mmap.unlock();
         result

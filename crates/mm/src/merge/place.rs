@@ -58,7 +58,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) -> Result<R, Unmergeable> {
         let space = self.space(id).ok_or(Unmergeable::NoSpace(id))?;
         let (address, end) = self.tagged_range(space, address, 1)?;
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (address, end));
         let result = self.at_place_under_lock(cpu, space, (address, end), change);
         mmap.unlock();
         result

@@ -30,7 +30,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         pages: u64,
     ) -> Result<u64, UnmergeError> {
         let (start, end) = self.tagged_range(space, start, pages)?;
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (start, end));
         let result = self.unmerge_range(cpu, space, (start, end));
         mmap.unlock();
         result

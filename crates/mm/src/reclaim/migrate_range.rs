@@ -48,7 +48,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         pages: u64,
     ) -> Result<u64, ZapError> {
         let (start, end) = self.tagged_range(space, start, pages)?;
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (start, end));
         let mut moved = 0;
         let mut result = Ok(());
         let mut at = start;

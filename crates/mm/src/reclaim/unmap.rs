@@ -47,7 +47,7 @@ impl<'m, P: Platform> Mm<'m, P> {
                 Ok(()) => {
                     // A leaf that the hardware was kept from before has no translations, unless that is not flushed yet.
                     if leaf.presence == Presence::Present
-                        || self.protocols().guards.prot_none_may_be_cached(cpu, at.space)
+                        || self.protocols().guards.prot_none_may_be_cached(cpu, at.space, at.address)
                     {
                         owed.add(cpu, at.space);
                     }

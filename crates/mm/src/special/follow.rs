@@ -13,7 +13,6 @@
 use core::fmt;
 
 use machine::addr::{Frame, VirtAddr};
-use machine::rwlock::ReadGuard;
 use machine::{Access, Cpu};
 use pagetable::{Entry, Level, LockedTable, MapError, Position, Rights, WalkError};
 
@@ -23,7 +22,7 @@ use crate::gup::subframe;
 use crate::mm::Mm;
 use crate::order::SpecialCheck;
 use crate::platform::Platform;
-use crate::space::AddressSpace;
+use crate::space::{AddressSpace, MmapRead};
 
 /// What is mapped at an address, and the locks that keep it so. It ends with the value ([`Self::end`]).
 ///
@@ -36,7 +35,7 @@ pub struct FollowedPfn<'t, C: Cpu> {
     special: Special,
     // In the order in which they are dropped.
     table: LockedTable<'t, C>,
-    mmap: ReadGuard<'t, C>,
+    mmap: MmapRead<'t, C>,
 }
 
 /// Whether an entry is special.
@@ -83,7 +82,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         space: &'t AddressSpace<'m>,
         address: VirtAddr,
     ) -> Result<FollowedPfn<'t, P::Cpu>, FollowError> {
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (address, address));
         match self.follow_locked(cpu, space, address) {
             Ok((table, level, entry)) => Ok(FollowedPfn {
                 frame: subframe(level, entry, address),

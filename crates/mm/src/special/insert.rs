@@ -131,7 +131,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         leaf: &PfnLeaf,
         access: Access,
     ) -> Result<Inserted, InsertError> {
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (address, address));
         let result = space
             .find(cpu, address)
             .ok_or(InsertError::NoArea { address })

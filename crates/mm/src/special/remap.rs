@@ -32,7 +32,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         (start, pages): (VirtAddr, u64),
         first: &PfnLeaf,
     ) -> Result<(), InsertError> {
-        let mmap = space.mmap_lock().write(cpu);
+        let mmap = space.mmap_write(cpu, (start, start));
         let result = match space.find(cpu, start) {
             Some(area) => self.remap_in_area(cpu, space, &area, (start, pages), first),
             None => Err(InsertError::NoArea { address: start }),

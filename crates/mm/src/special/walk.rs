@@ -41,7 +41,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         space: &AddressSpace<'m>,
         address: VirtAddr,
     ) -> Result<Option<Entry>, SmallEntryError> {
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (address, address));
         let result = self.small_entry_under_lock(cpu, space, address);
         mmap.unlock();
         result

@@ -79,7 +79,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) -> Result<(), UffdFillError> {
         let failed = |pages: u64, error: UffdError| UffdFillError { pages, error };
         let (start, end) = self.tagged_range(space, start, pages).map_err(|error| failed(0, error.into()))?;
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (start, end));
         let mut at = start;
         let mut result = Ok(());
         while at < end && result.is_ok() {

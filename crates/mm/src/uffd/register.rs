@@ -58,7 +58,7 @@ impl<'m, P: Platform> Mm<'m, P> {
     ) -> Result<(), UffdRegisterError> {
         let space = self.space(id).ok_or(AreaError::NoSpace(id))?;
         let (start, end) = self.tagged_range(space, start, pages).map_err(AreaError::from)?;
-        let mmap = space.mmap_lock().write(cpu);
+        let mmap = space.mmap_write(cpu, (start, end));
         let result = self.set_uffd_modes_under_lock(cpu, (id, space), (start, end), modes);
         mmap.unlock();
         if result.is_ok() {

@@ -42,7 +42,7 @@ impl<'m, P: Platform> Mm<'m, P> {
 
     /// Whether an access that faulted would fault again, and be handed over again.
     fn is_unresolved(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, fault: UffdFault) -> bool {
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (fault.address, fault.address));
         let is_registered = space.find(cpu, fault.address).is_some_and(|area| area.uffd.has(fault.reason.mode()));
         let is_unresolved = is_registered && {
             let held = self.held_at(cpu, space, fault.address);

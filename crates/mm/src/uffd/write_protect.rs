@@ -37,7 +37,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         pages: u64,
     ) -> Result<(), UffdError> {
         let (start, end) = self.tagged_range(space, start, pages)?;
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (start, end));
         let result = self
             .check_registered(cpu, space, (start, end))
             .and_then(|()| self.make_room_to_protect(cpu, space, (start, end)))
@@ -64,7 +64,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         pages: u64,
     ) -> Result<(), UffdError> {
         let (start, end) = self.tagged_range(space, start, pages)?;
-        let mmap = space.mmap_lock().read(cpu);
+        let mmap = space.mmap_read(cpu, (start, end));
         let result = self
             .check_registered(cpu, space, (start, end))
             .and_then(|()| self.make_room_in_areas(cpu, space, (start, end), Self::split_edges_for_good))
@@ -176,7 +176,7 @@ impl<'m, P: Platform> Mm<'m, P> {
         space: &AddressSpace<'m>,
         (start, end): (VirtAddr, VirtAddr),
     ) -> Result<(), UffdError> {
-        let mut gather = Gather::begin(cpu, self, space);
+        let mut gather = Gather::begin(cpu, self, space, (start, end));
         let mut result = Ok(());
         let mut at = start;
         while let Some((_, area)) = space.first_in(cpu, at, end) {

@@ -387,7 +387,7 @@ fn to_write_protect_a_range_leaves_what_is_on_swap_as_it_is() {
 #[test]
 fn address_spaces_have_the_reader_locks_that_they_were_given() {
     let (kernel, _cpu) = Kernel::alone(TABLES);
-    let locks = |space| kernel.space(space).mmap_lock().words().count();
+    let locks = |space| kernel.space(space).parts()[0].mmap_lock().words().count();
     assert_eq!([0, 1, 2].map(locks), [1, 2, 3], "that of writers, and none, one and two");
 }
 

@@ -22,6 +22,9 @@ const ZONES: [u64; 3] = [0x40_0020_0000, 0x50_4000_0000, 0x80_0000_0000];
 const ZONE: u64 = 8;
 const PAGES: u64 = ZONE * ZONES.len() as u64;
 
+/// The address space has parts that begin at these pages, too: at the end of a table, inside one, and where only the root is common to both sides.
+const PARTS: [u64; 4] = [0, ZONE / 2, ZONE + ZONE / 2 + 1, 2 * ZONE + ZONE / 2];
+
 fn address(page: u64) -> VirtAddr {
     VirtAddr::new(ZONES[(page / ZONE) as usize] + (page % ZONE) * 4096 - ZONE / 2 * 4096)
 }
@@ -133,6 +136,7 @@ impl Came {
                 AreaError::Range(_)
                 | AreaError::NoArea { .. }
                 | AreaError::Overlaps(_)
+                | AreaError::AcrossParts { .. }
                 | AreaError::SpaceFull
                 | AreaError::BadArea(_),
             ) => Self::Refused,
@@ -164,9 +168,14 @@ fn signal(error: FaultError) -> Signal {
 
 impl Pair {
     fn new() -> Self {
-        let (kernel, cpu) = Kernel::alone(TABLES);
+        let kernel = Kernel::build_in_parts(
+            1,
+            TABLES,
+            &PARTS.map(|page| if page == 0 { VirtAddr::new(0) } else { address(page) }),
+        );
+        let cpu = kernel.enter_first();
         kernel.fill_file(&cpu);
-        Self { kernel, cpu, naive: Naive::new((0..FILE_PAGES).collect(), SLOTS) }
+        Self { kernel, cpu, naive: Naive::new((0..FILE_PAGES).collect(), &PARTS, SLOTS) }
     }
 
     /// The frames that user code could reach.
@@ -223,7 +232,12 @@ impl Pair {
                     };
                     match kernel.mm.mmap(cpu, SPACE, area) {
                         Ok(()) => Came::Done,
-                        Err(MapError::BadRange { .. } | MapError::Overlaps(_) | MapError::SpaceFull) => Came::Refused,
+                        Err(
+                            MapError::BadRange { .. }
+                            | MapError::AcrossParts { .. }
+                            | MapError::Overlaps(_)
+                            | MapError::SpaceFull,
+                        ) => Came::Refused,
                         Err(error) => panic!("{error:?}"),
                     }
                 },
@@ -380,6 +394,9 @@ impl Pair {
         for page in 0..PAGES {
             self.kernel.mm.munmap(&self.cpu, SPACE, address(page), 1).expect("the first page of what is left");
         }
+        // Of all parts at once: now those tables go, too, into which several reach.
+        let pages = (address(PAGES - 1).as_u64() - address(0).as_u64()) / 4096 + 1;
+        self.kernel.mm.munmap(&self.cpu, SPACE, address(0), pages).expect("nothing is there");
         self.kernel.empty_file(&self.cpu);
         self.kernel.assert_all_is_back(TABLES);
     }

@@ -353,8 +353,8 @@ impl Guards for Without {
     }
 
     #[track_caller]
-    fn is_gather_alone<C: Cpu>(&self, cpu: &C, space: &AddressSpace<'_>) -> bool {
-        unless!(self lacks GatherCount, is_gather_alone(cpu, space))
+    fn is_gather_alone<C: Cpu>(&self, cpu: &C, space: &AddressSpace<'_>, range: (VirtAddr, VirtAddr)) -> bool {
+        unless!(self lacks GatherCount, is_gather_alone(cpu, space, range))
     }
 
     fn driver_lock(&self) -> DriverLock {
@@ -435,8 +435,8 @@ impl Guards for Without {
     }
 
     #[track_caller]
-    fn prot_none_may_be_cached<C: Cpu>(&self, cpu: &C, space: &AddressSpace<'_>) -> bool {
-        unless!(self lacks ProtNoneFlush, prot_none_may_be_cached(cpu, space))
+    fn prot_none_may_be_cached<C: Cpu>(&self, cpu: &C, space: &AddressSpace<'_>, address: VirtAddr) -> bool {
+        unless!(self lacks ProtNoneFlush, prot_none_may_be_cached(cpu, space, address))
     }
 
     fn still_unresolved(&self, look: impl FnOnce() -> bool) -> bool {

@@ -6,6 +6,7 @@ use mm::special::DevicePages;
 use mm::table_check::FrameUses;
 use mm::{
     AddressSpace, AreaSlot, File, FileId, FolioFlags, FolioMapping, Mapping, Membership, Page, PageSlot, Shootdown,
+    SpacePart,
 };
 use pagetable::{Root, TableMeta};
 
@@ -35,8 +36,8 @@ pub(super) struct Shared<'l> {
     pub(super) spaces: &'l [AddressSpace<'l>],
     /// For each address space: 0 as long as a fork has not made it.
     pub(super) started: &'l [Word32],
-    /// Room for the areas of each address space, and for the rmap of each file.
-    slots: &'l [&'l [AreaSlot]],
+    /// Room for the areas of each part of each address space, and for the rmap of each file.
+    slots: &'l [&'l [&'l [AreaSlot]]],
     mappings: &'l [&'l [Mapping]],
     pub(super) shootdown: &'l Shootdown,
     pub(super) mirror: Option<&'l Mirror<'l>>,
@@ -85,12 +86,19 @@ impl Kernel {
             + self.setup.tables as usize * size_of::<TableMeta>()
             + size_of::<Shootdown>()
             + (self.setup.spaces.len() + self.setup.files.len()) * size_of::<&[Mapping]>()
-            + self.setup.spaces.len() * (areas * size_of::<AreaSlot>() + size_of::<AddressSpace<'_>>())
-            + self.setup.spaces.len() * (self.setup.reader_locks as usize + 1) * size_of::<ReaderLock>()
+            + self.setup.spaces.len() * size_of::<AddressSpace<'_>>()
+            + self.setup.spaces.len() * self.setup.parts.len() * self.bytes_of_part(areas)
             + self.setup.files.len() * (mappings * size_of::<Mapping>() + size_of::<File<'_>>())
     }
 
-    /// Room for areas in each address space: those that the file names may be split, and a child has them, too.
+    fn bytes_of_part(&self, areas: usize) -> usize {
+        size_of::<SpacePart<'_>>()
+            + size_of::<&[AreaSlot]>()
+            + areas * size_of::<AreaSlot>()
+            + (self.setup.reader_locks as usize + 1) * size_of::<ReaderLock>()
+    }
+
+    /// Room for areas in each part of an address space: those that the file names may be split, and a child has them, too.
     fn areas_of_space(&self) -> usize {
         2 * self.setup.areas.len() + 2
     }
@@ -149,11 +157,14 @@ impl Kernel {
             });
             File::new(file.kind, file.leaf, pages, mappings[number])
         });
-        let slots = arena.alloc_slice(roots.len(), |_| arena.alloc_slice(self.areas_of_space(), |_| AreaSlot::new()));
-        let reader_locks =
-            arena.alloc_slice(roots.len(), |_| arena.alloc_slice(setup.reader_locks as usize, |_| ReaderLock::new()));
+        let slots_of_part = |_| &*arena.alloc_slice(self.areas_of_space(), |_| AreaSlot::new());
+        let slots = arena.alloc_slice(roots.len(), |_| &*arena.alloc_slice(setup.parts.len(), slots_of_part));
+        let reader_locks = |_| arena.alloc_slice(setup.reader_locks as usize, |_| ReaderLock::new());
         let spaces = arena.alloc_slice(roots.len(), |space| {
-            AddressSpace::new(roots[space], slots[space]).with_reader_locks(reader_locks[space])
+            let part =
+                |part| SpacePart::new(setup.parts[part], slots[space][part]).with_reader_locks(reader_locks(part));
+            let parts = arena.alloc_slice(setup.parts.len(), part);
+            AddressSpace::in_parts(roots[space], parts).expect("checked when the file was read")
         });
         let started = arena.alloc_slice(roots.len(), |_| Word32::new(0));
         Shared {
@@ -247,17 +258,20 @@ impl<'l> Shared<'l> {
         let of_space = self.spaces.iter().zip(&setup.spaces).zip(self.slots.iter().zip(self.started));
         for ((words, space), (slots, started)) in of_space {
             let of = if setup.spaces.len() == 1 { String::new() } else { format!(" of {}", space.name) };
-            let mut locks = words.mmap_lock().words();
-            let writers = locks.next();
-            writers.into_iter().for_each(|word| checker.name(word, format!("mmap lock{of}")));
-            (0..).zip(locks).for_each(|(cpu, word)| checker.name(word, format!("mmap lock{of} of CPU {cpu}")));
+            for (part, slots) in words.parts().iter().zip(*slots) {
+                let of = if words.parts().len() == 1 { of.clone() } else { format!("{of} from {} on", part.start()) };
+                let mut locks = part.mmap_lock().words();
+                let writers = locks.next();
+                writers.into_iter().for_each(|word| checker.name(word, format!("mmap lock{of}")));
+                (0..).zip(locks).for_each(|(cpu, word)| checker.name(word, format!("mmap lock{of} of CPU {cpu}")));
+                checker.name(part.gathers_word(), format!("gathers{of}"));
+                checker.name_range(slots.as_ptr().addr(), size_of_val(*slots), format!("areas{of}"), None);
+            }
             checker.name(words.active_word(), format!("active CPUs{of}"));
-            checker.name(words.gathers_word(), format!("gathers{of}"));
             checker.name(words.write_protect().word(), format!("fork sequence{of}"));
             checker.name(words.has_pinned_word(), format!("has pinned{of}"));
             checker.name(words.merged_zeros_word(), format!("merged zeros{of}"));
             checker.name(started, format!("start{of}"));
-            checker.name_range(slots.as_ptr().addr(), size_of_val(*slots), format!("areas{of}"), None);
             checker.name(words.unflushed().word(), format!("unflushed{of}"));
         }
         for (number, place) in self.swap.iter().enumerate() {

@@ -121,12 +121,12 @@ impl Account {
         let mut account = Self::default();
         for (number, space) in spaces.iter().enumerate() {
             let read = |word: &Word32| word.atomic_load(Ordering::SeqCst);
-            assert!(
-                space.mmap_lock().words().map(read).all(|state| state == 0),
-                "the mmap lock of space {number} is held"
-            );
+            for part in space.parts() {
+                let (start, mut locks) = (part.start(), part.mmap_lock().words());
+                assert!(locks.all(|word| read(word) == 0), "the mmap lock of space {number} at {start} is held");
+                assert_eq!(read(part.gathers_word()), 0, "a gather of space {number} at {start} has not ended");
+            }
             assert_eq!(read(space.write_protect().word()) % 2, 0, "a fork of space {number} has not ended");
-            assert_eq!(read(space.gathers_word()), 0, "a gather of space {number} has not ended");
             let root = Frame::new(space.root().address().as_u64() / 4096);
             account.read_table(memory, number, root, Level::Pgd.lower().expect("four levels"), VirtAddr::new(0));
             let merged_zeros = account.stretches.iter().filter(|stretch| stretch.is_merged_zero(number, zero)).count();

@@ -13,7 +13,7 @@ use mm::table_check::{CheckedFrame, CheckedFrames, DoubleUse, FrameUses};
 use mm::{
     AddressSpace, Area, AreaRights, AreaSlot, Event, FaultError, File, FileId, FileKind, FolioFlags, FolioMapping,
     FrameSource, Invalidations, Mapping, Membership, MemoryMap, Mm, NoDrivers, Notify, NumaPlacement, Page, PageSlot,
-    Parts, Platform, Protocols, Shootdown, Sound, SpaceId, StackLimits, TableCheck, Tags, Trace, UffdFault,
+    Parts, Platform, Protocols, Shootdown, Sound, SpaceId, SpacePart, StackLimits, TableCheck, Tags, Trace, UffdFault,
     UffdHandler,
 };
 use pagetable::recheck::Atomic;
@@ -50,6 +50,9 @@ impl Platform for WithMemory {
 
 /// Every entry is counted.
 pub(crate) type Write = TableCheck<Whole, &'static Checked>;
+
+/// Where the parts of address spaces begin. What both have in common is the root table alone.
+const PARTS: [VirtAddr; 2] = [VirtAddr::new(0), VirtAddr::new(0x80_0000_0000)];
 
 const MODE: FourLevel = FourLevel::new(PhysicalWidth::MAX);
 const READ: ReadOnce<Wide> = ReadOnce::new();
@@ -320,13 +323,24 @@ impl Kernel {
     /// One CPU, which translates by the first address space.
     pub(crate) fn alone(tables: u64) -> (Self, ThreadCpu) {
         let kernel = Self::build(1, tables);
-        let cpu = kernel.machine.attach().expect("a free CPU");
-        kernel.mm.enter(&cpu, kernel.space(0));
+        let cpu = kernel.enter_first();
         (kernel, cpu)
+    }
+
+    /// A CPU, which translates by the first address space.
+    pub(crate) fn enter_first(&self) -> ThreadCpu {
+        let cpu = self.machine.attach().expect("a free CPU");
+        self.mm.enter(&cpu, self.space(0));
+        cpu
     }
 
     /// A kernel on `cpus` CPUs with room for `tables` tables.
     pub(crate) fn build(cpus: u32, tables: u64) -> Self {
+        Self::build_in_parts(cpus, tables, &PARTS)
+    }
+
+    /// The same with address spaces whose parts begin at these addresses.
+    pub(crate) fn build_in_parts(cpus: u32, tables: u64, parts: &[VirtAddr]) -> Self {
         let mm: &'static OnceLock<&'static Mm<'static, WithMemory>> = leak(OnceLock::new());
         let handler = move |cpu: &ThreadCpu, _| mm.get().expect("interrupts come later").handle_ipi(cpu);
         let machine = Threads::new(cpus, handler).expect("a small machine");
@@ -343,9 +357,12 @@ impl Kernel {
             cpu.zero(tables.arena.table(root).expect("a frame of the arena").cells());
             let root = Root::new(&MODE, root.start()).expect("frames are aligned");
             let tags = if number == TAGGED { Tags::Lam57 } else { Tags::None };
-            let space = AddressSpace::new(root, leak_all((0..AREAS).map(|_| AreaSlot::new())))
-                .with_tags(tags)
-                .with_reader_locks(leak_all((0..number % 3).map(|_| ReaderLock::new())));
+            let part = |start| {
+                SpacePart::new(start, leak_all((0..AREAS).map(|_| AreaSlot::new())))
+                    .with_reader_locks(leak_all((0..number % 3).map(|_| ReaderLock::new())))
+            };
+            let parts = leak_all(parts.iter().copied().map(part));
+            let space = AddressSpace::in_parts(root, parts).expect("sorted").with_tags(tags);
             if number == LIMITED.0 { space.with_stack_limits(LIMITED.1) } else { space }
         };
         let spaces = leak_all((0..SPACES).map(space));

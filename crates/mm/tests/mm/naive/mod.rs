@@ -53,6 +53,8 @@ pub(crate) struct Refused;
 pub(crate) struct Naive {
     pages: BTreeMap<u64, Page>,
     file: Vec<u64>,
+    /// The first pages of parts of the address space; none has more areas than it has slots, and no area is of two.
+    parts: Vec<u64>,
     slots: usize,
     names: u64,
     /// Pages that were stored to since soft-dirty was last cleared there.
@@ -62,9 +64,18 @@ pub(crate) struct Naive {
 }
 
 impl Naive {
-    /// With a file of these pages, and room for so many areas.
-    pub(crate) fn new(file: Vec<u64>, slots: usize) -> Self {
-        Self { pages: BTreeMap::new(), file, slots, names: 0, written: BTreeSet::new(), touched: BTreeSet::new() }
+    /// With a file of these pages, and in parts that begin at these pages, each with room for so many areas.
+    pub(crate) fn new(file: Vec<u64>, parts: &[u64], slots: usize) -> Self {
+        let parts = parts.to_vec();
+        Self {
+            pages: BTreeMap::new(),
+            file,
+            parts,
+            slots,
+            names: 0,
+            written: BTreeSet::new(),
+            touched: BTreeSet::new(),
+        }
     }
 
     fn name(&mut self) -> u64 {
@@ -72,17 +83,24 @@ impl Naive {
         self.names
     }
 
-    /// How many runs of the same name there are.
-    fn areas(pages: &BTreeMap<u64, Page>) -> usize {
-        let is_first = |(number, page): (&u64, &Page)| {
-            number.checked_sub(1).and_then(|before| pages.get(&before)).is_none_or(|before| before.area != page.area)
-        };
-        pages.iter().filter(|entry| is_first((entry.0, entry.1))).count()
+    /// How many runs of the same name begin in a part; `None` if one reaches into it from below.
+    fn areas(&self, pages: &BTreeMap<u64, Page>, part: usize) -> Option<usize> {
+        let end = self.parts.get(part + 1).copied().unwrap_or(u64::MAX);
+        let mut areas = 0;
+        for (number, page) in pages.range(self.parts[part]..end) {
+            match number.checked_sub(1).and_then(|before| pages.get(&before)) {
+                Some(before) if before.area == page.area && *number == self.parts[part] => return None,
+                Some(before) if before.area == page.area => {}
+                _ => areas += 1,
+            }
+        }
+        Some(areas)
     }
 
     /// Takes over what the pages would become, if there are slots for it.
     fn commit(&mut self, pages: BTreeMap<u64, Page>) -> Result<(), Refused> {
-        if Self::areas(&pages) > self.slots {
+        let fits = |part| self.areas(&pages, part).is_some_and(|areas| areas <= self.slots);
+        if !(0..self.parts.len()).all(fits) {
             return Err(Refused);
         }
         self.pages = pages;

@@ -82,7 +82,7 @@ impl Guards for CollectedFlush {
 pub(in crate::kernel) struct ProtNoneFlush;
 
 impl Guards for ProtNoneFlush {
-    fn prot_none_may_be_cached<C: Cpu>(&self, _: &C, _: &AddressSpace<'_>) -> bool {
+    fn prot_none_may_be_cached<C: Cpu>(&self, _: &C, _: &AddressSpace<'_>, _: VirtAddr) -> bool {
         false
     }
 }
@@ -109,7 +109,7 @@ impl Guards for FlushBeforeForgetting {
 pub(in crate::kernel) struct GatherCount;
 
 impl Guards for GatherCount {
-    fn is_gather_alone<C: Cpu>(&self, _: &C, _: &AddressSpace<'_>) -> bool {
+    fn is_gather_alone<C: Cpu>(&self, _: &C, _: &AddressSpace<'_>, _: (VirtAddr, VirtAddr)) -> bool {
         true
     }
 }

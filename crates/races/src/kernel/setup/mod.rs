@@ -34,8 +34,20 @@ use tables::{FIRST_TABLE, MOST_TABLES};
 const DEFAULT_TABLES: u64 = 12;
 
 /// What can be set.
-const SETTINGS: [&str; 11] =
-    ["check", "cpus", "entries", "machine", "memory", "nmi", "reader-locks", "swap", "tables", "tables-at", "tolerate"];
+const SETTINGS: [&str; 12] = [
+    "check",
+    "cpus",
+    "entries",
+    "machine",
+    "memory",
+    "nmi",
+    "parts-at",
+    "reader-locks",
+    "swap",
+    "tables",
+    "tables-at",
+    "tolerate",
+];
 
 /// The most places on swap.
 const MOST_PLACES: u64 = 16;
@@ -154,6 +166,8 @@ pub(super) struct Setup {
     /// What is faulted in before the start.
     pub(super) mapped: Vec<Mapped>,
     pub(super) contents: Contents,
+    /// Where the parts of each address space begin that have locks of their own, 0 first.
+    pub(super) parts: Vec<VirtAddr>,
     /// How many locks for readers each mmap lock has.
     pub(super) reader_locks: u64,
     /// How many places on swap there are.
@@ -178,6 +192,7 @@ impl Setup {
             tolerated: Vec::new(),
             mapped: Vec::new(),
             contents: Contents::Ignored,
+            parts: vec![VirtAddr::new(0)],
             reader_locks: 0,
             swap: 0,
             machine: MachineOptions::NONE,
@@ -284,6 +299,7 @@ impl Setup {
                 "tolerate" => self.tolerated.push(tolerated(race, value)?),
                 "tables-at" => self.frames_of_tables.others = number(race, value, MOST_FRAME)?,
                 "reader-locks" => self.reader_locks = number(race, value, u64::from(CpuSet::CAPACITY))?,
+                "parts-at" => self.parts.push(self.next_part(race, value)?),
                 "swap" => self.swap = number(race, value, MOST_PLACES)?,
                 "tables" => self.tables = number(race, value, MOST_TABLES)?,
                 "memory" => {
@@ -297,6 +313,19 @@ impl Setup {
             }
         }
         Ok(())
+    }
+
+    /// Where one more part of address spaces begins, behind those that there are.
+    fn next_part(&self, race: &Race, value: &Spanned<Value>) -> Result<VirtAddr, Error> {
+        let start = VirtAddr::new(number(race, value, u64::MAX)?);
+        match self.parts.last() {
+            Some(last) if *last < start && start.is_aligned(PAGE_SIZE) => Ok(start),
+            last => {
+                let last = last.copied().unwrap_or(VirtAddr::new(0));
+                let why = format!("a part of an address space cannot begin at {start}");
+                Err(impossible(race, value.span, why, format!("a multiple of {PAGE_SIZE:#x} above {last}")))
+            }
+        }
     }
 
     /// The file and the 4 KiB page of it that the frame with this index holds at the start, if it is a file's that keeps pages.
