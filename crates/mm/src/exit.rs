@@ -1,6 +1,6 @@
 //! The end of an address space.
 
-use machine::addr::VirtAddr;
+use machine::addr::{PAGE_SIZE, VirtAddr};
 use machine::{CpuSet, Invalidation};
 
 use crate::error::{AreaError, ZapError};
@@ -9,7 +9,7 @@ use crate::gather::Gather;
 use crate::mm::Mm;
 use crate::platform::Platform;
 use crate::shootdown::Stale;
-use crate::space::{AddressSpace, EVERYTHING, MmapWrite, SpaceId};
+use crate::space::{AddressRange, AddressSpace, EVERYTHING, MmapWrite, SpaceId, SpacePart};
 use crate::zap::ZapOf;
 
 impl<'m, P: Platform> Mm<'m, P> {
@@ -46,10 +46,20 @@ impl<'m, P: Platform> Mm<'m, P> {
         mmap: &MmapWrite<'_, P::Cpu>,
     ) -> Result<(), ZapError> {
         let mut areas = space.areas(cpu);
-        let Some(first) = areas.next() else { return Ok(()) };
-        let last = areas.last().unwrap_or(first);
-        let all = self.reach(cpu, space, (first.start, last.end()));
-        let zapped = self.notify_of(cpu, space, all, || {
+        let mut zapped = Ok(());
+        if let Some(first) = areas.next() {
+            let last = areas.last().unwrap_or(first);
+            zapped = self.zap_all(cpu, space, (first.start, last.end()));
+            self.forget_areas(cpu, (id, space), mmap);
+        }
+        self.free_common_tables(cpu, (space, mmap));
+        zapped
+    }
+
+    /// Takes the entries of all areas away, which lie in this range.
+    fn zap_all(&self, cpu: &P::Cpu, space: &AddressSpace<'m>, range: AddressRange) -> Result<(), ZapError> {
+        let all = self.reach(cpu, space, range);
+        self.notify_of(cpu, space, all, || {
             let mut gather = Gather::begin(cpu, self, space, EVERYTHING);
             let mut zapped = Ok(());
             for area in space.areas(cpu) {
@@ -58,9 +68,16 @@ impl<'m, P: Platform> Mm<'m, P> {
             }
             gather.finish(cpu);
             zapped
-        });
-        self.forget_areas(cpu, (id, space), mmap);
-        zapped
+        })
+    }
+
+    /// Takes the tables out into which several parts reach, and which nobody needs: those that parts were left with when their areas went one part after the other.
+    fn free_common_tables(&self, cpu: &P::Cpu, (space, mmap): (&AddressSpace<'m>, &MmapWrite<'_, P::Cpu>)) {
+        for start in space.parts()[1..].iter().map(SpacePart::start) {
+            let mut gather = Gather::begin(cpu, self, space, EVERYTHING);
+            self.free_tables(cpu, &mut gather, (space, mmap), start, start.wrapping_add(PAGE_SIZE));
+            gather.finish(cpu);
+        }
     }
 
     /// Takes all areas out, the last first, and with each the tables into which no other reaches any more.

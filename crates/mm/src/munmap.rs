@@ -106,7 +106,8 @@ impl<'m, P: Platform> Mm<'m, P> {
                 // Others walk tables of their own areas: zap by rmap holds no lock of this address space. So only tables into which no other
                 // area reaches go (Linux: floor and ceiling of `free_pgd_range`). One into which other parts of the address space reach stays until its end, or until somebody
                 // unmaps in all of them at once.
-                let is_free = space.is_free(cpu, mmap, at.align_down(parent.size()), parent.size());
+                let common = self.protocols().guards.common_tables();
+                let is_free = space.is_free(cpu, (mmap, common), at.align_down(parent.size()), parent.size());
                 let done = if is_free { self.free_table(cpu, gather, space, at, parent) } else { parent };
                 at = done.next(at);
             }

@@ -57,6 +57,15 @@ pub enum RmapRemoval {
     BeforeFlush,
 }
 
+/// Whether an unmap takes a table out into which a part of the address space reaches whose mmap lock it does not hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CommonTables {
+    /// It stays, until somebody unmaps in all of its parts at once, or the address space ends.
+    Stay,
+    /// If none of the areas that the unmap can see needs it. Somebody may be filling it for one that it cannot see.
+    Go,
+}
+
 /// When a file forgets an area that is unmapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FileForgets {

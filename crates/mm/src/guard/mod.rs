@@ -27,7 +27,7 @@ use crate::space::AddressSpace;
 use crate::special::Attempt;
 
 pub use choices::{
-    DriverLock, FileForgets, KeptPageHold, MergeFlush, MergeLock, RmapRemoval, SwapPlaceHold, UserCount,
+    CommonTables, DriverLock, FileForgets, KeptPageHold, MergeFlush, MergeLock, RmapRemoval, SwapPlaceHold, UserCount,
 };
 
 /// The steps. [`Sound`] keeps them all.
@@ -288,6 +288,12 @@ pub trait Guards {
     #[inline(always)]
     fn driver_lock(&self) -> DriverLock {
         DriverLock::WholeRevoke
+    }
+
+    /// What an unmap does with a table that no area of the locked parts of its address space needs, and into which other parts reach, too.
+    #[inline(always)]
+    fn common_tables(&self) -> CommonTables {
+        CommonTables::Stay
     }
 
     /// An empty table is about to be taken out of the table above it.

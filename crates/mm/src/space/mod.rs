@@ -24,6 +24,7 @@ use pagetable::Root;
 
 use crate::area::{Area, AreaSlot};
 use crate::batched_flush::Unflushed;
+use crate::guard::CommonTables;
 use crate::gup::GatePage;
 use crate::protection_keys::Keys;
 use crate::stack::StackLimits;
@@ -384,10 +385,18 @@ impl<'a> AddressSpace<'a> {
     }
 
     /// Whether no area reaches into the `bytes` bytes from `start` on, and none can come before the mmap lock is dropped that the caller holds for writing.
-    pub(crate) fn is_free<C: Cpu>(&self, cpu: &C, mmap: &MmapWrite<'_, C>, start: VirtAddr, bytes: u64) -> bool {
+    ///
+    /// With [`CommonTables::Go`] only of the parts that are held.
+    pub(crate) fn is_free<C: Cpu>(
+        &self,
+        cpu: &C,
+        (mmap, common): (&MmapWrite<'_, C>, CommonTables),
+        start: VirtAddr,
+        bytes: u64,
+    ) -> bool {
         let parts = self.parts_from_to(start, VirtAddr::new(start.as_u64().saturating_add(bytes - 1)));
-        mmap.holds(parts)
-            && parts.iter().all(|part| {
+        (common == CommonTables::Go || mmap.holds(parts))
+            && parts.iter().filter(|part| mmap.holds(slice::from_ref(*part))).all(|part| {
                 let next = part.area(cpu, part.first_ending_behind(cpu, start));
                 // Compared by distance: the range may end at the very end of the address space.
                 next.is_none_or(|area| area.start.as_u64().saturating_sub(start.as_u64()) >= bytes)

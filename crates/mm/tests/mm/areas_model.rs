@@ -168,11 +168,8 @@ fn signal(error: FaultError) -> Signal {
 
 impl Pair {
     fn new() -> Self {
-        let kernel = Kernel::build_in_parts(
-            1,
-            TABLES,
-            &PARTS.map(|page| if page == 0 { VirtAddr::new(0) } else { address(page) }),
-        );
+        let start = |page| if page == 0 { VirtAddr::new(0) } else { address(page) };
+        let kernel = Kernel::build_in_parts(1, TABLES, |_| PARTS.map(start).to_vec());
         let cpu = kernel.enter_first();
         kernel.fill_file(&cpu);
         Self { kernel, cpu, naive: Naive::new((0..FILE_PAGES).collect(), &PARTS, SLOTS) }

@@ -30,6 +30,7 @@ mod ptdump;
 mod reclaim;
 mod reclaim_threads;
 mod shared_tables;
+mod space_parts;
 mod special;
 mod special_ranges;
 mod stack;

@@ -3,7 +3,9 @@
 use machine::seqcount::Sequence;
 use machine::{Access, Cpu, CpuSet, Frame, Pkru, ProtectionKey, SeqCount, VirtAddr, Word64};
 use mm::batched_flush::Unflushed;
-use mm::guard::{DriverLock, FileForgets, KeptPageHold, MergeFlush, MergeLock, RmapRemoval, SwapPlaceHold, UserCount};
+use mm::guard::{
+    CommonTables, DriverLock, FileForgets, KeptPageHold, MergeFlush, MergeLock, RmapRemoval, SwapPlaceHold, UserCount,
+};
 use mm::gup::Request;
 use mm::lazy::LazyState;
 use mm::lifetime::TableLifetime;
@@ -83,11 +85,12 @@ pub(super) enum Step {
     KeyFlush,
     EntryKey,
     MigrationKey,
+    CommonTables,
 }
 
 impl Step {
     /// Their names in files.
-    pub(super) const NAMES: [(&'static str, Self); 61] = [
+    pub(super) const NAMES: [(&'static str, Self); 62] = [
         ("table-recheck", Self::TableRecheck),
         ("pin-check-barrier", Self::PinCheckBarrier),
         ("reference-check", Self::ReferenceCheck),
@@ -149,6 +152,7 @@ impl Step {
         ("key-flush", Self::KeyFlush),
         ("entry-key", Self::EntryKey),
         ("migration-key", Self::MigrationKey),
+        ("common-tables", Self::CommonTables),
     ];
 }
 
@@ -346,6 +350,10 @@ impl Guards for Without {
 
     fn flush_of_cleaned(&self) -> FlushMoment {
         unless!(self lacks CleanedFlush, flush_of_cleaned())
+    }
+
+    fn common_tables(&self) -> CommonTables {
+        unless!(self lacks CommonTables, common_tables())
     }
 
     fn file_forgets(&self) -> FileForgets {

@@ -336,11 +336,11 @@ impl Kernel {
 
     /// A kernel on `cpus` CPUs with room for `tables` tables.
     pub(crate) fn build(cpus: u32, tables: u64) -> Self {
-        Self::build_in_parts(cpus, tables, &PARTS)
+        Self::build_in_parts(cpus, tables, |_| PARTS.to_vec())
     }
 
-    /// The same with address spaces whose parts begin at these addresses.
-    pub(crate) fn build_in_parts(cpus: u32, tables: u64, parts: &[VirtAddr]) -> Self {
+    /// The same with address spaces whose parts begin where `starts` says, for the number of each.
+    pub(crate) fn build_in_parts(cpus: u32, tables: u64, starts: impl Fn(u16) -> Vec<VirtAddr>) -> Self {
         let mm: &'static OnceLock<&'static Mm<'static, WithMemory>> = leak(OnceLock::new());
         let handler = move |cpu: &ThreadCpu, _| mm.get().expect("interrupts come later").handle_ipi(cpu);
         let machine = Threads::new(cpus, handler).expect("a small machine");
@@ -361,7 +361,7 @@ impl Kernel {
                 SpacePart::new(start, leak_all((0..AREAS).map(|_| AreaSlot::new())))
                     .with_reader_locks(leak_all((0..number % 3).map(|_| ReaderLock::new())))
             };
-            let parts = leak_all(parts.iter().copied().map(part));
+            let parts = leak_all(starts(number).into_iter().map(part));
             let space = AddressSpace::in_parts(root, parts).expect("sorted").with_tags(tags);
             if number == LIMITED.0 { space.with_stack_limits(LIMITED.1) } else { space }
         };

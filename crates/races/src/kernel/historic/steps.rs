@@ -105,6 +105,15 @@ impl Guards for FlushBeforeForgetting {
     }
 }
 
+/// An unmap frees tables that areas of parts need whose lock it does not hold. No kernel did: Linux has one lock for all areas.
+pub(in crate::kernel) struct CommonTables;
+
+impl Guards for CommonTables {
+    fn common_tables(&self) -> mm::guard::CommonTables {
+        mm::guard::CommonTables::Go
+    }
+}
+
 /// Gathers do not notice each other: Linux before 99baac21e458.
 pub(in crate::kernel) struct GatherCount;
 
