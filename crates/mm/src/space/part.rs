@@ -12,13 +12,20 @@ use crate::area::{Area, AreaSlot};
 /// An area lies in one part; who asks for one that would reach into the next is refused. So whoever adds, cuts or moves areas excludes only those who do something in the
 /// same parts. A part begins at its own start and ends where the next one begins; the last has no end.
 ///
-/// Two cache lines' worth of alignment, as processors prefetch lines in pairs: CPUs that work in neighbours of a slice do not write each other's lines.
+/// Two cache lines' worth of alignment, as processors prefetch lines in pairs: CPUs that work in neighbours of a slice do not write each other's lines, nor those that tell which part holds an
+/// address.
 #[repr(align(128))]
 pub struct SpacePart<'a> {
     start: VirtAddr,
+    areas: Areas<'a>,
+}
+
+/// What is written when areas change.
+#[repr(align(128))]
+struct Areas<'a> {
     /// Protects the areas. Faults hold it for reading; whoever adds, cuts or moves areas for writing; zap by rmap does not hold it.
     mmap_lock: PerCpuRwLock<'a>,
-    /// Sorted by address; the first [`Self::count`] are in use.
+    /// Sorted by address; the first `count` are in use.
     slots: &'a [AreaSlot],
     count: Word64,
     /// How many gathers have begun here and not ended (Linux: `tlb_flush_pending`, of the whole address space).
@@ -40,14 +47,14 @@ impl<'a> SpacePart<'a> {
     /// A part without areas that begins at `start`; `slots` is the room for its areas.
     pub const fn new(start: VirtAddr, slots: &'a [AreaSlot]) -> Self {
         let mmap_lock = PerCpuRwLock::new(&[]);
-        Self { start, mmap_lock, slots, count: Word64::new(0), gathers: Word32::new(0) }
+        Self { start, areas: Areas { mmap_lock, slots, count: Word64::new(0), gathers: Word32::new(0) } }
     }
 
     /// The same part, whose mmap lock has these locks for readers: faults on different CPUs do not write the same line then, and whoever changes areas takes
     /// all. More of them than CPUs are of no use.
     #[must_use]
     pub const fn with_reader_locks(self, locks: &'a [ReaderLock]) -> Self {
-        Self { mmap_lock: PerCpuRwLock::new(locks), ..self }
+        Self { areas: Areas { mmap_lock: PerCpuRwLock::new(locks), ..self.areas }, ..self }
     }
 
     /// The first address that belongs to it.
@@ -57,12 +64,12 @@ impl<'a> SpacePart<'a> {
 
     /// Its mmap lock, so that a trace can name it.
     pub const fn mmap_lock(&self) -> &PerCpuRwLock<'a> {
-        &self.mmap_lock
+        &self.areas.mmap_lock
     }
 
     /// The word that counts gathers, so that a trace can name it.
     pub const fn gathers_word(&self) -> &Word32 {
-        &self.gathers
+        &self.areas.gathers
     }
 
     /// Whether these can be the parts of an address space.
@@ -84,17 +91,17 @@ impl<'a> SpacePart<'a> {
 
     /// How many areas there are. The caller holds [`Self::mmap_lock`].
     pub(super) fn count<C: Cpu>(&self, cpu: &C) -> usize {
-        (cpu.owned_load(&self.count) as usize).min(self.slots.len())
+        (cpu.owned_load(&self.areas.count) as usize).min(self.areas.slots.len())
     }
 
     /// How many areas can be added. The caller holds [`Self::mmap_lock`].
     pub(super) fn free_slots<C: Cpu>(&self, cpu: &C) -> usize {
-        self.slots.len() - self.count(cpu)
+        self.areas.slots.len() - self.count(cpu)
     }
 
     /// The slots in use. The caller holds [`Self::mmap_lock`].
     pub(super) fn used<C: Cpu>(&self, cpu: &C) -> &'a [AreaSlot] {
-        &self.slots[..self.count(cpu)]
+        &self.areas.slots[..self.count(cpu)]
     }
 
     /// The index of the first area that ends behind `address`. The caller holds [`Self::mmap_lock`].
@@ -113,31 +120,31 @@ impl<'a> SpacePart<'a> {
     /// Costs three loads and three stores for every area behind, if the number of areas changes: a sorted array, so that a fault finds its area in few cache lines.
     pub(super) fn splice<C: Cpu>(&self, cpu: &C, index: usize, old: usize, new: &[Area]) {
         let count = self.count(cpu);
-        let moved = |from: usize, to: usize| self.slots[to].set(cpu, &self.slots[from].get(cpu));
+        let moved = |from: usize, to: usize| self.areas.slots[to].set(cpu, &self.areas.slots[from].get(cpu));
         if new.len() > old {
             (index + old..count).rev().for_each(|slot| moved(slot, slot + (new.len() - old)));
         } else if new.len() < old {
             (index + old..count).for_each(|slot| moved(slot, slot - (old - new.len())));
         }
-        for (slot, area) in self.slots[index..].iter().zip(new) {
+        for (slot, area) in self.areas.slots[index..].iter().zip(new) {
             slot.set(cpu, area);
         }
-        cpu.owned_store(&self.count, (count + new.len() - old) as u64);
+        cpu.owned_store(&self.areas.count, (count + new.len() - old) as u64);
     }
 
     /// A gather begins that may clear entries here. The full barrier orders this before every entry that it clears.
     pub(super) fn gather_begins<C: Cpu>(&self, cpu: &C) {
-        cpu.fetch_add(&self.gathers, 1);
+        cpu.fetch_add(&self.areas.gathers, 1);
     }
 
     /// How many gathers have begun and not ended.
     pub(super) fn gathers<C: Cpu>(&self, cpu: &C) -> u32 {
-        cpu.load(&self.gathers)
+        cpu.load(&self.areas.gathers)
     }
 
     /// A gather has ended: what it took away is flushed.
     pub(super) fn gather_ends<C: Cpu>(&self, cpu: &C) {
-        cpu.fetch_add(&self.gathers, u32::MAX);
+        cpu.fetch_add(&self.areas.gathers, u32::MAX);
     }
 }
 
