@@ -54,6 +54,7 @@ pub mod grace;
 pub mod interrupts;
 mod line;
 mod memory_swap;
+mod number_set;
 mod reservation;
 mod statistics;
 mod sync;
