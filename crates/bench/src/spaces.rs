@@ -6,7 +6,7 @@ mod linux;
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use hosted::ThreadCpu;
+use hosted::{Fences, ThreadCpu};
 use machine::{Access, Cpu, CpuId, VirtAddr, Word32};
 use mm::{AreaRights, Foll, SpaceId};
 
@@ -39,25 +39,32 @@ pub(crate) const TWO_GUP: &str = "pin and unpin";
 /// What each thread works on, in a space of its own or in half of a common one.
 pub(crate) const OWN_SPACES: &str = "fastgup, a space each";
 pub(crate) const ONE_SPACE: &str = "fastgup, halves of one space";
+/// Sections execute fences, and so flushes need no system call.
+const OURS_SYMMETRIC: &str = "fastgup, fences on both sides";
+pub(crate) const ONE_SPACE_SYMMETRIC: &str = "fastgup, halves of one space, fences on both sides";
 
 const BURSTS: usize = 5;
 const START: VirtAddr = HALVES[0];
 
 /// Measures everything about address spaces.
 pub(crate) fn measure(effort: Effort, samples: &mut Samples) {
-    let kernel = Kernel::build();
+    let kernel = Kernel::build(Fences::best());
+    let symmetric = Kernel::build(Fences::Symmetric);
     let samples = RefCell::new(samples);
     let calls = (effort.pages as u64 / 512).max(64);
     let mut turns: Vec<Box<dyn FnMut() + '_>> = vec![
-        Box::new(|| one_thread(&kernel, calls, &mut samples.borrow_mut())),
-        Box::new(|| two_threads(&kernel, &mut samples.borrow_mut())),
+        Box::new(|| one_thread(OURS, &kernel, calls, &mut samples.borrow_mut())),
+        Box::new(|| one_thread(OURS_SYMMETRIC, &symmetric, calls, &mut samples.borrow_mut())),
+        Box::new(|| two_threads(OWN_SPACES, &kernel, SPACE_OF_ITS_OWN, &mut samples.borrow_mut())),
+        Box::new(|| two_threads(ONE_SPACE, &kernel, [PARENT; 2], &mut samples.borrow_mut())),
+        Box::new(|| two_threads(ONE_SPACE_SYMMETRIC, &symmetric, [PARENT; 2], &mut samples.borrow_mut())),
         Box::new(|| linux::two_threads(&mut samples.borrow_mut())),
     ];
     interleave("address spaces", effort.rounds, &mut turns);
 }
 
-fn one_thread(kernel: &Kernel, calls: u64, samples: &mut Samples) {
-    let mut watch = Stopwatch::new(samples, SPACES, OURS);
+fn one_thread(contestant: &'static str, kernel: &Kernel, calls: u64, samples: &mut Samples) {
+    let mut watch = Stopwatch::new(samples, SPACES, contestant);
     let cpu = kernel.machine.attach_as(CpuId::new(0)).expect("nobody else has it now");
     let (mm, parent) = (kernel.mm, kernel.space(PARENT));
     mm.enter(&cpu, parent);
@@ -127,7 +134,7 @@ impl Meeting {
     }
 }
 
-fn two_threads(kernel: &Kernel, samples: &mut Samples) {
+fn two_threads(contestant: &'static str, kernel: &Kernel, spaces: [SpaceId; 2], samples: &mut Samples) {
     let works: [(&'static str, u64, Work); 6] = [
         (TWO_MAP, PAGES, map),
         (TWO_FAULT, PAGES, fault),
@@ -137,14 +144,12 @@ fn two_threads(kernel: &Kernel, samples: &mut Samples) {
         (TWO_GUP, PAGES, gup),
     ];
     for (operation, pages, work) in works {
-        for (contestant, spaces) in [(OWN_SPACES, SPACE_OF_ITS_OWN), (ONE_SPACE, [PARENT, PARENT])] {
-            let (mut alone, mut together) = (f64::INFINITY, f64::INFINITY);
-            for _ in 0..BURSTS {
-                alone = alone.min(run(kernel, &spaces[..1], pages, work));
-                together = together.min(run(kernel, &spaces, pages, work));
-            }
-            samples.add(Key { workload: TWO, operation, contestant }, Unit::Times, 2.0 * alone / together);
+        let (mut alone, mut together) = (f64::INFINITY, f64::INFINITY);
+        for _ in 0..BURSTS {
+            alone = alone.min(run(kernel, &spaces[..1], pages, work));
+            together = together.min(run(kernel, &spaces, pages, work));
         }
+        samples.add(Key { workload: TWO, operation, contestant }, Unit::Times, 2.0 * alone / together);
     }
 }
 

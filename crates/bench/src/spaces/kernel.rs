@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use hosted::{DataFrames, Failures, FrameArena, ThreadCpu, Threads};
+use hosted::{DataFrames, Failures, Fences, FrameArena, ThreadCpu, Threads};
 use machine::user::FaultCause;
 use machine::{Access, Cpu, Frame, PageFault, ReaderLock, VirtAddr};
 use mm::lifetime::ByRcu;
@@ -97,11 +97,11 @@ pub(super) fn area(space: SpaceId, start: VirtAddr, pages: u64, offset: u64) -> 
 }
 
 impl Kernel {
-    /// Builds it, once per process: it is never given back.
-    pub(super) fn build() -> Self {
+    /// Builds it, with such fences around sections, once per process: it is never given back.
+    pub(super) fn build(fences: Fences) -> Self {
         let mm: &'static OnceLock<&'static Mm<'static, OnThreads>> = leak(OnceLock::new());
         let handler = move |cpu: &ThreadCpu, _| mm.get().expect("interrupts come later").handle_ipi(cpu);
-        let machine = Threads::new(CPUS, handler).expect("a small machine");
+        let machine = Threads::with_fences(CPUS, fences, handler).expect("a small machine");
         let cpu = machine.attach().expect("a free CPU");
         let data =
             leak(DataFrames::new(Frame::new(1 << 28), FRAMES, Failures::none()).expect("address space for data"));
