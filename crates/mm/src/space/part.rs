@@ -67,6 +67,11 @@ impl<'a> SpacePart<'a> {
         &self.areas.mmap_lock
     }
 
+    /// The word that counts its areas, so that a trace can name it.
+    pub const fn count_word(&self) -> &Word64 {
+        &self.areas.count
+    }
+
     /// The word that counts gathers, so that a trace can name it.
     pub const fn gathers_word(&self) -> &Word32 {
         &self.areas.gathers

@@ -265,6 +265,7 @@ impl<'l> Shared<'l> {
                 writers.into_iter().for_each(|word| checker.name(word, format!("mmap lock{of}")));
                 (0..).zip(locks).for_each(|(cpu, word)| checker.name(word, format!("mmap lock{of} of CPU {cpu}")));
                 checker.name(part.gathers_word(), format!("gathers{of}"));
+                checker.name(part.count_word(), format!("number of areas{of}"));
                 checker.name_range(slots.as_ptr().addr(), size_of_val(*slots), format!("areas{of}"), None);
             }
             checker.name(words.active_word(), format!("active CPUs{of}"));
