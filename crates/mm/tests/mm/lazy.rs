@@ -1,6 +1,6 @@
 //! CPUs that idle with a page table loaded: who interrupts them, what they make up for, and where they are when tables go.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hosted::{Statistics, ThreadCpu};
 use machine::{Access, Cpu, CpuId, CpuSet, VirtAddr, Word};
@@ -211,30 +211,30 @@ fn cpus_come_and_go_while_tables_are_freed() {
         kernel.mm.enter(&cpu, kernel.space(0));
         cpu
     };
-    let lazies = std::thread::scope(|scope| {
+    let lazies = &[2, 3].map(|_| AtomicU64::new(0));
+    std::thread::scope(|scope| {
         let idle = [2, 3].map(|number| {
             let works = &works;
             scope.spawn(move || {
                 let cpu = attach(number);
-                let mut rounds = 0_u64;
+                let rounds = &lazies[number as usize - 2];
                 while works.load(Ordering::Relaxed) {
                     // A page that may be unmapped, in the middle of this or that.
-                    let _ = kernel.load(&cpu, 0, page(rounds % PAGES));
+                    let _ = kernel.load(&cpu, 0, page(rounds.load(Ordering::Relaxed) % PAGES));
                     let lazy = kernel.mm.enter_lazy(&cpu, USER, KERNEL).expect("there are such spaces");
-                    if rounds.is_multiple_of(3) {
+                    if rounds.fetch_add(1, Ordering::Relaxed).is_multiple_of(3) {
                         std::thread::yield_now();
                     }
                     kernel.mm.leave_lazy(lazy, kernel.space(0));
-                    rounds += 1;
                 }
-                rounds
             })
         });
         let work = [0, 1].map(|number| {
             scope.spawn(move || {
                 let cpu = attach(number);
                 let file = kernel.mm.file(CACHED).expect("it is there");
-                for round in 0..ROUNDS {
+                let are_lazy = || lazies.iter().all(|rounds| rounds.load(Ordering::Relaxed) > 0);
+                for round in (0..).take_while(|round| *round < ROUNDS || !are_lazy()) {
                     let area = Area::shared(AT, PAGES, AreaRights::ReadWrite, CACHED, 0);
                     let _ = kernel.mm.mmap(&cpu, USER, area);
                     let _ = kernel.store(&cpu, 0, page(round % PAGES), round);
@@ -245,9 +245,8 @@ fn cpus_come_and_go_while_tables_are_freed() {
         });
         work.into_iter().for_each(|thread| thread.join().expect("no panic"));
         works.store(false, Ordering::Relaxed);
-        idle.map(|thread| thread.join().expect("no panic"))
+        idle.into_iter().for_each(|thread| thread.join().expect("no panic"));
     });
-    assert!(lazies.into_iter().all(|rounds| rounds > 0), "{lazies:?}");
     let cpu = kernel.machine.attach().expect("a free CPU");
     kernel.mm.exit(&cpu, USER).expect("the tables are whole");
     kernel.empty_file(&cpu);

@@ -160,7 +160,8 @@ fn what_a_file_lost_does_not_come_back() {
         let file = kernel.mm.file(CACHED).expect("it is there");
         scope.spawn(move || {
             let cpu = kernel.machine.attach_as(CpuId::new(0)).expect("nobody else has it");
-            for round in 0..REPLACED {
+            let is_enough = |round| round >= REPLACED && moved.load(Ordering::Relaxed) > 0;
+            for round in (0..).take_while(|round| !is_enough(*round)) {
                 let frame = kernel.new_file_page(&cpu, 0, round);
                 kernel.mm.replace_page(&cpu, file, 0, Some(frame)).expect("a page of the file");
                 if round % 4 != 0 {
@@ -187,7 +188,6 @@ fn what_a_file_lost_does_not_come_back() {
             });
         }
     });
-    assert!(moved.into_inner() > 0, "some moved in time");
     let cpu = kernel.machine.attach().expect("a free CPU");
     kernel.mm.munmap(&cpu, ONE, SHARED, 1).expect("it is mapped");
     kernel.assert_all_is_back(TABLES);
@@ -212,7 +212,8 @@ fn a_child_sees_memory_stand_still() {
         scope.spawn(move || {
             let cpu = kernel.machine.attach_as(CpuId::new(0)).expect("nobody else has it");
             kernel.mm.enter(&cpu, kernel.space(0));
-            for _ in 0..FORKS {
+            let is_enough = |round| round >= FORKS && gone.load(Ordering::Relaxed) > 0;
+            for _ in (0..).take_while(|round| !is_enough(*round)) {
                 kernel.mm.fork(&cpu, ONE, child).expect("room for a child");
                 kernel.mm.switch(&cpu, kernel.space(0), kernel.space(1));
                 let read = || (0..OF_PARENT).map(|page| kernel.load(&cpu, 1, address(PRIVATE, page)).expect("memory"));
@@ -257,7 +258,6 @@ fn a_child_sees_memory_stand_still() {
     for (page, added) in (0..).zip(added) {
         assert_eq!(kernel.load(&cpu, 0, address(PRIVATE, page)), Ok(added.into_inner()), "page {page} of the parent");
     }
-    assert!(gone.into_inner() > 0, "some pages went");
     kernel.mm.exit(&cpu, ONE).expect("it is there");
     kernel.assert_all_is_back(2 * TABLES);
 }
