@@ -82,6 +82,7 @@ pub struct AddressSpace<'a> {
 }
 
 /// The parts of an address space, lowest first.
+#[expect(clippy::large_enum_variant, reason = "nothing allocates, so it lies here or at the caller's")]
 enum Parts<'a> {
     One(SpacePart<'a>),
     Many(&'a [SpacePart<'a>]),

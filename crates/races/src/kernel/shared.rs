@@ -157,8 +157,8 @@ impl Kernel {
             });
             File::new(file.kind, file.leaf, pages, mappings[number])
         });
-        let slots_of_part = |_| &*arena.alloc_slice(self.areas_of_space(), |_| AreaSlot::new());
-        let slots = arena.alloc_slice(roots.len(), |_| &*arena.alloc_slice(setup.parts.len(), slots_of_part));
+        let slots_of_part = |_| arena.alloc_slice(self.areas_of_space(), |_| AreaSlot::new());
+        let slots = arena.alloc_slice(roots.len(), |_| arena.alloc_slice(setup.parts.len(), slots_of_part));
         let reader_locks = |_| arena.alloc_slice(setup.reader_locks as usize, |_| ReaderLock::new());
         let spaces = arena.alloc_slice(roots.len(), |space| {
             let part =
