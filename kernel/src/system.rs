@@ -7,8 +7,8 @@ use mm::lifetime::ByRcu;
 use mm::order::FlushAfterUnlock;
 use mm::shootdown::ByIpi;
 use mm::{
-    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoSwap, NobodyListens,
-    NoUffd, NobodyTraces, Parts, Platform, Protocols, Shootdown, Sound, SpaceId,
+    AddressSpace, Area, AreaRights, AreaSlot, FaultError, File, FileId, FileKind, Mapping, Mm, NoSwap, NoUffd,
+    NobodyListens, NobodyTraces, Parts, Platform, Protocols, Shootdown, Sound, SpaceId, SpacePart,
 };
 use pagetable::recheck::Atomic;
 use pagetable::software::Softw1;
