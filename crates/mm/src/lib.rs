@@ -50,7 +50,7 @@
 //!
 //! | lock | protects | held by |
 //! |---|---|---|
-//! | mmap lock (of an address space) | its areas | `mmap`, `munmap`, stacks that grow (writing); faults, slow GUP (reading) |
+//! | mmap lock (of each part of an address space, [`SpacePart`], the lowest first) | the areas there | `mmap`, `munmap`, stacks that grow (writing); faults, slow GUP (reading) |
 //! | folio lock | a folio that is taken apart: its entries, its references, its place in a file | migration, swap-out, split, write-back, [`Mm::replace_page`] |
 //! | rmap lock (of a file) | where the file is mapped | `mmap`, `munmap` (writing); zap by rmap (reading) |
 //! | driver lock (of a driver's file) | the driver's frames | faults on the file; the driver's revoke |

@@ -385,6 +385,27 @@ fn to_write_protect_a_range_leaves_what_is_on_swap_as_it_is() {
 }
 
 #[test]
+fn a_move_makes_no_table_for_what_lies_behind_it() {
+    let (kernel, cpu) = Kernel::alone(TABLES);
+    // To the end of a table, and something behind that.
+    kernel.mm.mmap(&cpu, ONE, anonymous(AT, 512, 0)).expect("a good area");
+    kernel.mm.mmap(&cpu, ONE, anonymous(AT.wrapping_add(512 * 4096), 1, 0x1000)).expect("a good area");
+    for page in [0, 511, 512] {
+        kernel.store(&cpu, 0, AT.wrapping_add(page * 4096), page).expect("memory");
+    }
+    let before = kernel.tables.arena.in_use();
+    kernel.mm.mremap(&cpu, ONE, (AT, 512), (TO, 512)).expect("room");
+    assert_eq!(
+        kernel.tables.arena.in_use() - before,
+        1,
+        "a table of 2 MiB entries; that of pages takes the old one's place"
+    );
+    assert_eq!(kernel.load(&cpu, 0, TO.wrapping_add(511 * 4096)), Ok(511));
+    kernel.mm.exit(&cpu, ONE).expect("whole tables");
+    kernel.assert_all_is_back(TABLES);
+}
+
+#[test]
 fn address_spaces_have_the_reader_locks_that_they_were_given() {
     let (kernel, _cpu) = Kernel::alone(TABLES);
     let locks = |space| kernel.space(space).parts()[0].mmap_lock().words().count();

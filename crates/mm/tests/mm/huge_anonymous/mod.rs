@@ -287,6 +287,30 @@ fn a_huge_folio_splits_and_what_is_not_mapped_is_freed() {
     huge.end(&cpu);
 }
 
+/// A walker that takes a reference to a folio which was split a moment ago gives it back to what is left of that, and leaves that in use.
+#[test]
+fn a_folio_that_splits_under_a_walker_keeps_its_head() {
+    let huge = Huge::build(2);
+    // The walker has interrupts off when the other splits, who would wait for its flush if it translated by the address space.
+    let cpu = huge.kernel.machine.attach_as(CpuId::new(0)).expect("nobody else has it");
+    let other = huge.attach(1);
+    let (mm, space) = (huge.kernel.mm, huge.space);
+    for number in [0, 188] {
+        huge.write(&cpu, number, 7 + number);
+    }
+    assert_eq!(mm.split_leaf(&cpu, space, AT), Ok(Level::Pmd));
+    let head = huge.frame(&cpu, 0);
+    huge.kernel.checked.between_looks(move || mm.split_folio(&other, head).expect("nobody else uses it"));
+    let mut pins = Vec::new();
+    let flags = Foll::PIN | Foll::WRITE | Foll::FAST_ONLY;
+    assert_eq!(mm.gup(&cpu, space, page(188), 1, flags, |run| pins.push(run)), Ok(1));
+    assert_eq!(huge.kernel.counts(&cpu, head), (1, 0, 1), "a page of its own now, that is mapped");
+    pins.into_iter().for_each(|run| mm.release(&cpu, run, Access::Write).expect("held"));
+    assert_eq!([0, 188].map(|number| huge.read(&cpu, number)), [7, 195]);
+    assert_eq!(huge.in_use().0, 512);
+    huge.end(&cpu);
+}
+
 /// Lets every allocation of an operation fail, one after the other: it fails whole.
 #[test]
 fn without_frames_everything_fails_whole() {

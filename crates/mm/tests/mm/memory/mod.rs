@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use hosted::{DataFrames, FailingTables, Failures, FrameArena, MemorySwap, ThreadCpu, Threads, UserMemory};
 use machine::{Access, Cpu, Frame, ReaderLock, VirtAddr, Word, Word64};
+use mm::folio::count_fits;
 use mm::lifetime::ByRcu;
 use mm::order::{FlushAfterUnlock, SpecialCheck};
 use mm::shootdown::ByIpi;
@@ -77,9 +78,15 @@ pub(crate) struct Checked {
     data: &'static DataFrames,
     uses: Vec<FrameUses>,
     broken: Mutex<Vec<DoubleUse>>,
+    between_looks: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl Checked {
+    /// Acts when somebody has found out to which folio a frame belongs, and is about to take a reference to that.
+    pub(crate) fn between_looks(&self, act: impl FnOnce() + Send + 'static) {
+        *self.between_looks.lock().expect("nobody panics with it") = Some(Box::new(act));
+    }
+
     /// What was reported, and is now forgotten.
     pub(crate) fn take_reports(&self) -> Vec<DoubleUse> {
         std::mem::take(&mut *self.broken.lock().expect("nobody panics with it"))
@@ -112,6 +119,12 @@ impl MemoryMap<ThreadCpu> for Checked {
     fn release(&self, cpu: &ThreadCpu, folio: Membership) {
         self.check_free(cpu, folio);
         self.data.release(cpu, folio);
+    }
+
+    fn may_count(&self, count: u32, more: u32) -> bool {
+        let act = self.between_looks.lock().expect("nobody panics with it").take();
+        act.into_iter().for_each(|act| act());
+        count_fits(count, more)
     }
 }
 
@@ -350,7 +363,8 @@ impl Kernel {
         let tables = leak(FailingTables { arena, failures: failures.clone() });
         let data = leak(DataFrames::new(FIRST_DATA, DATA_FRAMES, failures.clone()).expect("address space for data"));
         let uses = (0..DATA_FRAMES).map(|_| FrameUses::new()).collect();
-        let checked: &'static Checked = leak(Checked { data, uses, broken: Mutex::new(Vec::new()) });
+        let checked: &'static Checked =
+            leak(Checked { data, uses, broken: Mutex::new(Vec::new()), between_looks: Mutex::new(None) });
         let swap = leak(MemorySwap::new(data, SWAP_PAGES, failures.clone()));
         let space = |number| {
             let root = tables.arena.allocate().expect("a frame for the root");
