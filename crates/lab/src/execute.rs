@@ -44,6 +44,8 @@ pub(crate) enum Deed {
     Load,
     Store,
     Fetch,
+    /// A store to a shadow stack.
+    Push,
 }
 
 impl Deed {
@@ -53,6 +55,7 @@ impl Deed {
             Self::Load => 0,
             Self::Store => 1,
             Self::Fetch => 2,
+            Self::Push => 3,
         }
     }
 
@@ -60,7 +63,7 @@ impl Deed {
     pub(crate) const fn access(self) -> Access {
         match self {
             Self::Load | Self::Fetch => Access::Read,
-            Self::Store => Access::Write,
+            Self::Store | Self::Push => Access::Write,
         }
     }
 
@@ -69,6 +72,7 @@ impl Deed {
             Self::Load => "load",
             Self::Store => "store",
             Self::Fetch => "fetch",
+            Self::Push => "push",
         }
     }
 }
@@ -77,7 +81,8 @@ pub(crate) const fn deed_of(op: &Op) -> Deed {
     match op.b {
         0 => Deed::Load,
         1 => Deed::Store,
-        _ => Deed::Fetch,
+        2 => Deed::Fetch,
+        _ => Deed::Push,
     }
 }
 

@@ -177,7 +177,7 @@ pub use label::{Label, Weakening};
 pub use limits::{Limit, Limits, Phase, Progress};
 pub use machine_config::{
     Caching, ExecuteDisable, FreedWalks, GlobalPages, Machine, MemoryOrder, Pcids, Pdptes, ProtectionKeys, Reduction,
-    Speculation, Threads, WalkerUpdates,
+    ShadowStacks, Speculation, Threads, WalkerUpdates,
 };
 pub use monitor::{End, Event, Ghost, GhostWords, Monitor, Writer};
 pub use paging::{Decoded, Paging};

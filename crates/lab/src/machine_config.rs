@@ -110,6 +110,16 @@ pub enum ProtectionKeys {
     Enabled,
 }
 
+/// Whether user code has shadow stacks (CR4.CET).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum ShadowStacks {
+    /// No page is one: every [`crate::LabCpu::user_push`] faults.
+    #[default]
+    Disabled,
+    /// Pages that are dirty and not writable are (MODEL.md, P22).
+    Enabled,
+}
+
 /// Whether threads change CPUs while they run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Threads {
@@ -160,6 +170,8 @@ pub struct Machine {
     pub execute_disable: ExecuteDisable,
     /// Protection keys of user pages.
     pub protection_keys: ProtectionKeys,
+    /// Shadow stacks of user code.
+    pub shadow_stacks: ShadowStacks,
     /// Preemption and migration.
     pub threads: Threads,
 }

@@ -10,11 +10,12 @@ use crate::core::Core;
 use crate::execute::Deed;
 use crate::frames::Backing;
 use crate::machine_config::{
-    Caching, ExecuteDisable, FreedWalks, GlobalPages, Pcids, Pdptes, ProtectionKeys, Speculation, WalkerUpdates,
+    Caching, ExecuteDisable, FreedWalks, GlobalPages, Pcids, Pdptes, ProtectionKeys, ShadowStacks, Speculation,
+    WalkerUpdates,
 };
 use crate::monitor::{Event, Writer};
 use crate::paging::{Decoded, Paging};
-use crate::tlb::{EXECUTABLE, Item, Life, Pointer, Tag, Tlb, USER, WRITABLE};
+use crate::tlb::{EXECUTABLE, Item, Life, Pointer, SHADOW_STACK, Tag, Tlb, USER, WRITABLE};
 use crate::verdict::{MisuseKind, rule};
 
 /// How a user access may go on.
@@ -106,6 +107,15 @@ impl Core<'_> {
         bit(decoded.writable, WRITABLE) | bit(decoded.user, USER) | bit(executable, EXECUTABLE)
     }
 
+    /// The rights of a page: those that the entries above left, as far as its leaf has them. Dirty and not writable, below entries that are, it is a shadow stack's (SDM vol. 3A, 4.6).
+    fn rights_of_page(&self, above: u8, leaf: &Decoded) -> u8 {
+        let is_shadow_stack = self.machine.shadow_stacks == ShadowStacks::Enabled
+            && above & WRITABLE != 0
+            && leaf.dirty
+            && !leaf.writable;
+        above & self.rights(leaf) | if is_shadow_stack { SHADOW_STACK } else { 0 }
+    }
+
     /// The protection key of a leaf, where the machine knows keys.
     fn key(&self, decoded: &Decoded) -> u8 {
         match self.machine.protection_keys {
@@ -121,7 +131,7 @@ impl Core<'_> {
         rights & USER != 0
             && match deed {
                 Deed::Load => access_disable,
-                Deed::Store => access_disable || write_disable,
+                Deed::Store | Deed::Push => access_disable || write_disable,
                 Deed::Fetch => false,
             }
     }
@@ -186,17 +196,17 @@ impl Core<'_> {
                 if !decoded.present {
                     continue;
                 }
-                let rights = table.rights & self.rights(&decoded);
                 let base = page.as_u64() & !(Paging::span(table.level) - 1);
                 let frame = decoded.frame.number();
                 let life = if self.frame_is_free(frame) { Life::Dangling } else { Life::Valid };
                 if decoded.leaf {
-                    let level = table.level;
+                    let (level, rights) = (table.level, self.rights_of_page(table.rights, &decoded));
                     let global = decoded.global && self.machine.global_pages == GlobalPages::Enabled;
                     let tag = if global { Tag::Global } else { Tag::Of(root.pcid) };
                     let (key, dirty) = (self.key(&decoded), decoded.dirty);
                     tlb.add_item(Item { page: base, level, rights, key, dirty, life, frame, tag });
                 } else {
+                    let rights = table.rights & self.rights(&decoded);
                     let pointer = Pointer { level: table.level - 1, base, rights, life, frame, pcid: root.pcid };
                     if tlb.add_pointer(pointer) {
                         tables.push(pointer);
@@ -314,6 +324,7 @@ impl Core<'_> {
             Deed::Load => USER,
             Deed::Store => WRITABLE | USER,
             Deed::Fetch => EXECUTABLE | USER,
+            Deed::Push => SHADOW_STACK | USER,
         };
         let mut add = |outcome| {
             if !outcomes.contains(&outcome) {
@@ -356,12 +367,12 @@ impl Core<'_> {
                 }
             };
             let decoded = paging.decode(table.level, entry);
-            let own = self.rights(&decoded);
+            let rights = self.rights_of_page(table.rights, &decoded);
             if !decoded.present {
                 add(Outcome::Fault(FaultCause::NotPresent));
-            } else if decoded.leaf && self.key_forbids(cpu, table.rights & own, self.key(&decoded), deed) {
+            } else if decoded.leaf && self.key_forbids(cpu, rights, self.key(&decoded), deed) {
                 add(Outcome::Fault(FaultCause::ProtectionKey));
-            } else if decoded.leaf && table.rights & own & needed != needed {
+            } else if decoded.leaf && rights & needed != needed {
                 add(Outcome::Fault(FaultCause::Protection));
             } else if let (flags @ 1.., Some(offset)) = (Paging::walker_flags(&decoded, write), offset) {
                 add(Outcome::SetFlags { offset, flags });
@@ -464,6 +475,7 @@ impl Core<'_> {
             Deed::Load => "loads from",
             Deed::Store => "stores to",
             Deed::Fetch => "fetches from",
+            Deed::Push => "pushes to",
         };
         if self.frame_is_free(frame) {
             self.violation(

@@ -14,6 +14,8 @@ use crate::paging::Paging;
 pub(crate) const WRITABLE: u8 = 1;
 pub(crate) const USER: u8 = 2;
 pub(crate) const EXECUTABLE: u8 = 4;
+/// Of a leaf alone: it is a page of a shadow stack.
+pub(crate) const SHADOW_STACK: u8 = 8;
 
 /// Whether what a cached translation names was freed after it was cached.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -27,7 +29,7 @@ pub(crate) enum Life {
 pub(crate) struct Item {
     pub(crate) page: u64,
     pub(crate) level: u8,
-    /// [`WRITABLE`], [`USER`], [`EXECUTABLE`]: of all entries on the way.
+    /// [`WRITABLE`], [`USER`], [`EXECUTABLE`]: of all entries on the way. [`SHADOW_STACK`].
     pub(crate) rights: u8,
     /// The protection key of the leaf.
     pub(crate) key: u8,

@@ -43,6 +43,16 @@ impl LabCpu {
     pub fn user_fetch(&self, address: VirtAddr) -> Result<u64, FaultCause> {
         self.user(address, Deed::Fetch, Data::Word(0))
     }
+
+    /// Stores to the page at `address` as CALL or WRSS of user code would to its shadow stack. What is stored does not matter. It needs a page of a shadow stack, which no page is where the machine
+    /// has none ([`crate::ShadowStacks`]).
+    ///
+    /// # Errors
+    /// What the code of the page fault says that the hardware raised, besides SS (SDM vol. 3A, 4.7), which it says of each.
+    #[track_caller]
+    pub fn user_push(&self, address: VirtAddr) -> Result<(), FaultCause> {
+        self.user(address, Deed::Push, Data::None).map(drop)
+    }
 }
 
 /// What a user access moves.

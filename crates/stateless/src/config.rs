@@ -65,6 +65,8 @@ pub struct Config {
     pub execute_disable: Feature,
     /// Whether bits 62:59 of a leaf are a protection key; never on PAE.
     pub protection_keys: Feature,
+    /// Whether leaves that are dirty and not writable are shadow stacks.
+    pub shadow_stacks: Feature,
     /// Whether `mov cr3` copies the PDPTEs of PAE into registers.
     pub pdpte_registers: Feature,
     /// How walkers set flags.
@@ -87,6 +89,7 @@ impl Config {
             global_pages: Feature::Absent,
             execute_disable: Feature::Absent,
             protection_keys: Feature::Absent,
+            shadow_stacks: Feature::Absent,
             pdpte_registers: Feature::Present,
             updates: Updates::Whole,
             unasked_flags: Feature::Absent,

@@ -203,6 +203,14 @@ impl SimulatedCpu {
         self.user(address, Deed::Fetch, Data::Word(0))
     }
 
+    /// Stores something to the page at `address` as to a shadow stack.
+    ///
+    /// # Errors
+    /// What the code of the page fault says, besides bit 6.
+    pub fn user_push(&self, address: VirtAddr) -> Result<(), FaultCause> {
+        self.user(address, Deed::Push, Data::Nothing).map(drop)
+    }
+
     fn nmis_come(machine: &Machine<'_>, state: &State<'_>, cpu: usize) -> bool {
         machine.nmi_handler.is_some() && !state.cpus[cpu].in_nmi()
     }

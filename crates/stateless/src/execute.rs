@@ -339,7 +339,7 @@ impl Machine<'_> {
             return After::Pending;
         };
         let (id, at) = (CpuId::new(cpu as u32), VirtAddr::new(address));
-        let access = if deed == Deed::Store { Access::Write } else { Access::Read };
+        let access = if matches!(deed, Deed::Store | Deed::Push) { Access::Write } else { Access::Read };
         match way {
             Way::Reach { frame, age, leaves } => {
                 self.leave(state, cpu, &leaves);

@@ -87,6 +87,8 @@ pub(crate) enum Deed {
     Load,
     Store,
     Fetch,
+    /// To a shadow stack.
+    Push,
 }
 
 /// What it moves.

@@ -30,17 +30,27 @@ pub(crate) struct Rights {
     pub(crate) write: bool,
     pub(crate) user: bool,
     pub(crate) execute: bool,
+    /// It may be pushed to: a leaf has that for itself, and nothing above it takes it away.
+    pub(crate) push: bool,
 }
 
 impl Rights {
-    pub(crate) const ALL: Self = Self { write: true, user: true, execute: true };
+    pub(crate) const ALL: Self = Self { write: true, user: true, execute: true, push: false };
 
     pub(crate) const fn and(self, other: Self) -> Self {
-        Self { write: self.write && other.write, user: self.user && other.user, execute: self.execute && other.execute }
+        Self {
+            write: self.write && other.write,
+            user: self.user && other.user,
+            execute: self.execute && other.execute,
+            push: self.push && other.push,
+        }
     }
 
     pub(crate) const fn include(self, needed: Self) -> bool {
-        (self.write || !needed.write) && (self.user || !needed.user) && (self.execute || !needed.execute)
+        (self.write || !needed.write)
+            && (self.user || !needed.user)
+            && (self.execute || !needed.execute)
+            && (self.push || !needed.push)
     }
 }
 
@@ -96,7 +106,7 @@ impl Paging {
         if matches!((self, level), (Self::Pae, 3)) {
             return Entry::Table { frame: (entry & ADDRESS) >> 12, rights: Rights::ALL, accessed: true };
         }
-        let rights = Rights { write: entry & 2 != 0, user: entry & 4 != 0, execute: entry >> 63 == 0 };
+        let rights = Rights { write: entry & 2 != 0, user: entry & 4 != 0, execute: entry >> 63 == 0, push: false };
         let accessed = entry & ACCESSED != 0;
         // PS is bit 7 of PDEs, and of PDPTEs outside PAE; in PTEs bit 7 is PAT, above it is reserved.
         let maps = match level {

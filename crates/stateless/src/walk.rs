@@ -58,7 +58,7 @@ enum Read {
 }
 
 fn needed(deed: Deed) -> Rights {
-    Rights { user: true, write: deed == Deed::Store, execute: deed == Deed::Fetch }
+    Rights { user: true, write: deed == Deed::Store, execute: deed == Deed::Fetch, push: deed == Deed::Push }
 }
 
 /// Whether the protection key of a page keeps the thread out: two bits a key, the lower one for all data accesses, the upper one for stores (SDM 4.6.2). That shows in the error code before
@@ -69,7 +69,7 @@ fn forbidden_by_key(pkru: u32, page: &Translation, deed: Deed) -> bool {
         && match deed {
             Deed::Fetch => false,
             Deed::Load => matches!(bits, 1 | 3),
-            Deed::Store => bits != 0,
+            Deed::Store | Deed::Push => bits != 0,
         }
 }
 
@@ -147,7 +147,10 @@ impl Machine<'_> {
                 Some(Ok(Pointer { first, level: table.level - 1, frame, rights, age: age(frame), ..*table }))
             }
             Entry::Page { frame, rights, dirty, global, key, .. } => {
-                let rights = table.rights.and(self.rights(rights));
+                // SDM 4.6: a shadow-stack page has R/W clear and D set in its own entry, and R/W set in every one above.
+                let push =
+                    self.config.shadow_stacks == Feature::Present && table.rights.write && !rights.write && dirty;
+                let rights = Rights { push, ..table.rights.and(self.rights(rights)) };
                 let global = global && self.config.global_pages == Feature::Present;
                 let owner = if global { Owner::Everybody } else { Owner::Identifier(table.identifier) };
                 let level = table.level;
