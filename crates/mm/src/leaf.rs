@@ -4,7 +4,7 @@
 //! not the hardware may use it. A [`Held::Swap`] has one count of its place. Nothing else counts anything.
 
 use machine::addr::Frame;
-use pagetable::{Attributes, Entry, Flags, Level, Marker, Migration, Mode, NonPresent, ProtNone, Swap};
+use pagetable::{Attributes, Entry, EntryWrite, Flags, Level, Marker, Migration, Mode, NonPresent, ProtNone, Swap};
 
 use crate::frames::FrameSource;
 use crate::mm::Mm;
@@ -86,7 +86,9 @@ impl<P: Platform> Mm<'_, P> {
             if !entry.is_leaf(level) {
                 return Held::Unknown;
             }
-            let (frame, attributes) = (entry.leaf_frame(level), entry.attributes(level));
+            // Who saves dirty in another bit has moved it there: what is told of a leaf is what it means.
+            let attributes = self.protocols().write.as_read(entry).attributes(level);
+            let frame = entry.leaf_frame(level);
             return self.held_leaf(Leaf { frame, attributes, presence: Presence::Present });
         }
         match entry.non_present(level) {

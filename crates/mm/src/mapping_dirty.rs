@@ -4,7 +4,7 @@
 //! or bears that they add entries meanwhile.
 
 use machine::addr::{PAGE_SIZE, VirtAddr};
-use pagetable::{Entry, Flags, Level};
+use pagetable::{Entry, EntryWrite, Flags, Level};
 
 use crate::error::ZapError;
 use crate::file::{File, MappedAt};
@@ -95,7 +95,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             let level = table.level();
             let mut at = from;
             while at < until {
-                let entry = table.entry(&self.protocols().mode, at);
+                let entry = self.protocols().write.as_read(table.entry(&self.protocols().mode, at));
                 if is_leaf_with(level, entry, flag) {
                     let old = table.clear_flags(&self.protocols().write, at, flag);
                     gather.changed(at, level, old, old.without(flag));

@@ -272,6 +272,16 @@ impl<W: EntryWrite, F: CheckedFrames, G: Guards> EntryWrite for TableCheck<W, F,
         self.write.set_flags(cpu, cell, sequence, flags)
     }
 
+    #[inline]
+    fn as_read(&self, entry: Entry) -> Entry {
+        self.write.as_read(entry)
+    }
+
+    #[inline]
+    fn as_stored(&self, entry: Entry) -> Entry {
+        self.write.as_stored(entry)
+    }
+
     /// What goes, goes first: an entry that keeps its frame never counts twice.
     fn changed<C: Cpu>(&self, cpu: &C, level: Level, old: Entry, new: Entry) {
         let (old, new) = (self.counted(level, old), self.counted(level, new));

@@ -87,7 +87,7 @@ pub struct Live<W>(
 impl<W: EntryWrite> Ownership for Live<W> {
     #[inline(always)]
     fn load<N: Width, C: Cpu>(&self, cpu: &C, slot: Slot<'_>) -> Entry {
-        N::load(cpu, slot.cell())
+        self.0.as_read(N::load(cpu, slot.cell()))
     }
 
     #[inline(always)]

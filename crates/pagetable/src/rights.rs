@@ -254,6 +254,12 @@ impl Flags {
         Self(self.0 | more.0)
     }
 
+    /// Whether any flag is among both.
+    #[inline(always)]
+    pub(crate) const fn intersect(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// As bits of an entry's low half.
     #[inline(always)]
     pub const fn bits(self) -> u32 {

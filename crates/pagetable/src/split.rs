@@ -46,8 +46,8 @@ impl<C: Cpu, M: Mode, T: TableMemory> Mapper<'_, C, M, T, Offline> {
 
 impl Table<'_> {
     /// Fills a table of `lower` that nobody can reach yet with leaves that together map what `leaf`, of `level`, one above, maps: the same
-    /// frames, rights, protection key, caching, software bits, accessed and dirty. A PROT_NONE leaf becomes PROT_NONE leaves. `writer` does not write, but is told of each
-    /// ([`EntryWrite::changed`]).
+    /// frames, rights, protection key, caching, software bits, accessed and dirty. A PROT_NONE leaf becomes PROT_NONE leaves. `writer` does not write, but says how entries lie in memory
+    /// ([`EntryWrite::as_stored`]), and is told of each ([`EntryWrite::changed`]).
     #[track_caller]
     pub fn fill_from_leaf<M: Mode, C: Cpu, W: EntryWrite>(
         self,
@@ -61,14 +61,14 @@ impl Table<'_> {
             Ok(Some(NonPresent::ProtNone(kept))) => Some(kept),
             _ => None,
         };
-        let attributes = kept.map_or(leaf.attributes(level), |kept| kept.attributes);
+        let attributes = kept.map_or(writer.as_read(leaf).attributes(level), |kept| kept.attributes);
         let mut frame = kept.map_or(leaf.leaf_frame(level), |kept| kept.frame);
         for cell in self.cells() {
             let entry = match kept {
                 Some(_) => NonPresent::ProtNone(ProtNone { frame, attributes }).encode(lower),
                 None => Entry::leaf_unchecked(lower, frame, attributes),
             };
-            M::Width::owned_store(cpu, cell, entry);
+            M::Width::owned_store(cpu, cell, writer.as_stored(entry));
             writer.changed(cpu, lower, Entry::NONE, entry);
             frame = frame.wrapping_add(lower.frames());
         }

@@ -20,6 +20,8 @@
 //! | [`update`](EntryWrite::update) | `cmpxchg` | `cmpxchg8b` | `cmpxchg8b` |
 //! | [`clear_flags`](EntryWrite::clear_flags), [`set_flags`](EntryWrite::set_flags) | `lock and`, `lock or` | the same on the low half | the same on the low half |
 //!
+//! Where the machine has shadow stacks, [`crate::SavesDirty`] writes whole entries, too, and takes and gives R/W by `cmpxchg`.
+//!
 //! A 32-bit CPU has no `xchg` of 64 bits; it loops on `cmpxchg8b`, which is what its [`Cpu::swap`] does.
 
 use machine::{Cpu, SeqCount, Word64};
@@ -57,6 +59,18 @@ pub trait EntryWrite {
     /// Sets flags and returns what the entry held.
     #[track_caller]
     fn set_flags<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, flags: Flags) -> Entry;
+
+    /// What the entry that a plain load found says. The same, but for writers that keep a flag in another place than the hardware has it ([`crate::SavesDirty`]). Harmless if done twice.
+    #[inline(always)]
+    fn as_read(&self, entry: Entry) -> Entry {
+        entry
+    }
+
+    /// The entry as this writer would leave it in memory, for who fills a table that nobody can reach yet. Harmless if done twice.
+    #[inline(always)]
+    fn as_stored(&self, entry: Entry) -> Entry {
+        entry
+    }
 
     /// An entry of `level` that was `old` is `new` now: for who keeps account of entries (Linux: `page_table_check`). By default nothing, at no cost.
     ///
@@ -239,6 +253,16 @@ impl<W: EntryWrite> EntryWrite for Sequenced<W> {
     #[inline]
     fn set_flags<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, flags: Flags) -> Entry {
         self.0.set_flags(cpu, cell, sequence, flags)
+    }
+
+    #[inline(always)]
+    fn as_read(&self, entry: Entry) -> Entry {
+        self.0.as_read(entry)
+    }
+
+    #[inline(always)]
+    fn as_stored(&self, entry: Entry) -> Entry {
+        self.0.as_stored(entry)
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 use machine::Access;
 use machine::addr::{PAGE_SIZE, VirtAddr};
 use pagetable::recheck::Atomic;
-use pagetable::{Entry, Flags, Level, LockedTable, Marker, WalkError};
+use pagetable::{Entry, EntryWrite, Flags, Level, LockedTable, Marker, WalkError};
 
 use crate::area::{Area, Sharing};
 use crate::error::{FaultError, GupError};
@@ -173,7 +173,7 @@ impl<'m, P: Platform> Mm<'m, P> {
             return refused;
         }
         if request.has(Foll::TOUCH) {
-            let written = request.access == Access::Write && !entry.has(Flags::DIRTY);
+            let written = request.access == Access::Write && !self.protocols().write.as_read(entry).has(Flags::DIRTY);
             let touched = FolioFlags::REFERENCED;
             folio.mark_seen(cpu, flags, if written { touched.and(FolioFlags::DIRTY) } else { touched });
         }

@@ -8,7 +8,7 @@ use crate::common::{Bare, FIRST, Memory, Paging};
 use machine::{Frame, VirtAddr, Word, Word64};
 use pagetable::{
     Attributes, Entry, EntryWrite, Flags, FourLevel, Level, Live, Mapper, Mode, Pae, PhysicalWidth, Rights, Root,
-    Sequenced, TwoStep, Whole, Xchg64,
+    SavesDirty, Sequenced, TwoStep, Whole, Xchg64,
 };
 
 /// Few pages, so that both sides meet.
@@ -97,6 +97,11 @@ fn width() -> PhysicalWidth {
 #[test]
 fn with_one_instruction_an_entry() {
     nothing_is_lost(FourLevel::new(width()), Whole, Paging::Four);
+}
+
+#[test]
+fn with_dirty_saved_where_nobody_may_write() {
+    nothing_is_lost(FourLevel::new(width()), SavesDirty, Paging::Four);
 }
 
 #[test]

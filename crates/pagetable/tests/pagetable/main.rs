@@ -9,6 +9,7 @@ mod malformed;
 mod model;
 mod protocols;
 mod ptdump;
+mod saved_dirty;
 mod sdm;
 mod software_bits;
 mod visit;
