@@ -37,6 +37,9 @@ pub(crate) trait CheckedCpu: UserAccess + ProcessContexts + ProtectionKeys {
     /// Fetches an instruction, as user code would, and returns the page's word.
     #[track_caller]
     fn user_fetch(&self, address: VirtAddr) -> Result<u64, FaultCause>;
+    /// Stores to a shadow stack, as user code would. What is stored does not matter.
+    #[track_caller]
+    fn user_push(&self, address: VirtAddr) -> Result<(), FaultCause>;
     /// Makes a device access a frame by its number, and returns what the frame held.
     #[track_caller]
     fn device_access(&self, frame: Frame, access: Access, word: u64) -> u64;
@@ -110,6 +113,10 @@ impl CheckedCpu for LabCpu {
     #[track_caller]
     fn user_fetch(&self, address: VirtAddr) -> Result<u64, FaultCause> {
         self.user_fetch(address)
+    }
+    #[track_caller]
+    fn user_push(&self, address: VirtAddr) -> Result<(), FaultCause> {
+        self.user_push(address)
     }
     #[track_caller]
     fn device_access(&self, frame: Frame, access: Access, word: u64) -> u64 {

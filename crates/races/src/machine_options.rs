@@ -1,8 +1,8 @@
 //! What a file can ask of the simulated machine beyond what it always is: `machine=pcids,global-pages`.
 
 use lab::{
-    Caching, ExecuteDisable, FreedWalks, GlobalPages, Machine, Pcids, Pdptes, ProtectionKeys, Speculation, Threads,
-    WalkerUpdates,
+    Caching, ExecuteDisable, FreedWalks, GlobalPages, Machine, Pcids, Pdptes, ProtectionKeys, ShadowStacks,
+    Speculation, Threads, WalkerUpdates,
 };
 
 use crate::arguments;
@@ -18,7 +18,7 @@ pub(crate) const KEY: &str = "machine";
 /// How one option changes a machine.
 type Change = fn(&mut Machine);
 
-const OPTIONS: [(&str, Change); 13] = [
+const OPTIONS: [(&str, Change); 14] = [
     ("pcids", |machine| machine.pcids = Pcids::Enabled),
     ("global-pages", |machine| machine.global_pages = GlobalPages::Enabled),
     ("execute-disable", |machine| machine.execute_disable = ExecuteDisable::Enabled),
@@ -32,6 +32,7 @@ const OPTIONS: [(&str, Change); 13] = [
     ("pdptes-in-memory", |machine| machine.pdptes = Pdptes::Memory),
     ("threads-move", |machine| machine.threads = Threads::Move),
     ("protection-keys", |machine| machine.protection_keys = ProtectionKeys::Enabled),
+    ("shadow-stacks", |machine| machine.shadow_stacks = ShadowStacks::Enabled),
 ];
 
 /// The word for a machine without options: for a variant of a file that has some.

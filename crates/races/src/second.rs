@@ -293,6 +293,7 @@ fn config(machine: &Machine) -> Config {
         identifiers: feature(machine.pcids == lab::Pcids::Enabled),
         global_pages: feature(machine.global_pages == lab::GlobalPages::Enabled),
         protection_keys: feature(machine.protection_keys == lab::ProtectionKeys::Enabled),
+        shadow_stacks: feature(machine.shadow_stacks == lab::ShadowStacks::Enabled),
         execute_disable: feature(machine.execute_disable == lab::ExecuteDisable::Enabled),
         pdpte_registers: feature(machine.pdptes == lab::Pdptes::Registers),
         updates: match machine.walker_updates {
@@ -346,6 +347,9 @@ impl CheckedCpu for SimulatedCpu {
     }
     fn user_fetch(&self, address: VirtAddr) -> Result<u64, FaultCause> {
         self.user_fetch(address)
+    }
+    fn user_push(&self, address: VirtAddr) -> Result<(), FaultCause> {
+        self.user_push(address)
     }
     fn device_access(&self, frame: Frame, access: Access, word: u64) -> u64 {
         self.device_access(frame, access, word)

@@ -50,6 +50,10 @@ pub(super) enum Action {
     UserFetch {
         page: VirtAddr,
     },
+    /// `r = push(x)`: user code stores there as to its shadow stack.
+    UserPush {
+        page: VirtAddr,
+    },
     /// `r = load(w)`.
     Load {
         place: WordPlace,
@@ -221,6 +225,7 @@ impl Action {
             Self::UserLoad { .. }
                 | Self::UserStore { .. }
                 | Self::UserFetch { .. }
+                | Self::UserPush { .. }
                 | Self::Load { .. }
                 | Self::Exchange { .. }
                 | Self::LoadEntry { .. }
@@ -245,9 +250,10 @@ enum Place {
 }
 
 /// All of them.
-const OPERATIONS: [&str; 27] = [
+const OPERATIONS: [&str; 28] = [
     "add",
     "await",
+    "clear_pte",
     "fetch",
     "flush",
     "free",
@@ -265,6 +271,7 @@ const OPERATIONS: [&str; 27] = [
     "nmi",
     "preempt_off",
     "preempt_on",
+    "push",
     "store",
     "store_pte",
     "tlbsync",
@@ -272,7 +279,6 @@ const OPERATIONS: [&str; 27] = [
     "wrpkru",
     "xchg",
     "xchg_pte",
-    "clear_pte",
 ];
 
 impl Cell<'_, '_> {
@@ -289,6 +295,7 @@ impl Cell<'_, '_> {
                 Place::Word(place) => Action::Store { place, value: self.number("store(w, 1)")? },
             },
             "fetch" => Action::UserFetch { page: self.page_address("fetch(x)")? },
+            "push" => Action::UserPush { page: self.page_address("push(x)")? },
             "xchg" => Action::Exchange { place: self.word("xchg(w, 1)")?, value: self.fixed("xchg(w, 1)")? },
             "add" => Action::Add { place: self.word("add(w, 1)")?, value: self.fixed("add(w, 1)")? },
             "await" => Action::Await { place: self.word("await(w, 1)")?, value: self.fixed("await(w, 1)")? },

@@ -98,6 +98,7 @@ impl<C: CheckedCpu> Runner<'_, C> {
                 return if cpu.user_store(page, value).is_ok() { 0 } else { FAULT };
             }
             Action::UserFetch { page } => return loaded(cpu.user_fetch(page)),
+            Action::UserPush { page } => return if cpu.user_push(page).is_ok() { 0 } else { FAULT },
             Action::Load { place } => return cpu.load(self.word(place, registers)),
             Action::Store { place, value } => {
                 let value = match value {

@@ -375,6 +375,7 @@ impl Kernel {
             arena,
             tables: first..first + self.setup.tables as usize * PAGE_SIZE as usize,
             paging,
+            write: self.choices.write,
             roots,
             pages: pages.to_vec(),
             folios: folios.collect(),

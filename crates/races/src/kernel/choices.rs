@@ -14,13 +14,13 @@ use pagetable::software::{Softw1, Softw5, SpecialBit};
 use pagetable::table::{Slot, Table};
 use pagetable::width::Width;
 use pagetable::{
-    Entry, EntryRead, EntryWrite, Flags, Level, LowHighLow, Mark, Publish, ReadOnce, Recheck, Rechecked, SequenceRead,
-    Sequenced, TwoStep, Whole, Xchg64, ZeroThenLink,
+    Entry, EntryRead, EntryWrite, Flags, Level, LowHighLow, Mark, Publish, ReadOnce, Recheck, Rechecked, SavesDirty,
+    SequenceRead, Sequenced, TwoStep, Whole, Xchg64, ZeroThenLink,
 };
 
 use super::guards::Without;
 use super::historic::{
-    AtOnce, EstablishHalves, HighLow, LinkThenZero, LowThenHigh, NotAtAll, Reread, TornHighLow, TornLowHigh,
+    AtOnce, EstablishHalves, HighLow, LinkThenZero, LowThenHigh, NotAtAll, Reread, SavesApart, TornHighLow, TornLowHigh,
 };
 
 /// A choice that has a name for each of its values.
@@ -96,6 +96,24 @@ choice! {
         "establish-halves" EstablishHalves,
         /// Always all 64 bits by one locked instruction (PAE).
         "xchg64" Xchg64,
+        /// One store, and what is not writable is dirty in a software bit (64-bit machines with shadow stacks).
+        "saved-dirty" SavedDirty,
+        /// The same, but the right to write goes by an instruction of its own if the entry was not dirty a moment ago.
+        "saved-if-seen" SavedIfSeen,
+        /// The same, but the right to write goes by an instruction of its own, and dirty moves after it.
+        "saved-later" SavedLater,
+    }
+}
+
+impl Write {
+    /// Whether the machine writes an entry by one plain store.
+    pub(super) const fn is_of_long_mode(self) -> bool {
+        matches!(self, Self::Whole) || self.saves_dirty()
+    }
+
+    /// Whether dirty is kept in a software bit.
+    pub(super) const fn saves_dirty(self) -> bool {
+        matches!(self, Self::SavedDirty | Self::SavedIfSeen | Self::SavedLater)
     }
 }
 
@@ -269,10 +287,16 @@ macro_rules! by_choice {
             (Bracket::Plain, Write::TwoStep) => TwoStep.$method($($argument),*),
             (Bracket::Plain, Write::EstablishHalves) => EstablishHalves.$method($($argument),*),
             (Bracket::Plain, Write::Xchg64) => Xchg64.$method($($argument),*),
+            (Bracket::Plain, Write::SavedDirty) => SavesDirty.$method($($argument),*),
+            (Bracket::Plain, Write::SavedIfSeen) => SavesApart::IfSeen.$method($($argument),*),
+            (Bracket::Plain, Write::SavedLater) => SavesApart::Later.$method($($argument),*),
             (Bracket::Sequenced, Write::Whole) => Sequenced(Whole).$method($($argument),*),
             (Bracket::Sequenced, Write::TwoStep) => Sequenced(TwoStep).$method($($argument),*),
             (Bracket::Sequenced, Write::EstablishHalves) => Sequenced(EstablishHalves).$method($($argument),*),
             (Bracket::Sequenced, Write::Xchg64) => Sequenced(Xchg64).$method($($argument),*),
+            (Bracket::Sequenced, Write::SavedDirty) => Sequenced(SavesDirty).$method($($argument),*),
+            (Bracket::Sequenced, Write::SavedIfSeen) => Sequenced(SavesApart::IfSeen).$method($($argument),*),
+            (Bracket::Sequenced, Write::SavedLater) => Sequenced(SavesApart::Later).$method($($argument),*),
         }
     };
 }
@@ -300,6 +324,14 @@ impl EntryWrite for WriteBy {
 
     fn set_flags<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, flags: Flags) -> Entry {
         by_choice!(self.set_flags(cpu, cell, sequence, flags))
+    }
+
+    fn as_read(&self, entry: Entry) -> Entry {
+        by_choice!(self.as_read(entry))
+    }
+
+    fn as_stored(&self, entry: Entry) -> Entry {
+        by_choice!(self.as_stored(entry))
     }
 }
 

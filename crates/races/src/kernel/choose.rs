@@ -87,11 +87,18 @@ pub(super) fn choose(race: &Race, arguments: &[Argument], setup: &mut Setup) -> 
             }
             choices.rounds = arguments::number(race, value, MOST_ROUNDS)? as u32;
         }
-        let split = choices.write != choices::Write::Whole;
-        if split != (mode == Mode::MmPae) {
+        if choices.write.is_of_long_mode() == (mode == Mode::MmPae) {
             let why = format!("no {mode} machine writes entries like this");
             let right = if mode == Mode::MmPae { "write=two-step or write=xchg64" } else { "write=whole" };
             return Err(Error::new(&race.source, argument.span(), Problem::Impossible { why, right: right.into() }));
+        }
+        if choices.write.saves_dirty() && choices.special == choices::SpecialMark::High {
+            let why = "bit 58 says that an entry is dirty, and cannot say that it is special".to_owned();
+            return Err(Error::new(
+                &race.source,
+                argument.span(),
+                Problem::Impossible { why, right: "special=low".into() },
+            ));
         }
     }
     Ok(choices)

@@ -1,5 +1,6 @@
 //! Protocols that kernels followed and that turned out wrong, or that were proposed and would not have helped. They implement the engine's own traits.
 
+mod saved_dirty;
 pub(super) mod steps;
 
 use machine::{Cpu, CpuSet, SeqCount, Word64};
@@ -7,6 +8,8 @@ use mm::lifetime::TableLifetime;
 use mm::shootdown::Shootdown;
 use pagetable::table::{Slot, Table};
 use pagetable::{Entry, EntryRead, EntryWrite, Flags, Publish, Recheck, Rechecked, TwoStep};
+
+pub(super) use saved_dirty::SavesApart;
 
 /// The high half first, then the low one: what a compiler may make of a plain read on a 32-bit CPU (CVE-2012-2373).
 #[derive(Clone, Copy, Debug)]

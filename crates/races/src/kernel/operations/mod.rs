@@ -27,6 +27,8 @@ pub(super) enum Action {
     Release { from: usize, done: Access },
     /// `r = touch(x, write=1)`: user code accesses the address until it succeeds.
     Touch { address: VirtAddr, user: User },
+    /// `r = push(x)`: user code stores to the address as to its shadow stack, once.
+    Push { address: VirtAddr },
     /// `zap(x)`: MADV_DONTNEED.
     Zap { space: SpaceId, start: VirtAddr, pages: u64 },
     /// `guard(x)`: MADV_GUARD_INSTALL.
@@ -176,7 +178,7 @@ impl Action {
             (Self::EnterLazy { .. }, TlbMode::Awake, Repeat::Once) => Some(TlbMode::Lazy),
             (Self::LeaveLazy { .. }, TlbMode::Lazy, Repeat::Once) => Some(TlbMode::Awake),
             (Self::EnterLazy { .. } | Self::LeaveLazy { .. }, ..)
-            | (Self::Touch { .. } | Self::Gup { .. }, TlbMode::Lazy, _) => None,
+            | (Self::Touch { .. } | Self::Push { .. } | Self::Gup { .. }, TlbMode::Lazy, _) => None,
             _ => Some(mode),
         }
     }
@@ -185,7 +187,7 @@ impl Action {
     pub(super) fn page(&self, own: usize) -> Option<(VirtAddr, usize)> {
         match *self {
             Self::Gup { space, start, .. } => Some((start, usize::from(space.number()))),
-            Self::Touch { address, .. } => Some((address, own)),
+            Self::Touch { address, .. } | Self::Push { address } => Some((address, own)),
             Self::Follow { space, start, .. } => Some((start, usize::from(space.number()))),
             Self::Mirror { space, address, .. } | Self::Device { space, address, .. } => {
                 Some((address, usize::from(space.number())))

@@ -24,6 +24,7 @@ const WORDS: &[(&str, Read)] = &[
     ("gup_remote", |cell| gup(cell, Foll::NONE, Whose::Another)),
     ("release", release),
     ("touch", touch),
+    ("push", |cell| Ok(Action::Push { address: cell.address("push(x)")? })),
     ("zap", |cell| on_range(cell, |space, start, pages| Action::Zap { space, start, pages })),
     ("guard", |cell| on_range(cell, |space, start, pages| Action::Guard { space, start, pages })),
     ("unguard", |cell| on_range(cell, |space, start, pages| Action::Unguard { space, start, pages })),

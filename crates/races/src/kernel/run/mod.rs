@@ -95,6 +95,13 @@ impl<'r, 'm, M: Mode, C: CheckedCpu> Runner<'r, 'm, M, C> {
                     results.registers[into] = value;
                 }
             }
+            Action::Push { address } => {
+                // No area is a shadow stack, so that a fault of such an access is a signal whatever the areas say, and the engine is not asked.
+                let value = if cpu.user_push(address).is_ok() { 1 } else { FAULT };
+                if let Some(into) = into {
+                    results.registers[into] = value;
+                }
+            }
             Action::Zap { space, start, pages } => {
                 self.done(into, results, mm.zap(cpu, self.space(space), start, pages));
             }

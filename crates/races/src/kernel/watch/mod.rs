@@ -24,6 +24,7 @@ use pagetable::Level;
 use told::Caller;
 pub(super) use told::Told;
 
+use super::choices::Write;
 use super::setup::FrameSetup;
 use super::table_check::TableChecks;
 use crate::rule;
@@ -61,6 +62,8 @@ pub(super) struct Watch<'w> {
     /// The addresses of the words of all tables.
     pub(super) tables: Range<usize>,
     pub(super) paging: Paging,
+    /// How the engine writes entries.
+    pub(super) write: Write,
     /// Of each address space.
     pub(super) roots: Vec<PhysAddr>,
     /// The virtual pages that the file speaks of.

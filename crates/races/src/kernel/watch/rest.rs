@@ -5,6 +5,8 @@ use machine::addr::PAGE_SIZE;
 use machine::{Frame, Word64};
 use mm::folio::PIN_BIAS;
 use mm::{FileKind, FolioFlags, Membership};
+use pagetable::Entry;
+use pagetable::software::{LONG_MODE, SAVED_DIRTY};
 
 use super::walk::Walked;
 use super::{Watch, WatchedFolio, WatchedPage};
@@ -72,13 +74,19 @@ impl Watch<'_> {
         Ok(())
     }
 
+    /// Whether a leaf is dirty, by the hardware's bit or by the one where the engine saves it.
+    fn is_dirty(&self, level: u8, entry: u64) -> bool {
+        let saved = Entry::from_bits(entry).is_marked(LONG_MODE.mark(SAVED_DIRTY));
+        self.paging.decode(level, entry).dirty || self.write.saves_dirty() && saved
+    }
+
     /// The leaves that map each folio now: how many map what is of its head still, and whether any is dirty.
     fn mappings(&self, end: &End<'_>) -> Vec<Mappings> {
         let mut counts: Vec<Mappings> = self.folios.iter().map(|folio| Mappings::none(folio.pages.len())).collect();
         self.each_leaf(|level, entry, frame| {
             let Some(number) = self.folio(frame) else { return };
             let folio = &self.folios[number];
-            counts[number].dirty |= self.paging.decode(level, entry).dirty;
+            counts[number].dirty |= self.is_dirty(level, entry);
             let head = folio
                 .pages
                 .get(folio.index(frame))
@@ -168,7 +176,7 @@ impl Watch<'_> {
         self.each_leaf(|level, entry, frame| {
             let folio = self.folio(frame).map(|number| &self.folios[number]);
             let is_zero_page = folio.is_some_and(|folio| folio.setup.flags.contains(FolioFlags::ZERO));
-            expected += u64::from(is_zero_page && self.paging.decode(level, entry).dirty);
+            expected += u64::from(is_zero_page && self.is_dirty(level, entry));
         });
         let found = self.merged_zeros.iter().fold(0_u64, |sum, word| sum.wrapping_add(end.read(*word)));
         if found == expected { Ok(()) } else { self.lost_count("the zero page", "merge", found, expected) }
