@@ -102,6 +102,8 @@ choice! {
         "saved-if-seen" SavedIfSeen,
         /// The same, but the right to write goes by an instruction of its own, and dirty moves after it.
         "saved-later" SavedLater,
+        /// The same as `saved-dirty`, but who looks at an entry asks for the hardware's bit only.
+        "saved-unasked" SavedUnasked,
     }
 }
 
@@ -113,7 +115,7 @@ impl Write {
 
     /// Whether dirty is kept in a software bit.
     pub(super) const fn saves_dirty(self) -> bool {
-        matches!(self, Self::SavedDirty | Self::SavedIfSeen | Self::SavedLater)
+        matches!(self, Self::SavedDirty | Self::SavedIfSeen | Self::SavedLater | Self::SavedUnasked)
     }
 }
 
@@ -290,6 +292,7 @@ macro_rules! by_choice {
             (Bracket::Plain, Write::SavedDirty) => SavesDirty.$method($($argument),*),
             (Bracket::Plain, Write::SavedIfSeen) => SavesApart::IfSeen.$method($($argument),*),
             (Bracket::Plain, Write::SavedLater) => SavesApart::Later.$method($($argument),*),
+            (Bracket::Plain, Write::SavedUnasked) => SavesApart::Unasked.$method($($argument),*),
             (Bracket::Sequenced, Write::Whole) => Sequenced(Whole).$method($($argument),*),
             (Bracket::Sequenced, Write::TwoStep) => Sequenced(TwoStep).$method($($argument),*),
             (Bracket::Sequenced, Write::EstablishHalves) => Sequenced(EstablishHalves).$method($($argument),*),
@@ -297,6 +300,7 @@ macro_rules! by_choice {
             (Bracket::Sequenced, Write::SavedDirty) => Sequenced(SavesDirty).$method($($argument),*),
             (Bracket::Sequenced, Write::SavedIfSeen) => Sequenced(SavesApart::IfSeen).$method($($argument),*),
             (Bracket::Sequenced, Write::SavedLater) => Sequenced(SavesApart::Later).$method($($argument),*),
+            (Bracket::Sequenced, Write::SavedUnasked) => Sequenced(SavesApart::Unasked).$method($($argument),*),
         }
     };
 }

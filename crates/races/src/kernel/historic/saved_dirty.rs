@@ -1,23 +1,36 @@
-//! Ways to move dirty out of the hardware's sight that leave a moment in which it is seen.
+//! Ways to move dirty out of the hardware's sight that leave a moment in which it is seen, or forget where it is.
 
 use machine::{Cpu, SeqCount, Word64};
 use pagetable::{Entry, EntryWrite, Flags, SavesDirty, Whole, Wide, Width};
 
-/// As [`SavesDirty`], but the right to write goes by a `lock and` of its own, as on machines without shadow stacks.
+/// As [`SavesDirty`], but for one thing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(in crate::kernel) enum SavesApart {
-    /// An entry that is not dirty when one looks has nothing to save. The hardware may set dirty after the look.
+    /// An entry that is not dirty when one looks has nothing to save: its right to write goes by a `lock and`. The hardware may set dirty after the look.
     IfSeen,
-    /// Dirty moves once the right is gone: until then the entry is dirty, and not writable.
+    /// The right to write goes by a `lock and`, and dirty moves after it: until then the entry is dirty, and not writable.
     Later,
+    /// Who looks at an entry asks for the hardware's bit only.
+    Unasked,
+}
+
+impl SavesApart {
+    /// What whoever reads an entry takes it for.
+    fn told(self, entry: Entry) -> Entry {
+        match self {
+            Self::IfSeen | Self::Later => entry,
+            Self::Unasked => SavesDirty.as_stored(entry),
+        }
+    }
 }
 
 impl EntryWrite for SavesApart {
     fn clear_flags<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, flags: Flags) -> Entry {
         if flags.bits() & Flags::WRITE.bits() == 0 {
-            return SavesDirty.clear_flags(cpu, cell, sequence, flags);
+            return self.told(SavesDirty.clear_flags(cpu, cell, sequence, flags));
         }
         match self {
+            Self::Unasked => self.told(SavesDirty.clear_flags(cpu, cell, sequence, flags)),
             Self::IfSeen if Wide::load(cpu, cell).has(Flags::DIRTY) => {
                 SavesDirty.clear_flags(cpu, cell, sequence, flags)
             }
@@ -35,23 +48,23 @@ impl EntryWrite for SavesApart {
     }
 
     fn get_and_clear<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount) -> Entry {
-        SavesDirty.get_and_clear(cpu, cell, sequence)
+        self.told(SavesDirty.get_and_clear(cpu, cell, sequence))
     }
 
     fn replace<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, new: Entry) -> Entry {
-        SavesDirty.replace(cpu, cell, sequence, new)
+        self.told(SavesDirty.replace(cpu, cell, sequence, new))
     }
 
     fn update<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, change: impl Fn(Entry) -> Entry) -> Entry {
-        SavesDirty.update(cpu, cell, sequence, change)
+        self.told(SavesDirty.update(cpu, cell, sequence, change))
     }
 
     fn set_flags<C: Cpu>(&self, cpu: &C, cell: &Word64, sequence: &SeqCount, flags: Flags) -> Entry {
-        SavesDirty.set_flags(cpu, cell, sequence, flags)
+        self.told(SavesDirty.set_flags(cpu, cell, sequence, flags))
     }
 
     fn as_read(&self, entry: Entry) -> Entry {
-        SavesDirty.as_read(entry)
+        self.told(SavesDirty.as_read(entry))
     }
 
     fn as_stored(&self, entry: Entry) -> Entry {
