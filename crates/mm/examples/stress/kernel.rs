@@ -284,6 +284,8 @@ impl Kernel {
         ] {
             self.mm.munmap(&cpu, SHARED, start, pages).map_err(|error| format!("munmap: {error:?}"))?;
         }
+        // Now nothing is left but tables that parts have in common.
+        self.mm.exit(&cpu, SHARED).map_err(|error| format!("exit: {error:?}"))?;
         let file = self.mm.file(CACHED).ok_or("the file is gone")?;
         for page in 0..self.slots.len() as u64 {
             self.mm.replace_page(&cpu, file, page, None).map_err(|error| format!("truncate: {error:?}"))?;
