@@ -13,7 +13,7 @@
 //! # Protocol
 //!
 //! A fault finds under the mmap lock, held for reading, that no area holds the address, and that the next one above it is a stack. It drops the lock, takes it for
-//! writing, and *looks again*: meanwhile somebody may have mapped something there, or cut the stack. Only then the area becomes larger, in its file's rmap and in
+//! writing, of all of the gap, and *looks again*: meanwhile somebody may have mapped something there, or cut the stack. Only then the area becomes larger, in its file's rmap and in
 //! the address space, and the fault is tried again. (Linux grew stacks under the lock for reading until 6.5: 8d7071af8907, CVE-2023-3269, "StackRot".)
 
 use core::fmt;
@@ -49,7 +49,8 @@ impl StackLimits {
 }
 
 impl AddressSpace<'_> {
-    /// Whatever decides whether a stack can reach down to this address: the address, and the gap below it. The stack itself lies in the same part of the address space.
+    /// Whatever decides whether a stack can reach down to this address: the address, and the gap below it. The stack itself is looked for in the same part of the address space: it does not grow
+    /// out of that.
     pub(crate) fn stack_gap_below(&self, address: VirtAddr) -> AddressRange {
         let start = address.align_down(PAGE_SIZE).as_u64();
         (VirtAddr::new(start.saturating_sub(self.stack_limits().gap_bytes())), address)
@@ -99,12 +100,13 @@ impl<'m, P: Platform> Mm<'m, P> {
         address: VirtAddr,
         seen: Grown,
     ) -> Result<(), FaultError> {
-        let mmap = space.mmap_write(cpu, space.stack_gap_below(address));
+        let near = space.stack_gap_below(address);
+        let mmap = space.mmap_write(cpu, near);
         let result = match space.find(cpu, address) {
             // Somebody else was faster.
             Some(_) => Ok(()),
             None => {
-                let look_again = || self.stack_above(cpu, space, address);
+                let look_again = || self.stack_above(cpu, space, address, near);
                 let grown = self.protocols().guards.growth_under_lock(Ok(seen), look_again);
                 grown.and_then(|grown| self.grow(cpu, space, address, &grown))
             }
@@ -113,7 +115,8 @@ impl<'m, P: Platform> Mm<'m, P> {
         result
     }
 
-    /// The stack above `address`, which no area holds, and what it would become. The caller holds the mmap lock of [`AddressSpace::stack_gap_below`].
+    /// The stack above `address`, which no area holds, and what it would become. The caller holds the mmap lock of `held`: what reaches into the gap and lies outside is seen only if that is all of
+    /// [`AddressSpace::stack_gap_below`].
     ///
     /// # Errors
     /// There is no stack, or it must not grow so far.
@@ -122,14 +125,11 @@ impl<'m, P: Platform> Mm<'m, P> {
         cpu: &P::Cpu,
         space: &AddressSpace<'m>,
         address: VirtAddr,
+        held: AddressRange,
     ) -> Result<Grown, FaultError> {
         let start = address.align_down(PAGE_SIZE);
-        let (below, above) = space.neighbours(cpu, address, space.stack_gap_below(address));
-        // What lies in the next part does not reach into this one.
-        let may_reach = |area: &Area| space.boundary_in((start, area.end())).is_none();
-        let stack = above
-            .filter(|area| area.growth == Growth::Down && may_reach(area))
-            .ok_or(FaultError::NoArea { address })?;
+        let (below, above) = space.neighbours(cpu, address, held);
+        let stack = above.filter(|area| area.growth == Growth::Down).ok_or(FaultError::NoArea { address })?;
         let more = (stack.start.as_u64() - start.as_u64()) / PAGE_SIZE;
         let StackLimits { gap, pages } = space.stack_limits();
         // Two pieces of one stack, and a guard that nobody can access, may be as near as they are.

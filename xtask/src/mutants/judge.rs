@@ -19,7 +19,7 @@ pub(super) enum NoticedBy {
     Race {
         /// The name of its file.
         race: String,
-        /// The rule that must be broken.
+        /// The rule that must be broken; or `error`, if the lab must say that the code cannot be explored: it accesses what it does not own.
         rule: String,
     },
     /// A test of a package must fail.
@@ -88,10 +88,10 @@ fn judge_by_race(scratch: &Scratch, race: &str, rule: &str) -> Result<Finding> {
             unexpected.push(verdict);
         }
     }
-    let noticed = unexpected.iter().find(|one| one.verdict == "violation" && one.rule.as_deref() == Some(rule));
+    let noticed = unexpected.iter().find(|one| one.rule.as_ref().unwrap_or(&one.verdict) == rule);
     Ok(match (run.status.code(), noticed) {
         (Some(0), None) => Finding::Sound,
-        (Some(1 | 3), Some(one)) => {
+        (Some(1..=3), Some(one)) => {
             let steps = one
                 .steps
                 .map_or_else(String::new, |steps| format!(" after {steps} step{}", if steps == 1 { "" } else { "s" }));

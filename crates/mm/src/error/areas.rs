@@ -49,7 +49,7 @@ pub enum MapError {
     },
     /// The address space has not given out the protection key of the area.
     NoKey(ProtectionKey),
-    /// The address space has no free area slot.
+    /// The part of the address space has no free area slot.
     SpaceFull,
     /// The file has no free mapping slot.
     FileFull,
@@ -97,7 +97,7 @@ pub enum AreaError {
     BadTable(MapTableError),
     /// The areas have changed, but not all entries: a page table holds what it must not.
     Zap(ZapError),
-    /// The address space has too few free area slots.
+    /// A part of the address space has too few free area slots.
     SpaceFull,
     /// A file has too few free mapping slots.
     FileFull,

@@ -136,15 +136,16 @@ impl<'m, P: Platform> Mm<'m, P> {
         let head = cpu.loop_head();
         loop {
             cpu.round(&head, attempt as u64);
-            let mmap = space.mmap_read(cpu, space.stack_gap_below(fault.address));
+            let here = (fault.address, fault.address);
+            let mmap = space.mmap_read(cpu, here);
             let result = match fault.cause {
                 FaultCause::ProtectionKey => Err(self.key_fault(cpu, space, fault.address, fault.access)),
                 FaultCause::NotPresent | FaultCause::Protection => {
                     self.fault_in(cpu, space, fault.address, fault.access.into(), attempt, Accessor::ThisThread)
                 }
             };
-            let stack =
-                matches!(result, Err(FaultError::NoArea { .. })).then(|| self.stack_above(cpu, space, fault.address));
+            let stack = matches!(result, Err(FaultError::NoArea { .. }))
+                .then(|| self.stack_above(cpu, space, fault.address, here));
             mmap.unlock();
             match (result, stack) {
                 (_, Some(stack)) => self.grow_stack(cpu, space, fault.address, stack?)?,
