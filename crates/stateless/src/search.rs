@@ -9,7 +9,8 @@
 //! Three things are not in the paper:
 //! * A process may go on in several ways (an access has a choice of translations, a CPU takes an interrupt or does not). All ways are tried where it is tried.
 //! * What waits for a value may not be possible before an earlier step. It is tried before the last conflicting step before which the word let
-//!   it pass. What would wait for ever, or was cut off, is compared at the end of the run as if it were made there.
+//!   it pass. What would wait for ever, or was cut off, is compared at the end of the run as if it were made there; so is what a CPU waits with when it takes an interrupt, which comes before its next
+//!   step and after that of who sent it.
 //! * Unasked walks are tried on demand: see `walk.rs`.
 //! * So are flags that are set unasked. Nobody can tell when one was set until somebody uses the entry: it is tried just before each step that does, and when nothing else is possible.
 
@@ -301,6 +302,10 @@ impl<'s, 'a> Search<'s, 'a> {
         let drops_all = (plain && all).then_some(cpu);
         // Now: the code keeps what it asks with on its stack, and goes on below.
         let wait = op.and_then(|op| self.wait(&machine.state.borrow(), cpu, &op));
+        if process.kind() == Kind::Code && self.run.operation(cpu).is_none() {
+            // It takes an interrupt, or moves, while it waits: what it waits for could have come before that, and is compared with what it waits for now.
+            self.compare_what_comes_next(process);
+        }
         let step = self.run.step(depth, process, way);
         self.enter(Event { process, step, clock: [0; MOST_PROCESSES], accessed, drops_all }, wait.as_ref());
     }

@@ -106,6 +106,21 @@ fn sampled_if(race: &str, variant: &str, samples: u64, change: impl FnOnce(&mut 
     SecondEngine { samples, ..engine(1) }.opinion(&race, &report)
 }
 
+/// A CPU that waits for a lock takes the interrupt of who holds it. The search is to see the runs, too, in which it has the lock before that one.
+#[test]
+fn who_is_interrupted_while_he_waits_may_have_come_first() {
+    let race =
+        Race::of_catalogue(&entry("shadow-stack-harvest").expect("it is in the catalogue")).expect("it can be run");
+    let (memory, ends) = (Some(MemoryOrder::Sc), Ends::Collected);
+    let options = Options { memory, ends, variants: vec!["nothing-is-saved".to_owned()], ..Options::default() };
+    let mut reports = Vec::new();
+    races::decide(std::slice::from_ref(&race), &options, |report| reports.push(report));
+    let report = reports.remove(0);
+    assert!(report.verdict == Verdict::Safe && report.finals.len() > 1, "{report:?}");
+    let opinion = engine(1000).opinion(&race, &report);
+    assert!(matches!(opinion, Opinion::Agrees(Ground::Search { .. })), "{opinion}");
+}
+
 fn acts(report: &mut VariantReport) -> &mut Vec<Act> {
     &mut report.trace.as_mut().expect("a rule is broken").acts
 }

@@ -202,49 +202,54 @@ impl Search<'_, '_> {
     /// The run ended before everybody was done: compares what was left to do.
     pub(super) fn compare_what_is_left(&mut self) {
         for process in Process::all().filter(|process| process.cpu() < self.run.machine.programs.len()) {
-            let cpu = process.cpu();
-            let state = self.run.machine.state.borrow();
-            let mut uses = Footprint::default();
-            let mut wait = None;
-            let mut after = Vec::new();
-            match process.kind() {
-                Kind::Walker | Kind::Flags => continue,
-                Kind::Buffer => {
-                    let Some(store) = state.cpus[cpu].buffer.front() else { continue };
-                    store.places().for_each(|place| uses.add_place(place, Use::Drains));
-                    uses.add(footprint::buffer(cpu), Use::Writes);
-                    if store.user_frame.is_some() {
-                        uses.add(footprint::ANY_BLOCK, Use::Reads);
-                    }
-                    after.push(store.since);
+            self.compare_what_comes_next(process);
+        }
+    }
+
+    /// Compares the next step of a process that does not make it now, as if it were made.
+    pub(super) fn compare_what_comes_next(&mut self, process: Process) {
+        let cpu = process.cpu();
+        let state = self.run.machine.state.borrow();
+        let mut uses = Footprint::default();
+        let mut wait = None;
+        let mut after = Vec::new();
+        match process.kind() {
+            Kind::Walker | Kind::Flags => return,
+            Kind::Buffer => {
+                let Some(store) = state.cpus[cpu].buffer.front() else { return };
+                store.places().for_each(|place| uses.add_place(place, Use::Drains));
+                uses.add(footprint::buffer(cpu), Use::Writes);
+                if store.user_frame.is_some() {
+                    uses.add(footprint::ANY_BLOCK, Use::Reads);
                 }
-                Kind::Arrivals => {
-                    let Some(broadcast) = state.cpus[cpu].arrivals.first() else { continue };
-                    uses.add(footprint::translations(cpu), Use::Writes);
-                    uses.add(footprint::buffer(cpu), Use::Reads);
-                    after.push(broadcast.since);
-                }
-                Kind::Code => {
-                    uses.add(footprint::pending(cpu), Use::Reads);
-                    let Some(op) = self.run.code.asks(cpu) else { continue };
-                    wait = self.wait(&state, cpu, &op);
-                    uses.add(footprint::SCHEDULER, Use::Reads);
-                    uses.join(&self.run.machine.expected(&state, cpu, &op));
-                }
+                after.push(store.since);
             }
-            drop(state);
-            after.retain(|step| *step < self.events.len());
-            let before = self.clock_before(process, &after);
-            let (mut clock, mut races) = (before, Vec::new());
-            for (resource, how) in uses.iter() {
-                self.conflicts(cpu, resource, how, &before, &mut clock, &mut races);
+            Kind::Arrivals => {
+                let Some(broadcast) = state.cpus[cpu].arrivals.first() else { return };
+                uses.add(footprint::translations(cpu), Use::Writes);
+                uses.add(footprint::buffer(cpu), Use::Reads);
+                after.push(broadcast.since);
             }
-            if let Some(wait) = wait {
-                self.races_of_wait(&mut races, &before, process, &wait);
+            Kind::Code => {
+                uses.add(footprint::pending(cpu), Use::Reads);
+                let Some(op) = self.run.code.asks(cpu) else { return };
+                wait = self.wait(&state, cpu, &op);
+                uses.add(footprint::SCHEDULER, Use::Reads);
+                uses.join(&self.run.machine.expected(&state, cpu, &op));
             }
-            for race in races {
-                self.reverse(race, process, &clock);
-            }
+        }
+        drop(state);
+        after.retain(|step| *step < self.events.len());
+        let before = self.clock_before(process, &after);
+        let (mut clock, mut races) = (before, Vec::new());
+        for (resource, how) in uses.iter() {
+            self.conflicts(cpu, resource, how, &before, &mut clock, &mut races);
+        }
+        if let Some(wait) = wait {
+            self.races_of_wait(&mut races, &before, process, &wait);
+        }
+        for race in races {
+            self.reverse(race, process, &clock);
         }
     }
 }
